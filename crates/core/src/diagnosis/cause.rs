@@ -1,0 +1,127 @@
+//! What a failure was caused by: a stable code, a confidence, evidence lines, a remedy.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A stable code; each has a page `docs/causes/CODE.md`. Codes are added, never renamed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CauseCode {
+    /// Ended by itself with an exit code, and nothing explains it better.
+    ExitCode,
+    /// A signal from outside ended it.
+    Signal,
+    /// It ran out of memory, or was killed for it.
+    OutOfMemory,
+    /// An uncaught Python exception ended it.
+    PythonException,
+    /// A crash in native code: segmentation fault, abort, illegal instruction.
+    NativeCrash,
+    /// No space left on a device.
+    DiskFull,
+    /// A Python module could not be imported.
+    MissingModule,
+    /// The program or its interpreter does not exist or cannot be executed.
+    MissingInterpreter,
+    /// No such kernel, or its kernelspec is unusable.
+    MissingKernel,
+    /// It did not become ready in time.
+    NeverReady,
+    /// It stopped answering and was ended for it.
+    Hung,
+    /// A run took longer than its limit.
+    Timeout,
+    /// A port or socket that it needs is taken.
+    AddressInUse,
+    /// Somebody asked for its end.
+    KilledByOperator,
+    /// The shim that held it was killed.
+    ShimLost,
+    /// The machine it ran on was restarted.
+    MachineRestarted,
+    /// A defect of Outlive itself.
+    Bug,
+    /// Nothing explains it; the tail is kept.
+    Unknown,
+}
+
+impl CauseCode {
+    /// The code as it is written everywhere, for instance `out-of-memory`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExitCode => "exit-code",
+            Self::Signal => "signal",
+            Self::OutOfMemory => "out-of-memory",
+            Self::PythonException => "python-exception",
+            Self::NativeCrash => "native-crash",
+            Self::DiskFull => "disk-full",
+            Self::MissingModule => "missing-module",
+            Self::MissingInterpreter => "missing-interpreter",
+            Self::MissingKernel => "missing-kernel",
+            Self::NeverReady => "never-ready",
+            Self::Hung => "hung",
+            Self::Timeout => "timeout",
+            Self::AddressInUse => "address-in-use",
+            Self::KilledByOperator => "killed-by-operator",
+            Self::ShimLost => "shim-lost",
+            Self::MachineRestarted => "machine-restarted",
+            Self::Bug => "bug",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for CauseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How sure a cause is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// One of several readings.
+    Possible,
+    /// The evidence points here, but something else could look the same.
+    Likely,
+    /// The system or the program said so itself.
+    Certain,
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Possible => "possible",
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        })
+    }
+}
+
+/// One cause, as it is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Cause {
+    /// Its code.
+    pub code: CauseCode,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// One sentence with the figures in it, for instance `killed by the OOM killer at 1.9 of 2.0 GiB`.
+    pub summary: String,
+    /// The lines that show it, most telling first; repeats are collapsed into `… (×n)`.
+    pub evidence: Vec<EvidenceLine>,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// A line of evidence and where it is from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceLine {
+    /// For instance `wait status`, `stderr`, `cgroup memory.events`, `kernel log`.
+    pub source: String,
+    /// The line.
+    pub text: String,
+}

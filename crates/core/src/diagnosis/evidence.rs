@@ -1,0 +1,184 @@
+//! Raw facts about the end of a process, as they were gathered. Nothing here is inferred.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::{StopStep, StopWhy};
+
+/// Everything known about the end of one process. Every field may be missing; none is guessed.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Evidence {
+    /// How far the process had come.
+    pub phase: Phase,
+    /// The command line as it was executed.
+    pub argv: Vec<String>,
+    /// The working directory.
+    pub cwd: String,
+    /// The last bytes of standard error, at most [`crate::limits::STDERR_TAIL_BYTES_MAX`], invalid UTF-8 replaced.
+    pub stderr_tail: String,
+    /// The last bytes of standard output (of the process, not of its cells).
+    pub stdout_tail: String,
+    /// How many bytes of standard error there were in all.
+    pub stderr_bytes: u64,
+    /// What was seen of memory.
+    pub memory: MemoryEvidence,
+    /// The stop that we asked for, when we did.
+    pub stop: Option<StopEvidence>,
+    /// The launch step that failed, when one did.
+    pub launch: Option<LaunchEvidence>,
+    /// The program's own exception, when it said one on a channel (not parsed from stderr).
+    pub exception: Option<ProgramException>,
+    /// The hang that was under way, when there was one.
+    pub hang: Option<HangEvidence>,
+    /// Processor time that the process used, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// What the file systems it wrote to had left at its end: path and free bytes.
+    pub disk: Vec<DiskEvidence>,
+    /// The shim vanished without a report; who waits for the exit status is gone.
+    pub shim_lost: Option<ShimLostEvidence>,
+    /// The kernel's ring buffer lines that name this pid (segfault, out of memory).
+    pub kernel_log: Vec<String>,
+    /// The pid that sent the fatal signal, where the system tells.
+    pub signal_sender: Option<i32>,
+}
+
+/// How far a process had come when it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not spawned, or spawned and not yet ready.
+    #[default]
+    Launching,
+    /// Ready, without work.
+    Idle,
+    /// Ready, with work in flight.
+    Busy,
+    /// After we asked it to stop.
+    Stopping,
+}
+
+/// What was seen of memory at or before the end.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MemoryEvidence {
+    /// The cgroup's own account, where one with a memory controller held the process.
+    pub cgroup: Option<CgroupMemory>,
+    /// RLIMIT_AS in bytes, when one was set.
+    pub rlimit_as_bytes: Option<u64>,
+    /// The largest resident set of the process in bytes (getrusage).
+    pub rss_bytes_peak: Option<u64>,
+    /// The largest virtual size of the process in bytes, as last seen.
+    pub vm_bytes_peak: Option<u64>,
+    /// How far the machine's count of OOM kills moved while the process lived (/proc/vmstat oom_kill).
+    pub host_oom_kills: u64,
+    /// The machine's memory in bytes.
+    pub host_bytes_total: Option<u64>,
+    /// The machine's available memory in bytes, as last seen before the end.
+    pub host_bytes_available: Option<u64>,
+}
+
+/// The memory account of a cgroup.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CgroupMemory {
+    /// 1 or 2.
+    pub version: u8,
+    /// The cgroup's path below its mount.
+    pub path: String,
+    /// How often the kernel killed something in it for want of memory, while the process lived.
+    pub oom_kills: u64,
+    /// How often an allocation hit the limit while the process lived.
+    pub limit_hits: u64,
+    /// Its limit in bytes, when it has one.
+    pub limit_bytes: Option<u64>,
+    /// Its peak use in bytes.
+    pub peak_bytes: Option<u64>,
+}
+
+/// A stop that we asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StopEvidence {
+    /// Who wanted it.
+    pub why: StopWhy,
+    /// The last rung that was reached.
+    pub step: StopStep,
+}
+
+/// A step of a launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchStep {
+    /// Starting the shim.
+    Shim,
+    /// Making the process's directory and files.
+    Prepare,
+    /// Making its cgroup and limits.
+    Contain,
+    /// Finding the program and executing it.
+    Exec,
+    /// Reaching its sockets.
+    Connect,
+    /// Waiting for its first answer.
+    Ready,
+}
+
+/// How a launch failed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LaunchEvidence {
+    /// Which step.
+    pub step: LaunchStep,
+    /// The system's error number, when a system call failed.
+    pub errno: Option<i32>,
+    /// The path it concerned, when it did.
+    pub path: Option<String>,
+    /// What happened, in words.
+    pub message: String,
+    /// How long it had waited, in milliseconds, when it waited.
+    pub waited_ms: Option<u64>,
+}
+
+/// An exception as the program told it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramException {
+    /// Its type, for instance `ZeroDivisionError`.
+    pub exception_type: String,
+    /// Its message.
+    pub message: String,
+    /// Its traceback as text, causes included; may hold ANSI colours.
+    pub traceback: String,
+}
+
+/// A process that stopped answering.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HangEvidence {
+    /// How long it had not answered, in milliseconds.
+    pub silent_ms: u64,
+    /// Heartbeats missed in a row.
+    pub misses: u32,
+    /// Processor time used during the silence, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// The scheduler's state letter from /proc/PID/stat: T stopped, R running, S sleeping, D in a system call.
+    pub state: Option<char>,
+}
+
+/// A file system at the end of a process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DiskEvidence {
+    /// A path on it.
+    pub path: String,
+    /// Bytes left for an ordinary user.
+    pub free_bytes: u64,
+    /// Inodes left.
+    pub free_inodes: u64,
+}
+
+/// A shim that vanished.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ShimLostEvidence {
+    /// The shim's pid.
+    pub shim_pid: Option<i32>,
+    /// The shim's own exit status, when it was our child.
+    pub shim_status: Option<crate::runtime::ExitStatus>,
+    /// How many processes were found and killed after it.
+    pub killed: u32,
+}

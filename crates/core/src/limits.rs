@@ -1,0 +1,106 @@
+//! Every cap, timeout, queue size and retry, unit last, each with its reason. `cargo xtask limits` writes
+//! docs/limits.md from this file; configuration may move a value only inside the bounds asserted here.
+
+/// Longest frame body on the shim link and in the store, in bytes. Above one full chunk batch; an allocation of
+/// this size is made only after the header has been checked.
+pub const FRAME_BYTES_MAX: usize = 1_000_000;
+/// Longest batch that an engine takes, in bytes. Below NATS' default message limit of 1 MiB, with room for its
+/// headers, so that what one engine takes every engine takes.
+pub const BATCH_BYTES_MAX: usize = 1_000_000;
+/// Longest chunk held inline, in bytes. A larger message content goes to a blob, a larger piece of text is split.
+pub const CHUNK_BYTES_MAX: usize = 262_144;
+/// How much waiting output an owner puts into one append, in bytes. Large enough to reach hundreds of thousands of
+/// chunks a second, small enough to keep a watcher's latency low.
+pub const COALESCE_BYTES_MAX: usize = 65_536;
+/// Largest blob, in bytes. One message of a kernel; beyond this it is cut, and the chunk says so.
+pub const BLOB_BYTES_MAX: u64 = 1 << 30;
+/// How much output a shim keeps in memory while the daemon has not acknowledged it, in bytes. Then it spools.
+pub const SHIM_MEMORY_BYTES_MAX: usize = 4 << 20;
+/// How much a shim spools to disk while no daemon takes it, in bytes. Then it lets the program wait.
+pub const SPOOL_BYTES_MAX: u64 = 2 << 30;
+/// What a spool leaves free on its file system, in bytes.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// How many unacknowledged records a daemon reads ahead from one shim. Bounds the daemon's memory for one process.
+pub const SHIM_WINDOW_RECORDS_MAX: usize = 1_024;
+/// How much of standard error and output is kept as a tail, in bytes. A long traceback with its chain fits.
+pub const STDERR_TAIL_BYTES_MAX: usize = 65_536;
+/// Longest line that is looked at by the diagnosis, in bytes.
+pub const EVIDENCE_LINE_BYTES_MAX: usize = 1_024;
+/// How many evidence lines a cause keeps.
+pub const EVIDENCE_LINES_MAX: usize = 12;
+
+/// Time between heartbeats, in milliseconds.
+pub const HEARTBEAT_PERIOD_MS: u64 = 600;
+/// How long a heartbeat's echo may take, in milliseconds, before it counts as missed.
+pub const HEARTBEAT_TIMEOUT_MS: u64 = 600;
+/// Misses in a row that make a process `unresponsive`. 4 × 600 ms keeps P2's 3 s with a period to spare.
+pub const HEARTBEAT_MISSES: u32 = 4;
+/// A pause of the whole machine longer than this, in milliseconds, restarts the heartbeat instead of counting.
+pub const SUSPENDED_MS: u64 = 2_000;
+
+/// How long a process may take from spawn to ready, in milliseconds. A cold import of a large environment from a
+/// network disk takes tens of seconds.
+pub const READY_TIMEOUT_MS: u64 = 60_000;
+/// From `shutdown_request` to SIGTERM, in milliseconds: atexit handlers run in it.
+pub const STOP_ASK_MS: u64 = 5_000;
+/// From SIGTERM to SIGKILL, in milliseconds.
+pub const STOP_TERM_MS: u64 = 5_000;
+/// After a death: how long channels are drained before every run gets its End, in milliseconds (DESIGN §6).
+pub const DRAIN_MS: u64 = 250;
+/// After an interrupt that a run's time limit caused: how long until its process is stopped, in milliseconds.
+pub const TIMEOUT_GRACE_MS: u64 = 5_000;
+
+/// Restarts within [`RESTART_PERIOD_MS`] before a supervisor gives up.
+pub const RESTARTS_MAX: u32 = 3;
+/// The period of restart intensity, in milliseconds; so long up, and the count starts anew.
+pub const RESTART_PERIOD_MS: u64 = 60_000;
+/// The wait before the first restart, in milliseconds.
+pub const BACKOFF_MS: u64 = 200;
+/// The longest wait before a restart, in milliseconds.
+pub const BACKOFF_MS_MAX: u64 = 10_000;
+
+/// How many inputs wait in a session's mailbox; then the sender is told `busy`.
+pub const MAILBOX_MAX: usize = 256;
+/// How many runs may be queued in one session.
+pub const QUEUED_RUNS_MAX: usize = 10_000;
+/// How far a watcher may fall behind in memory, in records; then it reads from the log.
+pub const WATCH_RECORDS_MAX: usize = 1_024;
+/// Longest request body of the API, in bytes.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// How deep JSON from outside may nest. serde_json's own limit is 128; this is what our answers promise.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// How long a connection may take to say who it is, in milliseconds.
+pub const HELLO_TIMEOUT_MS: u64 = 2_000;
+/// Comment on a quiet event stream, in milliseconds, so that a client can tell quiet from dead.
+pub const SSE_COMMENT_MS: u64 = 250;
+
+/// Group commit: the longest time between an acknowledged append and its fsync, in milliseconds.
+pub const FSYNC_MS: u64 = 5;
+/// A log segment is closed at this size, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// How long an ended session's log is kept, in days.
+pub const RETENTION_DAYS: u64 = 30;
+/// How much ended sessions may hold in all, in bytes; then the oldest go first.
+pub const RETENTION_BYTES_MAX: u64 = 10 << 30;
+/// How long a blob that nothing names is kept, in milliseconds.
+pub const BLOB_GRACE_MS: u64 = 3_600_000;
+
+/// How much text of one cell is put into a notebook file, in bytes. The log keeps all of it.
+pub const NOTEBOOK_STREAM_BYTES_MAX: usize = 10 << 20;
+/// How much one rich output may hold to be put into a notebook file, in bytes.
+pub const NOTEBOOK_OUTPUT_BYTES_MAX: u64 = 512 << 20;
+/// Quiet time before an autosave, in milliseconds.
+pub const AUTOSAVE_QUIET_MS: u64 = 2_000;
+/// Longest time that changes stay unsaved, in milliseconds.
+pub const AUTOSAVE_MAX_MS: u64 = 10_000;
+/// Longest path of a Unix socket, in bytes (sun_path less its NUL).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+const _: () = {
+    assert!(CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a frame holds a full chunk and its header with room to spare");
+    assert!(COALESCE_BYTES_MAX + CHUNK_BYTES_MAX < BATCH_BYTES_MAX, "a coalesced append fits a batch");
+    assert!(BATCH_BYTES_MAX < 1 << 20, "NATS' default limit");
+    assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
+    assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
+    assert!(BACKOFF_MS < BACKOFF_MS_MAX, "back-off grows");
+};

@@ -1,0 +1,12 @@
+//! What is supervised: how it is launched, what state it is in, how it is stopped, when it is started again.
+
+pub mod exit;
+pub mod restart;
+pub mod spec;
+pub mod stop;
+pub mod suspicion;
+
+pub use exit::{ExitReport, ExitStatus};
+pub use restart::{RestartPolicy, RestartType};
+pub use spec::{InterruptMode, LaunchSpec, Program};
+pub use stop::{StopStep, StopWhy};

@@ -1,0 +1,6 @@
+//! A session: the stable home of one notebook or one command, and the only unit of ownership.
+
+pub mod event;
+pub mod outcome;
+
+pub use outcome::{CancelWhy, RunOutcome};

@@ -1,0 +1,1 @@
+//! The notebook model: lossless .ipynb, edits, projection of outputs.

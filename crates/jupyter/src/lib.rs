@@ -1,0 +1,1 @@
+//! Kernelspecs, connection files, the message codec, channels and heartbeat.

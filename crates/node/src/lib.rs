@@ -1,0 +1,1 @@
+//! The daemon's tasks: sessions, supervisors, watchers, files.

@@ -1,0 +1,1 @@
+//! Operating-system processes: spawn, contain, watch, stop, gather evidence.

@@ -1,0 +1,1 @@
+//! Every serialized type: shim frames, log records, the HTTP API.

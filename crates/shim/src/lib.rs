@@ -1,0 +1,1 @@
+//! The small parent of one process, which outlives the daemon.

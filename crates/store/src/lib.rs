@@ -1,0 +1,1 @@
+//! The engine trait with its contract, and its implementations.
