@@ -1,1 +1,6 @@
-//! Every serialized type: shim frames, log records, the HTTP API.
+//! Every serialized type, versioned: frames, shim messages, log records, the HTTP API.
+
+pub mod frame;
+pub mod http;
+pub mod log;
+pub mod shim;
