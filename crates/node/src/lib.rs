@@ -1,1 +1,3 @@
-//! The daemon's tasks: sessions, supervisors, watchers, files.
+//! The daemon's tasks: one for each session, one for each supervised process, and the watchers.
+
+pub mod api;

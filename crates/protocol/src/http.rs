@@ -1,1 +1,591 @@
-//! http
+//! The native API `/v1`: its bodies, its stream events and its errors. The OpenAPI document is generated from these.
+//!
+//! | method and path | body → answer |
+//! |---|---|
+//! | `GET /v1/live`, `GET /v1/ready` | → [`NodeView`]; no token needed for `live` |
+//! | `GET /v1/node` | → [`NodeView`] |
+//! | `POST /v1/node/stop` | [`StopNode`] → 202 |
+//! | `GET /v1/doctor` | → [`DoctorView`] |
+//! | `GET /v1/openapi.json` | → the document |
+//! | `POST /v1/sessions` | [`CreateSession`] → 201 [`SessionView`] |
+//! | `GET /v1/sessions?all=true` | → list of [`SessionView`]; without `all`, only those that are open |
+//! | `GET /v1/sessions/{id}` | → [`SessionView`] |
+//! | `DELETE /v1/sessions/{id}` | forget an ended session and its log → 204 |
+//! | `GET /v1/sessions/{id}/attach?after=POSITION&interactive=bool&follow=bool` | → SSE of [`StreamEvent`], `id:` is a log position |
+//! | `POST /v1/sessions/{id}/interrupt` | → 202 [`SessionView`] |
+//! | `POST /v1/sessions/{id}/restart` | [`Restart`] → 202 [`SessionView`] |
+//! | `POST /v1/sessions/{id}/stop` | [`Stop`] → 202 [`SessionView`] |
+//! | `GET /v1/sessions/{id}/runs` | → list of [`RunView`] |
+//! | `POST /v1/sessions/{id}/runs` | [`SubmitRuns`] → 201 list of [`RunView`] |
+//! | `GET /v1/sessions/{id}/runs/{run}` | → [`RunView`] |
+//! | `DELETE /v1/sessions/{id}/runs/{run}` | cancel → 202 [`RunView`] |
+//! | `POST /v1/sessions/{id}/runs/{run}/input` | [`Input`] → 202 [`RunView`] |
+//! | `GET /v1/sessions/{id}/runs/{run}/attach?cursor=ATTEMPT.SEQ&follow=bool` | → SSE of [`StreamEvent`], `id:` is `attempt.seq`; `Last-Event-ID` works too |
+//! | `GET /v1/sessions/{id}/reports` | → list of `FailureReport` |
+//! | `GET /v1/sessions/{id}/blobs/{sha256}` | → bytes |
+//!
+//! Errors are [`Problem`]s (RFC 9457), `application/problem+json`.
+
+use std::collections::BTreeMap;
+
+use outlive_core::diagnosis::{CauseCode, FailureReport};
+use outlive_core::id::{
+    Attempt, BootId, Generation, Incarnation, NodeId, Position, ReportId, RunId, RuntimeId, Seq, SessionId,
+};
+use outlive_core::log::{BlobRef, Chunk, ChunkKind, Payload};
+use outlive_core::runtime::{ExitStatus, LaunchSpec, RestartPolicy, StopStep, StopWhy};
+use outlive_core::session::RunOutcome;
+use outlive_core::session::spec::{HangPolicy, Workload};
+use outlive_core::time::WallTime;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An error as every client gets it (RFC 9457).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{title}: {detail}")]
+pub struct Problem {
+    /// `https://outlive.dev/problems/CODE`-like reference; here `about:outlive#CODE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Our code, kebab-case, stable: for instance `path-already-open`.
+    pub code: String,
+    /// What went wrong, in a few words; the same for each occurrence of the code.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What happened here, to what.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// More facts by name, for instance the holder of a path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+}
+
+impl Problem {
+    /// A problem with a code, an HTTP status, a title and what happened.
+    #[must_use]
+    pub fn new(status: u16, code: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("about:outlive#{code}"),
+            code: code.to_owned(),
+            title: title.to_owned(),
+            status,
+            detail: detail.into(),
+            hint: None,
+            facts: BTreeMap::new(),
+        }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a fact by name.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// One daemon.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NodeView {
+    /// Its id, kept in the state directory.
+    pub node: NodeId,
+    /// This start of it.
+    pub boot: BootId,
+    /// Its version, as `outlive --version` prints it.
+    pub version: String,
+    /// The API's version; a client of another one refuses to go on.
+    pub api: u32,
+    /// The daemon's pid.
+    pub pid: u32,
+    /// Its state directory.
+    pub state_directory: String,
+    /// When it started.
+    pub started_at: WallTime,
+    /// Whether it takes work: recovery is over.
+    pub ready: bool,
+}
+
+/// Version of the API that this build speaks.
+pub const API_VERSION: u32 = 1;
+
+/// How to stop a daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StopNode {
+    /// Leave kernels and commands running: the next daemon adopts them.
+    pub keep_runtimes: bool,
+}
+
+/// A new session.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CreateSession {
+    /// The caller's id for it; asking again with the same id gives the same session.
+    #[serde(default)]
+    pub id: Option<SessionId>,
+    /// What it is for.
+    pub workload: Workload,
+    /// How its runtime is started.
+    pub launch: LaunchSpec,
+    /// When its runtime is started again.
+    pub restart: RestartPolicy,
+    /// What is done with a runtime that hangs.
+    #[serde(default)]
+    pub on_hang: HangPolicy,
+    /// Keep session and runtime after the work is done (else the runtime is stopped and the session closed).
+    #[serde(default)]
+    pub keep: bool,
+    /// Parameters for a notebook's `parameters` cell, by name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Queue all code cells (a notebook), in order, stopping at the first failure unless errors are allowed.
+    #[serde(default)]
+    pub run_all: bool,
+}
+
+/// Work for a session.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum SubmitRuns {
+    /// Code without a cell.
+    Code {
+        /// The source.
+        code: String,
+    },
+    /// All code cells.
+    All,
+    /// Some cells by index (0 is the first cell of any type).
+    Cells {
+        /// Their indexes.
+        cells: Vec<usize>,
+    },
+}
+
+/// How to restart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Restart {
+    /// Queue all code cells of a notebook afterwards.
+    pub run_all: bool,
+}
+
+/// How to stop a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Stop {
+    /// SIGKILL at once instead of asking first.
+    pub force: bool,
+}
+
+/// An answer to a run's question.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Input {
+    /// What to say.
+    pub value: String,
+}
+
+/// A session as clients see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SessionView {
+    /// Its id; never changes.
+    pub id: SessionId,
+    /// Rises with every change of this view.
+    pub generation: Generation,
+    /// The log position that this view contains.
+    pub position: Position,
+    /// What people call it: the notebook's file name or the command line.
+    pub title: String,
+    /// `notebook`, `command` or `kernel`.
+    pub kind: String,
+    /// The notebook that is written, absolute.
+    pub path: Option<String>,
+    /// When it was created.
+    pub created_at: WallTime,
+    /// When it was closed.
+    pub closed_at: Option<WallTime>,
+    /// Open or closed, and how its work went.
+    pub state: SessionState,
+    /// Its runtime.
+    pub runtime: RuntimeView,
+    /// How many runs are in which state.
+    pub runs: RunCounts,
+    /// The run that is running.
+    pub current: Option<RunId>,
+    /// A question that waits for an answer.
+    pub question: Option<Question>,
+    /// The last failure.
+    pub last_report: Option<ReportSummary>,
+    /// A notebook that cannot be saved, and why.
+    pub save_problem: Option<String>,
+    /// How many clients are attached.
+    pub peers: u32,
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Work is queued or running.
+    Working,
+    /// Open, nothing to do.
+    Idle,
+    /// Closed: everything succeeded.
+    Succeeded,
+    /// Closed: something failed.
+    Failed,
+    /// Closed: stopped before its end.
+    Stopped,
+    /// A state that this client does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A runtime as clients see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeView {
+    /// Its id, the same across restarts.
+    pub id: RuntimeId,
+    /// How many processes it has had.
+    pub incarnation: Incarnation,
+    /// What it is, for instance `Python 3 (ipykernel)` or the command's name.
+    pub name: String,
+    /// Its state.
+    pub state: RuntimeState,
+    /// The pid of its process, while it has one.
+    pub pid: Option<i32>,
+    /// When it entered this state.
+    pub since: WallTime,
+}
+
+/// The state of a runtime.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum RuntimeState {
+    /// Not started yet.
+    Down,
+    /// Started, not ready.
+    Launching,
+    /// Ready and without work.
+    Idle,
+    /// Ready and at work.
+    Busy,
+    /// It does not answer.
+    Unresponsive {
+        /// How it looks meanwhile, for instance `stopped (SIGSTOP)` or `running, 97 % of a core`.
+        detail: String,
+    },
+    /// On its way out.
+    Stopping {
+        /// Who wanted it.
+        why: StopWhy,
+        /// The rung of the ladder.
+        step: StopStep,
+    },
+    /// It has ended.
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// The cause, unless it ended as it should.
+        cause: Option<CauseCode>,
+    },
+    /// It is started again soon.
+    Backoff {
+        /// After which wait, in milliseconds.
+        after_ms: u64,
+    },
+    /// It died too often.
+    GaveUp {
+        /// The reason.
+        reason: String,
+    },
+    /// A state that this client does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How many runs are in which state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RunCounts {
+    /// Waiting.
+    pub queued: u32,
+    /// Running.
+    pub running: u32,
+    /// Ended well.
+    pub succeeded: u32,
+    /// Ended badly.
+    pub failed: u32,
+    /// Not run, or not to the end.
+    pub cancelled: u32,
+}
+
+/// A question that a program asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Question {
+    /// The run that asks.
+    pub run: RunId,
+    /// What it asks.
+    pub prompt: String,
+    /// Whether the answer must not be shown.
+    pub password: bool,
+}
+
+/// A failure in one line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportSummary {
+    /// Its id.
+    pub id: ReportId,
+    /// The first cause.
+    pub code: CauseCode,
+    /// The cause in one sentence.
+    pub summary: String,
+    /// When.
+    pub at: WallTime,
+}
+
+/// A run as clients see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunView {
+    /// Its id.
+    pub id: RunId,
+    /// Its session.
+    pub session: SessionId,
+    /// Its place among the session's runs, from 0.
+    pub index: u32,
+    /// The notebook cell that it runs, by index among all cells.
+    pub cell: Option<usize>,
+    /// What it runs: source or command line, at most 4 KiB of it.
+    pub source: String,
+    /// Where it stands.
+    pub state: RunState,
+    /// The attempt that counts; 0 while it is queued.
+    pub attempt: Attempt,
+    /// The last chunk's number.
+    pub head: Seq,
+    /// The kernel's count.
+    pub execution_count: Option<u32>,
+    /// When it was queued.
+    pub queued_at: WallTime,
+    /// When it began.
+    pub started_at: Option<WallTime>,
+    /// When it ended.
+    pub ended_at: Option<WallTime>,
+}
+
+/// Where a run stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum RunState {
+    /// Waiting for its turn or for its runtime.
+    Queued,
+    /// Running.
+    Running,
+    /// Ended.
+    Ended {
+        /// How.
+        outcome: RunOutcome,
+    },
+    /// A state that this client does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One event of a stream (`event:` holds its kind, `data:` this as JSON).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum StreamEvent {
+    /// The state of the session: first in a session's stream, then after every change, and after a `gap`.
+    Session {
+        /// The view.
+        session: Box<SessionView>,
+    },
+    /// A run was queued, began or ended.
+    Run {
+        /// The view.
+        run: Box<RunView>,
+    },
+    /// Output of a run.
+    Output {
+        /// The run; `None` for output of nobody (a kernel's own log, start-up).
+        run: Option<RunId>,
+        /// The attempt that made it; 0 for output of nobody, and for prints that came after the run's end.
+        attempt: Attempt,
+        /// The first chunk's number, when they have one.
+        first: Seq,
+        /// The chunks.
+        chunks: Vec<ChunkView>,
+    },
+    /// The output of a run was cut back: forget what comes after `keep`.
+    Reset {
+        /// The run.
+        run: RunId,
+        /// The attempt that begins.
+        attempt: Attempt,
+        /// The last chunk that still counts.
+        keep: Seq,
+    },
+    /// A process failed.
+    Report {
+        /// The report.
+        report: Box<FailureReport>,
+    },
+    /// This client fell behind; a fresh `session` and the output from the log follow.
+    Gap {
+        /// How many records were skipped in memory (they are read from the log).
+        skipped: u64,
+    },
+    /// The stream is complete: the run or the session has ended, or `follow` was not asked for.
+    End {
+        /// For a run, how it ended.
+        outcome: Option<RunOutcome>,
+    },
+    /// The stream ends early, for this reason.
+    Problem {
+        /// The reason.
+        problem: Problem,
+    },
+    /// An event that this client does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl StreamEvent {
+    /// The event's name on the wire.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Session { .. } => "session",
+            Self::Run { .. } => "run",
+            Self::Output { .. } => "output",
+            Self::Reset { .. } => "reset",
+            Self::Report { .. } => "report",
+            Self::Gap { .. } => "gap",
+            Self::End { .. } => "end",
+            Self::Problem { .. } => "problem",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A chunk in a stream.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ChunkView {
+    /// What it is.
+    pub kind: ChunkKind,
+    /// When it was received.
+    pub at: WallTime,
+    /// Text, for `stdout` and `stderr` that is valid UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Bytes in base64, for `stdout` and `stderr` that is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+    /// JSON content, for the other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<serde_json::Value>,
+    /// Where the content is, when it is large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<BlobRef>,
+}
+
+impl From<&Chunk> for ChunkView {
+    fn from(chunk: &Chunk) -> Self {
+        let mut view = Self {
+            kind: chunk.kind.clone(),
+            at: chunk.at,
+            text: None,
+            base64: None,
+            content: None,
+            blob: None,
+        };
+        match &chunk.payload {
+            Payload::Blob(blob) => view.blob = Some(blob.clone()),
+            Payload::Inline(bytes) => match chunk.kind {
+                ChunkKind::Stdout | ChunkKind::Stderr => match std::str::from_utf8(bytes) {
+                    Ok(text) => view.text = Some(text.to_owned()),
+                    Err(_) => view.base64 = Some(base64(bytes)),
+                },
+                ChunkKind::DisplayData
+                | ChunkKind::UpdateDisplayData
+                | ChunkKind::ExecuteResult
+                | ChunkKind::Error
+                | ChunkKind::ClearOutput
+                | ChunkKind::Started
+                | ChunkKind::InputRequest
+                | ChunkKind::Gap
+                | ChunkKind::Other => match serde_json::from_slice(bytes) {
+                    Ok(content) => view.content = Some(content),
+                    Err(_) => view.base64 = Some(base64(bytes)),
+                },
+            },
+        }
+        view
+    }
+}
+
+/// Standard base64 with padding (RFC 4648 §4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let word =
+            group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// What `doctor` finds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DoctorView {
+    /// Each check with its result.
+    pub checks: Vec<DoctorCheck>,
+}
+
+/// One check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DoctorCheck {
+    /// What was looked at, for instance `cgroup`.
+    pub name: String,
+    /// `ok`, `warning` or `error`.
+    pub level: DoctorLevel,
+    /// What was found.
+    pub found: String,
+    /// What to do, when something should be done.
+    pub hint: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DoctorLevel {
+    /// As it should be.
+    Ok,
+    /// Works, with less than the best.
+    Warning,
+    /// Does not work.
+    Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_as_in_rfc_4648() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}

@@ -2,5 +2,6 @@
 
 pub mod event;
 pub mod outcome;
+pub mod spec;
 
 pub use outcome::{CancelWhy, RunOutcome};

@@ -1,0 +1,83 @@
+//! What a session is for, and its policies.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{RuntimeId, SessionId};
+use crate::runtime::{LaunchSpec, RestartPolicy};
+use crate::time::WallTime;
+
+/// What a session is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Workload {
+    /// A notebook.
+    Notebook {
+        /// The file that is read, absolute.
+        source: String,
+        /// The file that is written and claimed, absolute; the same as `source` unless a copy was asked for.
+        path: String,
+        /// Go on after a cell that raised.
+        #[serde(default)]
+        allow_errors: bool,
+        /// How long one cell may run, in milliseconds.
+        #[serde(default)]
+        cell_timeout_ms: Option<u64>,
+    },
+    /// One command: its life is the one run of the session.
+    Command {
+        /// How long it may run, in milliseconds.
+        #[serde(default)]
+        timeout_ms: Option<u64>,
+    },
+    /// A kernel without a notebook.
+    Kernel,
+}
+
+/// What is done with a runtime that does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HangPolicy {
+    /// Say so, and wait.
+    #[default]
+    Report,
+    /// Say so, and interrupt what runs.
+    Interrupt,
+    /// Say so, stop it, settle its work as `hung`, and start it again.
+    Restart,
+}
+
+/// Everything that a session was created with.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SessionSpec {
+    /// Its id.
+    pub id: SessionId,
+    /// Its runtime's id.
+    pub runtime: RuntimeId,
+    /// What it is for.
+    pub workload: Workload,
+    /// How its runtime is started.
+    pub launch: LaunchSpec,
+    /// When its runtime is started again.
+    pub restart: RestartPolicy,
+    /// What is done with a runtime that hangs.
+    pub on_hang: HangPolicy,
+    /// What happens when the work is done.
+    pub after_work: AfterWork,
+    /// Parameters for the `parameters` cell.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// When it was created.
+    pub created_at: WallTime,
+}
+
+/// What happens when no work is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterWork {
+    /// The runtime is stopped and the session closed.
+    Close,
+    /// Both stay.
+    Keep,
+}

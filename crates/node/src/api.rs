@@ -1,0 +1,85 @@
+//! What a surface (HTTP now; Jupyter's API, MCP later) may ask of a node.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use outlive_core::diagnosis::FailureReport;
+use outlive_core::id::{Cursor, Position, RunId, SessionId};
+use outlive_protocol::http::{
+    CreateSession, DoctorView, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode, StreamEvent,
+    SubmitRuns,
+};
+
+/// An event with the cursor to come back with: a log position for a session, `attempt.seq` for a run.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// The value of the SSE field `id`; `None` for events that are no place to come back to.
+    pub cursor: Option<String>,
+    /// The event.
+    pub event: StreamEvent,
+}
+
+/// A stream of events. Dropping it detaches.
+pub type Events = BoxStream<'static, Delivered>;
+
+/// How to attach to a session.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachSession {
+    /// Everything after this position; 0 for all.
+    pub after: Position,
+    /// Whether somebody is there who can answer a program's question.
+    pub interactive: bool,
+    /// Stay for what is still to come; else end at the present head.
+    pub follow: bool,
+}
+
+/// How to attach to a run.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachRun {
+    /// What the reader has.
+    pub cursor: Cursor,
+    /// Stay for what is still to come.
+    pub follow: bool,
+}
+
+/// A node, as its surfaces see it. Every method may answer with a [`Problem`] that can be shown as it is.
+#[async_trait]
+pub trait Api: Send + Sync + 'static {
+    /// Who it is.
+    fn node(&self) -> NodeView;
+    /// Makes a session; the same caller-given id again gives the same session.
+    async fn create(&self, request: CreateSession) -> Result<SessionView, Problem>;
+    /// The open sessions, or all that are remembered, newest first.
+    async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, Problem>;
+    /// One session.
+    async fn session(&self, id: SessionId) -> Result<SessionView, Problem>;
+    /// Forgets an ended session.
+    async fn forget(&self, id: SessionId) -> Result<(), Problem>;
+    /// Its runs, in the order in which they were queued.
+    async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem>;
+    /// Queues work, all or nothing.
+    async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem>;
+    /// Interrupts what runs.
+    async fn interrupt(&self, id: SessionId) -> Result<SessionView, Problem>;
+    /// Restarts the runtime; running and queued work is cancelled.
+    async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, Problem>;
+    /// Stops the runtime and closes the session.
+    async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem>;
+    /// Cancels one run.
+    async fn cancel(&self, id: SessionId, run: RunId) -> Result<RunView, Problem>;
+    /// Answers a run's question.
+    async fn input(&self, id: SessionId, run: RunId, value: String) -> Result<RunView, Problem>;
+    /// Everything that happens in a session, in log order.
+    async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem>;
+    /// The output of one run.
+    async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem>;
+    /// The failures of a session, oldest first.
+    async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem>;
+    /// The file of a blob.
+    async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem>;
+    /// Looks at what the node needs.
+    async fn doctor(&self) -> DoctorView;
+    /// Asks the node to end.
+    async fn shutdown(&self, how: StopNode) -> Result<(), Problem>;
+}
