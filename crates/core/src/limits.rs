@@ -7,6 +7,8 @@ pub const FRAME_BYTES_MAX: usize = 1_000_000;
 /// Longest batch that an engine takes, in bytes. Below NATS' default message limit of 1 MiB, with room for its
 /// headers, so that what one engine takes every engine takes.
 pub const BATCH_BYTES_MAX: usize = 1_000_000;
+/// Longest body of one log record, in bytes. A batch less what an engine adds to it: position and lane.
+pub const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX - 64;
 /// Longest chunk held inline, in bytes. A larger message content goes to a blob, a larger piece of text is split.
 pub const CHUNK_BYTES_MAX: usize = 262_144;
 /// How much waiting output an owner puts into one append, in bytes. Large enough to reach hundreds of thousands of
@@ -97,8 +99,13 @@ pub const AUTOSAVE_MAX_MS: u64 = 10_000;
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 const _: () = {
-    assert!(CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a frame holds a full chunk and its header with room to spare");
+    assert!(
+        CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX,
+        "a frame holds a full chunk and its header with room to spare"
+    );
     assert!(COALESCE_BYTES_MAX + CHUNK_BYTES_MAX < BATCH_BYTES_MAX, "a coalesced append fits a batch");
+    assert!(COALESCE_BYTES_MAX + CHUNK_BYTES_MAX < RECORD_BYTES_MAX, "a coalesced record fits");
+    assert!(BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a batch fits a frame of a segment file");
     assert!(BATCH_BYTES_MAX < 1 << 20, "NATS' default limit");
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");

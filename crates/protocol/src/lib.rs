@@ -4,3 +4,4 @@ pub mod frame;
 pub mod http;
 pub mod log;
 pub mod shim;
+pub mod shim_codec;
