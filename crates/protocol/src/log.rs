@@ -121,8 +121,8 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Record, CodecError> {
             fenced(claim, source, FencedBody::Document(raw.to_vec()))
         }
         kind::RUN_OPEN => {
-            let Under::<OpenBody> { claim, source, body: OpenBody { attempt, base } } = parse(kind, body)?;
-            fenced(claim, source, FencedBody::Run(RunRecord::Open { attempt, base }))
+            let Under::<OpenBody> { claim, source, body: OpenBody { attempt, base, at } } = parse(kind, body)?;
+            fenced(claim, source, FencedBody::Run(RunRecord::Open { attempt, base, at }))
         }
         kind::RUN_DATA => {
             let (Under::<DataBody> { claim, source, body }, raw) = split_json(kind, body)?;
@@ -141,8 +141,9 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Record, CodecError> {
         }
         kind::RUN_END => {
             let Under::<EndBody> { claim, source, body } = parse(kind, body)?;
-            let EndBody { attempt, outcome, last_seq, report } = body;
-            fenced(claim, source, FencedBody::Run(RunRecord::End { attempt, outcome, last_seq, report }))
+            let EndBody { attempt, outcome, last_seq, report, execution_count, at } = body;
+            let end = RunRecord::End { attempt, outcome, last_seq, report, execution_count, at };
+            fenced(claim, source, FencedBody::Run(end))
         }
         kind::RUNTIME => {
             let (Under::<RuntimeBody> { claim, source, body }, raw) = split_json(kind, body)?;
@@ -178,8 +179,8 @@ fn encode_run(
     record: &RunRecord,
 ) -> Result<(u8, Vec<u8>), CodecError> {
     Ok(match record {
-        RunRecord::Open { attempt, base } => {
-            let body = OpenBody { attempt: *attempt, base: *base };
+        RunRecord::Open { attempt, base, at } => {
+            let body = OpenBody { attempt: *attempt, base: *base, at: *at };
             (kind::RUN_OPEN, json(kind::RUN_OPEN, &Under { claim, source, body })?)
         }
         RunRecord::Data { attempt, first, chunks } => {
@@ -193,12 +194,14 @@ fn encode_run(
         RunRecord::Note { text } => {
             (kind::RUN_NOTE, json(kind::RUN_NOTE, &Under { claim, source, body: text })?)
         }
-        RunRecord::End { attempt, outcome, last_seq, report } => {
+        RunRecord::End { attempt, outcome, last_seq, report, execution_count, at } => {
             let body = EndBody {
                 attempt: *attempt,
                 outcome: outcome.clone(),
                 last_seq: *last_seq,
                 report: report.clone(),
+                execution_count: *execution_count,
+                at: *at,
             };
             (kind::RUN_END, json(kind::RUN_END, &Under { claim, source, body })?)
         }
@@ -218,6 +221,7 @@ struct Under<T> {
 struct OpenBody {
     attempt: Attempt,
     base: Seq,
+    at: WallTime,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -242,6 +246,9 @@ struct EndBody {
     last_seq: Seq,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     report: Option<Box<FailureReport>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    execution_count: Option<u32>,
+    at: WallTime,
 }
 
 #[derive(Serialize, Deserialize)]

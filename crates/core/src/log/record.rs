@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::chunk::{BlobRef, Chunk};
 use crate::diagnosis::FailureReport;
 use crate::id::{Attempt, BootId, Epoch, NodeId, Position, ProcessKey, RunId, Seq, Src};
-use crate::session::event::SessionEvent;
 use crate::session::RunOutcome;
+use crate::time::WallTime;
+use crate::session::event::SessionEvent;
 
 /// A part of a session's log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -139,6 +140,8 @@ pub enum RunRecord {
         attempt: Attempt,
         /// How much of the output so far is kept.
         base: Seq,
+        /// When it began.
+        at: WallTime,
     },
     /// Output.
     Data {
@@ -173,6 +176,10 @@ pub enum RunRecord {
         last_seq: Seq,
         /// Why it failed, when it did because of its process.
         report: Option<Box<FailureReport>>,
+        /// The kernel's count, when it gave one.
+        execution_count: Option<u32>,
+        /// When it ended.
+        at: WallTime,
     },
 }
 
