@@ -54,6 +54,8 @@ pub const TIMEOUT_GRACE_MS: u64 = 5_000;
 
 /// Restarts within [`RESTART_PERIOD_MS`] before a supervisor gives up.
 pub const RESTARTS_MAX: u32 = 3;
+/// How many restarts a history remembers. A policy that allows more would be one that never gives up.
+pub const RESTART_HISTORY_MAX: usize = 100;
 /// The period of restart intensity, in milliseconds; so long up, and the count starts anew.
 pub const RESTART_PERIOD_MS: u64 = 60_000;
 /// The wait before the first restart, in milliseconds.
@@ -109,5 +111,8 @@ const _: () = {
     assert!(BATCH_BYTES_MAX < 1 << 20, "NATS' default limit");
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
+    assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
+    assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
+    assert!(RESTARTS_MAX as usize <= RESTART_HISTORY_MAX, "the history holds what is counted");
     assert!(BACKOFF_MS < BACKOFF_MS_MAX, "back-off grows");
 };

@@ -1,6 +1,7 @@
 //! What a failure was caused by: a stable code, a confidence, evidence lines, a remedy.
 
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum CauseCode {
     /// Ended by itself with an exit code, and nothing explains it better.
     ExitCode,
-    /// A signal from outside ended it.
+    /// A signal ended it, and nothing explains the signal better.
     Signal,
     /// It ran out of memory, or was killed for it.
     OutOfMemory,
@@ -21,12 +22,14 @@ pub enum CauseCode {
     NativeCrash,
     /// No space left on a device.
     DiskFull,
-    /// A Python module could not be imported.
+    /// A module or package could not be imported.
     MissingModule,
     /// The program or its interpreter does not exist or cannot be executed.
     MissingInterpreter,
     /// No such kernel, or its kernelspec is unusable.
     MissingKernel,
+    /// It could not be started, and the system said why.
+    LaunchFailed,
     /// It did not become ready in time.
     NeverReady,
     /// It stopped answering and was ended for it.
@@ -35,6 +38,12 @@ pub enum CauseCode {
     Timeout,
     /// A port or socket that it needs is taken.
     AddressInUse,
+    /// The memory of a graphics processor ran out.
+    GpuOutOfMemory,
+    /// A graphics processor failed or was reset: a device-side assertion, a command buffer's time limit.
+    GpuFault,
+    /// The connection between members of a group of workers broke: NCCL, Gloo, a ring.
+    TransportFailed,
     /// Somebody asked for its end.
     KilledByOperator,
     /// The shim that held it was killed.
@@ -48,6 +57,32 @@ pub enum CauseCode {
 }
 
 impl CauseCode {
+    /// Every code there is.
+    pub const ALL: [Self; 22] = [
+        Self::ExitCode,
+        Self::Signal,
+        Self::OutOfMemory,
+        Self::PythonException,
+        Self::NativeCrash,
+        Self::DiskFull,
+        Self::MissingModule,
+        Self::MissingInterpreter,
+        Self::MissingKernel,
+        Self::LaunchFailed,
+        Self::NeverReady,
+        Self::Hung,
+        Self::Timeout,
+        Self::AddressInUse,
+        Self::GpuOutOfMemory,
+        Self::GpuFault,
+        Self::TransportFailed,
+        Self::KilledByOperator,
+        Self::ShimLost,
+        Self::MachineRestarted,
+        Self::Bug,
+        Self::Unknown,
+    ];
+
     /// The code as it is written everywhere, for instance `out-of-memory`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -61,10 +96,14 @@ impl CauseCode {
             Self::MissingModule => "missing-module",
             Self::MissingInterpreter => "missing-interpreter",
             Self::MissingKernel => "missing-kernel",
+            Self::LaunchFailed => "launch-failed",
             Self::NeverReady => "never-ready",
             Self::Hung => "hung",
             Self::Timeout => "timeout",
             Self::AddressInUse => "address-in-use",
+            Self::GpuOutOfMemory => "gpu-out-of-memory",
+            Self::GpuFault => "gpu-fault",
+            Self::TransportFailed => "transport-failed",
             Self::KilledByOperator => "killed-by-operator",
             Self::ShimLost => "shim-lost",
             Self::MachineRestarted => "machine-restarted",
@@ -72,6 +111,30 @@ impl CauseCode {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Its page below the repository's root, for instance `docs/causes/out-of-memory.md`.
+    #[must_use]
+    pub fn page(self) -> String {
+        format!("docs/causes/{self}.md")
+    }
+}
+
+impl FromStr for CauseCode {
+    type Err = UnknownCauseCode;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|code| code.as_str() == text)
+            .ok_or_else(|| UnknownCauseCode { text: text.to_owned() })
+    }
+}
+
+/// No cause code is written like this.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{text}` is no cause code; each has a page in docs/causes/")]
+pub struct UnknownCauseCode {
+    /// What was given.
+    pub text: String,
 }
 
 impl fmt::Display for CauseCode {

@@ -41,6 +41,84 @@ pub struct Evidence {
     pub kernel_log: Vec<String>,
     /// The pid that sent the fatal signal, where the system tells.
     pub signal_sender: Option<i32>,
+    /// The limit that the run had exceeded, in milliseconds, when a stop for [`StopWhy::Timeout`] followed.
+    pub time_limit_ms: Option<u64>,
+    /// The machine was restarted while the process ran.
+    pub machine_restart: Option<MachineRestart>,
+    /// Outlive's own panic message or broken invariant, when that is what ended the work.
+    pub bug: Option<String>,
+}
+
+impl Evidence {
+    /// Adds what was learnt later. A fact that is known stays; what was missing is filled in; of a tail the longer
+    /// and of a count the larger is kept. Merging the same twice changes nothing.
+    pub fn merge(&mut self, late: Self) {
+        if self.phase == Phase::Launching {
+            self.phase = late.phase;
+        }
+        if self.argv.is_empty() {
+            self.argv = late.argv;
+        }
+        if self.cwd.is_empty() {
+            self.cwd = late.cwd;
+        }
+        keep_longer(&mut self.stderr_tail, late.stderr_tail);
+        keep_longer(&mut self.stdout_tail, late.stdout_tail);
+        self.stderr_bytes = self.stderr_bytes.max(late.stderr_bytes);
+        self.memory.merge(late.memory);
+        fill(&mut self.stop, late.stop);
+        fill(&mut self.launch, late.launch);
+        fill(&mut self.exception, late.exception);
+        fill(&mut self.hang, late.hang);
+        self.cpu_ms = self.cpu_ms.max(late.cpu_ms);
+        for disk in late.disk {
+            if !self.disk.iter().any(|known| known.path == disk.path) {
+                self.disk.push(disk);
+            }
+        }
+        fill(&mut self.shim_lost, late.shim_lost);
+        for line in late.kernel_log {
+            if !self.kernel_log.contains(&line) {
+                self.kernel_log.push(line);
+            }
+        }
+        fill(&mut self.signal_sender, late.signal_sender);
+        fill(&mut self.time_limit_ms, late.time_limit_ms);
+        fill(&mut self.machine_restart, late.machine_restart);
+        fill(&mut self.bug, late.bug);
+    }
+}
+
+impl MemoryEvidence {
+    fn merge(&mut self, late: Self) {
+        match (&mut self.cgroup, late.cgroup) {
+            (Some(known), Some(late)) => {
+                known.oom_kills = known.oom_kills.max(late.oom_kills);
+                known.limit_hits = known.limit_hits.max(late.limit_hits);
+                known.peak_bytes = known.peak_bytes.max(late.peak_bytes);
+                fill(&mut known.limit_bytes, late.limit_bytes);
+            }
+            (known, late) => fill(known, late),
+        }
+        fill(&mut self.rlimit_as_bytes, late.rlimit_as_bytes);
+        self.rss_bytes_peak = self.rss_bytes_peak.max(late.rss_bytes_peak);
+        self.vm_bytes_peak = self.vm_bytes_peak.max(late.vm_bytes_peak);
+        self.host_oom_kills = self.host_oom_kills.max(late.host_oom_kills);
+        fill(&mut self.host_bytes_total, late.host_bytes_total);
+        fill(&mut self.host_bytes_available, late.host_bytes_available);
+    }
+}
+
+fn fill<T>(known: &mut Option<T>, late: Option<T>) {
+    if known.is_none() {
+        *known = late;
+    }
+}
+
+fn keep_longer(known: &mut String, late: String) {
+    if late.len() > known.len() {
+        *known = late;
+    }
 }
 
 /// How far a process had come when it ended.
@@ -108,6 +186,8 @@ pub struct StopEvidence {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LaunchStep {
+    /// Finding the kernelspec.
+    Kernelspec,
     /// Starting the shim.
     Shim,
     /// Making the process's directory and files.
@@ -181,4 +261,13 @@ pub struct ShimLostEvidence {
     pub shim_status: Option<crate::runtime::ExitStatus>,
     /// How many processes were found and killed after it.
     pub killed: u32,
+}
+
+/// A restart of the machine: its boot id (/proc/sys/kernel/random/boot_id) is another one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MachineRestart {
+    /// The boot id under which the process was started.
+    pub boot_before: String,
+    /// The boot id now.
+    pub boot_now: String,
 }

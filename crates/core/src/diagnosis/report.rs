@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
+use super::diagnose;
 use super::evidence::Evidence;
 use crate::id::{ProcessKey, ReportId, RunId, SessionId};
-use crate::runtime::ExitStatus;
+use crate::runtime::{ExitReport, ExitStatus};
 use crate::time::WallTime;
 
 /// One failure, as it is stored and delivered to every run and client that it concerns.
@@ -36,7 +37,69 @@ pub struct FailureReport {
     pub evidence: Evidence,
 }
 
+/// What a report is made from. Ids and times come from the caller: core makes neither.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Failure {
+    /// The new report's id.
+    pub id: ReportId,
+    /// The session it happened in.
+    pub session: SessionId,
+    /// The process, when there was one.
+    pub process: Option<ProcessKey>,
+    /// What died, in the user's words.
+    pub subject: String,
+    /// When its end was seen.
+    pub at: WallTime,
+    /// How long it had lived, in milliseconds.
+    pub lived_ms: Option<u64>,
+    /// What wait(2) said; `None` when nothing was ever spawned.
+    pub status: Option<ExitStatus>,
+    /// What was gathered.
+    pub evidence: Evidence,
+    /// The runs that were running, then those that were queued.
+    pub interrupted: Vec<RunId>,
+    /// What happens next.
+    pub next: NextStep,
+}
+
+impl Failure {
+    /// The failure that a process's one [`ExitReport`] tells of. `subject` is what died without its pid, for
+    /// instance `kernel python3`. Nothing is interrupted and nothing is next until the caller says so.
+    #[must_use]
+    pub fn of_exit(id: ReportId, session: SessionId, subject: &str, exit: ExitReport) -> Self {
+        let spawned = exit.pid.is_some();
+        Self {
+            id,
+            session,
+            process: Some(exit.process),
+            subject: exit.pid.map_or_else(|| subject.to_owned(), |pid| format!("{subject} (pid {pid})")),
+            at: exit.exited_at,
+            lived_ms: spawned.then(|| exit.exited_at.0.saturating_sub(exit.started_at.0) / 1_000),
+            status: spawned.then_some(exit.status),
+            evidence: exit.evidence,
+            interrupted: Vec::new(),
+            next: NextStep::Nothing,
+        }
+    }
+}
+
 impl FailureReport {
+    /// Diagnoses a failure.
+    #[must_use]
+    pub fn build(failure: Failure) -> Self {
+        let Failure { id, session, process, subject, at, lived_ms, status, evidence, interrupted, next } =
+            failure;
+        let causes = diagnose(&evidence, status);
+        Self { id, session, process, subject, at, lived_ms, status, causes, interrupted, next, evidence }
+    }
+
+    /// Adds evidence that came after the report was made and ranks the causes anew. The death stays the one it
+    /// was: id, time, status and what it interrupted do not change. Adding the same evidence twice changes nothing.
+    pub fn amend(&mut self, late: Evidence) {
+        self.evidence.merge(late);
+        self.causes = diagnose(&self.evidence, self.status);
+    }
+
     /// The cause that ranks first.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ pub mod stop;
 pub mod suspicion;
 
 pub use exit::{ExitReport, ExitStatus};
-pub use restart::{RestartPolicy, RestartType};
+pub use restart::{Ended, EndedHow, RestartDecision, RestartHistory, RestartPolicy, RestartType};
 pub use spec::{InterruptMode, LaunchSpec, Program};
 pub use stop::{StopStep, StopWhy};
+pub use suspicion::{Heartbeat, Suspicion, Verdict};

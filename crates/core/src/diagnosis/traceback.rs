@@ -1,0 +1,1 @@
+//! Reads Python's last words: the last traceback of standard error with its chain.
