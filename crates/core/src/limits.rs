@@ -82,6 +82,17 @@ pub const SSE_COMMENT_MS: u64 = 250;
 pub const FSYNC_MS: u64 = 5;
 /// A log segment is closed at this size, in bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// How many records one read of a log returns at most. A page that a watcher turns into events in a few milliseconds.
+pub const READ_RECORDS_MAX: usize = 1_024;
+/// How much one read of a log returns at most, in bytes of record bodies. Bounds a late reader's memory.
+pub const READ_BYTES_MAX: usize = 1 << 20;
+/// How much of a log's end is kept in memory for live readers, in bytes of record bodies. With 50 idle sessions this
+/// stays a small part of the daemon's 30 MB.
+pub const TAIL_CACHE_BYTES_MAX: usize = 64 << 10;
+/// Longest value of a table row, in bytes. Rows are claims and settings, never content.
+pub const TABLE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// How many table changes a watcher may fall behind; then it is told of a gap and scans again.
+pub const TABLE_WATCH_CHANGES_MAX: usize = 1_024;
 /// How long an ended session's log is kept, in days.
 pub const RETENTION_DAYS: u64 = 30;
 /// How much ended sessions may hold in all, in bytes; then the oldest go first.

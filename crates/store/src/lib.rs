@@ -1,1 +1,18 @@
-//! The engine trait with its contract, and its implementations.
+//! The storage behind logs, tables and blobs: a narrow contract ([`engine`]) and what fulfils it.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`engine`] | the trait, its contract in prose, the types that go in and out |
+//! | [`error`] | what can go wrong, by operation |
+//! | [`table`] | rows, changes, and a watch on them |
+//! | [`memory`] | everything in memory: for tests |
+
+mod blob;
+pub mod engine;
+pub mod error;
+pub mod memory;
+pub mod table;
+
+pub use engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
+pub use error::{AppendError, BlobError, ReadError, TableError, Unavailable};
+pub use table::{Change, Row, TableWatch};

@@ -1,0 +1,50 @@
+//! What all engines do alike with blobs.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use outlive_core::log::BlobRef;
+use sha2::{Digest, Sha256};
+
+use crate::error::{BlobError, Unavailable};
+
+/// How much of a file is hashed at once, in bytes.
+const READ_BYTES: usize = 256 << 10;
+
+/// A blob's name comes from outside and becomes a file's name: nothing but a hash may pass.
+pub(crate) fn check_name(sha256: &str) -> Result<(), BlobError> {
+    let fits = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if fits { Ok(()) } else { Err(BlobError::BadName { sha256: sha256.to_owned() }) }
+}
+
+/// Copies `from` to `to` and checks on the way that it is what `blob` says.
+pub(crate) fn copy_checked(blob: &BlobRef, mut from: File, to: &mut impl io::Write) -> Result<(), BlobError> {
+    let failed = |source| Unavailable::new(format!("copy blob {}", blob.sha256), source);
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let n = from.read(&mut buffer).map_err(failed)?;
+        let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
+        hash.update(bytes);
+        to.write_all(bytes).map_err(failed)?;
+        size += n as u64;
+    }
+    check_size(blob, size)?;
+    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == blob.sha256 {
+        Ok(())
+    } else {
+        Err(BlobError::Mismatch { sha256: blob.sha256.clone(), what: format!("its hash is {found}") })
+    }
+}
+
+/// Whether a blob's length is what its reference says.
+pub(crate) fn check_size(blob: &BlobRef, size: u64) -> Result<(), BlobError> {
+    if size == blob.size {
+        Ok(())
+    } else {
+        let what = format!("it has {size} bytes instead of {}", blob.size);
+        Err(BlobError::Mismatch { sha256: blob.sha256.clone(), what })
+    }
+}
