@@ -1,0 +1,188 @@
+//! `cargo xtask test`: all that has to pass, cheapest first, closing with the test runner's own summary.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{python, shell, tidy};
+
+/// Runs every step; with `fast`, without the end-to-end tests.
+///
+/// # Errors
+/// Names the step that failed.
+pub fn run(root: &Path, fast: bool) -> Result<()> {
+    step("format", || shell::run(&mut shell::cargo(root, &["fmt", "--all", "--check"])))?;
+    step("tidy", || tidy::run(root))?;
+    step("clippy", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+        shell::run(&mut shell::cargo(root, &arguments))
+    })?;
+    let environment = step("python", || python::test_environment(root))?;
+    // The end-to-end tests start the binary by its path, and no dependency of theirs makes cargo build it.
+    step("build", || shell::run(&mut shell::cargo(root, &["build", "--workspace", "--bins", "--locked"])))?;
+    if has_documentation_tests(root)? {
+        step("documentation tests", || {
+            shell::run(&mut shell::cargo(root, &["test", "--workspace", "--doc", "--locked"]))
+        })?;
+    }
+    step("tests", || tests(root, fast, &environment))
+}
+
+/// Runs one step, says how long it took, and names it when it fails.
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let began = now();
+    let result = work().with_context(|| format!("the step `{name}` failed"));
+    eprintln!("xtask: {name}: {} s", began.elapsed().max(Duration::from_millis(1)).as_secs_f32().round());
+    result
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stopwatch for people")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// The tests by nextest, which knows groups and time limits; without it by cargo's own runner.
+fn tests(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+    let nextest =
+        shell::cargo(root, &["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
+    if nextest { by_nextest(root, fast, environment) } else { by_cargo(root, fast, environment) }
+}
+
+fn by_nextest(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+    let mut arguments = vec!["nextest", "run", "--workspace", "--locked", "--profile", "ci"];
+    if fast {
+        arguments.extend(["--exclude", "outlive-e2e"]);
+    }
+    let (mut summary, mut last) = (None, String::new());
+    let mut command = shell::cargo(root, &arguments);
+    command.env("OUTLIVE_TEST_VENV", environment).env("CARGO_TERM_COLOR", "never");
+    let passed = shell::run_looking(&mut command, |line| {
+        if line.trim_start().starts_with("Summary [") {
+            summary = Some(line.to_owned());
+        }
+        line.clone_into(&mut last);
+    })?;
+    if let Some(summary) = summary.filter(|summary| *summary != last) {
+        eprintln!("{summary}");
+    }
+    ensure!(passed, "tests failed: see above");
+    Ok(())
+}
+
+/// cargo's runner takes one package after the other and sums nothing up.
+fn by_cargo(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+    eprintln!("cargo-nextest is not installed: using cargo test, which takes longer");
+    let mut total = Total::default();
+    let mut run = |arguments: &[&str]| -> Result<bool> {
+        let mut command = shell::cargo(root, arguments);
+        command.env("OUTLIVE_TEST_VENV", environment).env("CARGO_TERM_COLOR", "never");
+        shell::run_looking(&mut command, |line| total.add(line))
+    };
+    let units =
+        ["test", "--workspace", "--exclude", "outlive-e2e", "--all-targets", "--no-fail-fast", "--locked"];
+    let mut passed = run(&units)?;
+    if !fast {
+        // One after the other: cargo knows no groups, and some of these measure or overload.
+        passed &= run(&[
+            "test",
+            "--package",
+            "outlive-e2e",
+            "--no-fail-fast",
+            "--locked",
+            "--",
+            "--test-threads=1",
+        ])?;
+    }
+    eprintln!("{} passed, {} failed", total.passed, total.failed);
+    if !passed || total.failed > 0 {
+        bail!("tests failed: see above");
+    }
+    Ok(())
+}
+
+/// What `cargo test` says at the end of each binary, added up.
+#[derive(Default)]
+struct Total {
+    passed: u64,
+    failed: u64,
+}
+
+impl Total {
+    /// `test result: ok. 3 passed; 0 failed; …`
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
+        else {
+            return;
+        };
+        for count in counts.split("; ") {
+            match count.split_once(' ') {
+                Some((n, "passed")) => self.passed += n.parse::<u64>().unwrap_or(0),
+                Some((n, "failed")) => self.failed += n.parse::<u64>().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether some doc comment of a crate holds an example that rustdoc would run: building them for nothing takes
+/// minutes.
+fn has_documentation_tests(root: &Path) -> Result<bool> {
+    let mut folders = vec![root.join("crates"), root.join("e2e/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text =
+                    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                if has_example(&text) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn has_example(text: &str) -> bool {
+    let mut fenced = false;
+    for line in text.lines() {
+        let line = line.trim_start();
+        let Some(comment) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else {
+            fenced = false;
+            continue;
+        };
+        let Some(language) = comment.trim().strip_prefix("```") else { continue };
+        if !fenced && ["", "rust", "no_run", "should_panic", "rust,no_run"].contains(&language) {
+            return true;
+        }
+        fenced = !fenced;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_binaries_are_added_up() {
+        let mut total = Total::default();
+        total.add(
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        );
+        total.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        total.add("test tidy::tests::a ... ok");
+        assert_eq!((total.passed, total.failed), (4, 2));
+    }
+
+    #[test]
+    fn only_examples_in_rust_are_run_by_rustdoc() {
+        assert!(has_example("/// ```\n/// let a = 1;\n/// ```\nfn a() {}"));
+        assert!(!has_example("//! ```text\n//! a -> b\n//! ```\n"));
+        assert!(!has_example("let a = \"```\";"));
+    }
+}
