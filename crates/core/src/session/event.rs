@@ -2,7 +2,196 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One fact. (Defined with the state machine.)
+use super::outcome::RunOutcome;
+use super::spec::SessionSpec;
+use crate::diagnosis::FailureReport;
+use crate::diagnosis::evidence::HangEvidence;
+use crate::id::{Attempt, ProcessKey, RunId, Seq};
+use crate::runtime::{ExitStatus, StopStep, StopWhy};
+use crate::time::WallTime;
+
+/// A fact on the journal lane, with its time.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SessionEvent {
+    /// When.
+    pub at: WallTime,
+    /// What.
+    pub what: Happened,
+}
+
+/// What happened.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SessionEvent {}
+pub enum Happened {
+    /// The session exists.
+    Created(Box<SessionSpec>),
+    /// Runs were queued together.
+    RunsQueued(Vec<NewRun>),
+    /// A process is about to be started.
+    RuntimeLaunching(ProcessKey),
+    /// It exists.
+    RuntimeSpawned {
+        /// Which.
+        process: ProcessKey,
+        /// Its pid.
+        pid: i32,
+    },
+    /// It answers.
+    RuntimeReady(ProcessKey),
+    /// It stopped answering.
+    RuntimeUnresponsive {
+        /// Which.
+        process: ProcessKey,
+        /// Since when, and what it does meanwhile.
+        hang: HangEvidence,
+    },
+    /// It answers again.
+    RuntimeRecovered(ProcessKey),
+    /// Its end was asked for, or the next rung of the ladder was reached.
+    RuntimeStopping {
+        /// Which.
+        process: ProcessKey,
+        /// Who wanted it.
+        why: StopWhy,
+        /// The rung.
+        step: StopStep,
+    },
+    /// It has ended: the one death of this process.
+    RuntimeExited {
+        /// Which.
+        process: ProcessKey,
+        /// How.
+        status: ExitStatus,
+        /// Why, unless it ended as it should.
+        report: Option<Box<FailureReport>>,
+        /// What follows.
+        then: AfterExit,
+    },
+    /// All that it wrote is in the log.
+    RuntimeDrained {
+        /// Which.
+        process: ProcessKey,
+        /// The report with what was found late, when something was.
+        report: Option<Box<FailureReport>>,
+    },
+    /// The wait before a restart is over, or a restart was asked for: the next process may be launched.
+    RestartDue,
+    /// A person asked for a restart: what was queued before is settled, the count of restarts begins anew.
+    RestartAsked,
+    /// A run is to be ended, and its program was interrupted for it.
+    RunEnding {
+        /// Which.
+        run: RunId,
+        /// Why.
+        why: EndingWhy,
+    },
+    /// A program asked its user something.
+    QuestionAsked {
+        /// The run that asks.
+        run: RunId,
+        /// What it asks.
+        prompt: String,
+        /// Whether the answer must not be shown.
+        password: bool,
+    },
+    /// Somebody answered, or the question has gone.
+    QuestionAnswered {
+        /// The run that asked.
+        run: RunId,
+    },
+    /// The end of the session was asked for, or its work is done: nothing new is taken.
+    Closing(StopWhy),
+    /// All work is settled and the runtime is gone: what is left is the last save.
+    Settled,
+    /// The session has ended.
+    Closed {
+        /// The notebook that could not be saved, and why.
+        save_problem: Option<String>,
+    },
+}
+
+/// Why a run is being ended before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingWhy {
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It took too long.
+    TimedOut,
+    /// It asked a question and nobody is there.
+    NobodyToAsk,
+}
+
+/// What follows the end of a process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterExit {
+    /// Nothing.
+    Stay,
+    /// A restart after a wait.
+    Restart {
+        /// The wait in milliseconds.
+        after_ms: u64,
+        /// Which restart of its series this is, from 1.
+        nth: u32,
+    },
+    /// It died too often.
+    GiveUp {
+        /// The reason, for people.
+        reason: String,
+    },
+}
+
+/// A run as it is queued.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewRun {
+    /// Its id.
+    pub id: RunId,
+    /// The notebook cell that it runs, by index among all cells.
+    pub cell: Option<usize>,
+    /// Its source, or the command line as a person would type it.
+    pub source: String,
+    /// What an exception of its own does to the runs queued with it.
+    pub on_raise: OnRaise,
+}
+
+/// What an exception does to the runs that were queued together with the one that raised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRaise {
+    /// They are cancelled.
+    Stop,
+    /// They are run (errors allowed, or the cell is tagged `raises-exception`).
+    GoOn,
+}
+
+/// A fact and the lane that it goes to.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fact {
+    /// On the journal lane.
+    Journal(SessionEvent),
+    /// On the run's lane: `Open`.
+    RunOpened {
+        /// Which.
+        run: RunId,
+        /// One more than before.
+        attempt: Attempt,
+        /// How much of the output is kept; `None` for all of it (continue at the head).
+        base: Option<Seq>,
+        /// When.
+        at: WallTime,
+    },
+    /// On the run's lane: `End`.
+    RunEnded {
+        /// Which.
+        run: RunId,
+        /// How.
+        outcome: RunOutcome,
+        /// Why, when its process failed.
+        report: Option<Box<FailureReport>>,
+        /// The kernel's count.
+        execution_count: Option<u32>,
+        /// When.
+        at: WallTime,
+    },
+}

@@ -1,0 +1,297 @@
+//! What follows from a session's state alone.
+
+use std::time::Duration;
+
+use super::decide::ended_as;
+use super::event::{Fact, Happened, OnRaise};
+use super::input::{Decision, Effect, Timer};
+use super::outcome::{CancelWhy, RunOutcome};
+use super::spec::{AfterWork, Workload};
+use super::state::{Life, Run, RunState, Session, Status};
+use crate::diagnosis::CauseCode;
+use crate::id::{Attempt, ProcessKey, RunId};
+use crate::limits::TIMEOUT_GRACE_MS;
+use crate::runtime::{ExitStatus, StopStep, StopWhy};
+use crate::time::Now;
+
+/// The next thing that follows from the state, or nothing. Called after every change until it answers nothing;
+/// each answer changes the state, so that this ends.
+#[must_use]
+pub fn advance(session: &Session, now: Now) -> Decision {
+    let decision = settle(session, now);
+    if !decision.is_none() {
+        return decision;
+    }
+    match session.life {
+        Life::Open => open(session, now),
+        Life::Closing(why) => closing(session, why, now),
+        Life::Saving(_) | Life::Closed { .. } => Decision::none(),
+    }
+}
+
+/// What has to be done again after the daemon was away: an effect may have been lost with the daemon that was to
+/// carry it out. Every effect is safe to repeat (a shim ignores a run and attempt that it knows).
+#[must_use]
+pub fn recover(session: &Session) -> Vec<Effect> {
+    let process = session.process();
+    let mut effects = Vec::new();
+    if let Some((id, run)) = session.running.and_then(|id| Some((id, session.runs.get(&id)?))) {
+        if let RunState::Running { ending, .. } = run.state {
+            effects.push(Effect::Execute {
+                process,
+                run: id,
+                attempt: run.attempt,
+                code: run.new.source.clone(),
+            });
+            if ending.is_some() && !session.is_command() {
+                effects.push(Effect::Interrupt(process));
+            }
+        }
+    }
+    if let Status::Stopping { why, step } = session.runtime.status {
+        effects.push(Effect::Stop { process, why, from: step });
+    }
+    if let Life::Saving(_) = session.life {
+        effects.push(Effect::SaveFinally);
+    }
+    effects
+}
+
+/// The deadlines that the state asks for, from now. A timer is armed when it first appears here and disarmed when it
+/// does no longer.
+#[must_use]
+pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
+    let mut timers = Vec::new();
+    let left = |since: crate::time::WallTime, ms: u64| {
+        Duration::from_millis(ms).saturating_sub(Duration::from_micros(now.wall.0.saturating_sub(since.0)))
+    };
+    if let Status::Backoff { after_ms } = session.runtime.status {
+        let timer = Timer::Backoff(session.runtime.incarnation);
+        timers.push((timer, left(session.runtime.since, after_ms)));
+    }
+    let running = session.running.and_then(|id| Some((id, session.runs.get(&id)?)));
+    if let Some((id, Run { state: RunState::Running { ending, .. }, attempt, started_at, .. })) = running {
+        match (ending, session.run_limit_ms()) {
+            (Some((_, since)), _) => {
+                timers.push((Timer::EndingGrace(id, *attempt), left(*since, TIMEOUT_GRACE_MS)));
+            }
+            (None, Some(ms)) => {
+                let since = started_at.unwrap_or(now.wall);
+                timers.push((Timer::RunLimit(id, *attempt), left(since, ms)));
+            }
+            (None, None) => {}
+        }
+    }
+    timers
+}
+
+fn open(session: &Session, now: Now) -> Decision {
+    match &session.runtime.status {
+        Status::Down => {
+            let incarnation = session.runtime.incarnation.next();
+            let process = ProcessKey { runtime: session.spec.runtime, incarnation };
+            Decision::none()
+                .happened(now.wall, Happened::RuntimeLaunching(process))
+                .effect(Effect::Launch(process))
+        }
+        // A command's process begins with its run, so that all its output has one.
+        Status::Launching if session.is_command() => start_next(session, now),
+        Status::Ready(_) => {
+            let started = start_next(session, now);
+            if started.is_none() { finish_when_done(session, now) } else { started }
+        }
+        Status::Exited(_) | Status::GaveUp { .. } => finish_when_done(session, now),
+        Status::Launching | Status::Stopping { .. } | Status::Draining { .. } | Status::Backoff { .. } => {
+            Decision::none()
+        }
+    }
+}
+
+fn start_next(session: &Session, now: Now) -> Decision {
+    if session.running.is_some() {
+        return Decision::none();
+    }
+    let Some((id, run)) = session.queue.front().and_then(|id| Some((*id, session.runs.get(id)?))) else {
+        return Decision::none();
+    };
+    let attempt = run.attempt.next();
+    let code = run.new.source.clone();
+    Decision::none()
+        .fact(Fact::RunOpened { run: id, attempt, base: None, at: now.wall })
+        .effect(Effect::Execute { process: session.process(), run: id, attempt, code })
+}
+
+/// A session that keeps nothing ends with its work, or when its runtime is gone for good.
+fn finish_when_done(session: &Session, now: Now) -> Decision {
+    if session.spec.after_work == AfterWork::Keep || !session.is_settled() {
+        return Decision::none();
+    }
+    let mut decision = Decision::none().happened(now.wall, Happened::Closing(StopWhy::Finished));
+    if let Status::Ready(_) = session.runtime.status {
+        let (process, why, from) = (session.process(), StopWhy::Finished, StopStep::Ask);
+        decision = decision
+            .happened(now.wall, Happened::RuntimeStopping { process, why, step: from })
+            .effect(Effect::Stop { process, why, from });
+    }
+    decision
+}
+
+fn closing(session: &Session, why: StopWhy, now: Now) -> Decision {
+    match session.runtime.status {
+        // The stop came between a launch and its effect, or before one.
+        Status::Launching | Status::Ready(_) => {
+            let (process, from) = (session.process(), StopStep::Ask);
+            Decision::none()
+                .happened(now.wall, Happened::RuntimeStopping { process, why, step: from })
+                .effect(Effect::Stop { process, why, from })
+        }
+        Status::Stopping { .. } | Status::Draining { .. } => Decision::none(),
+        Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => {
+            Decision::none().happened(now.wall, Happened::Settled).effect(Effect::SaveFinally)
+        }
+    }
+}
+
+/// Ends the runs that can no longer run, or begins them again where the policy says so.
+fn settle(session: &Session, now: Now) -> Decision {
+    let process = session.process();
+    match &session.runtime.status {
+        // Running work waits until all that it wrote is in the log; queued work need not wait.
+        Status::Draining { then, status } => {
+            let again = session.is_command() && matches!(then, super::event::AfterExit::Restart { .. });
+            if again { Decision::none() } else { settle_queued(session, process, *status, now) }
+        }
+        Status::Exited(status) => settle_all(session, *status, now),
+        Status::GaveUp { .. } => settle_all(session, ExitStatus::Unknown, now),
+        Status::Backoff { .. } | Status::Down => settle_lost(session, now),
+        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => closing_queue(session, now),
+    }
+}
+
+/// A session that is ending runs nothing more of what is queued.
+fn closing_queue(session: &Session, now: Now) -> Decision {
+    match session.life {
+        Life::Open => Decision::none(),
+        Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => end_each(
+            session.queue.iter().copied(),
+            |_| RunOutcome::Cancelled { why: CancelWhy::Stopped },
+            None,
+            now,
+        ),
+    }
+}
+
+fn settle_queued(session: &Session, process: ProcessKey, status: ExitStatus, now: Now) -> Decision {
+    let lost = |id: &RunId| session.runs.get(id).is_some_and(|run| run.from <= process.incarnation);
+    let queued = session.queue.iter().copied().filter(lost);
+    end_each(queued, |id| outcome(session, id, status), session.present_report(), now)
+}
+
+fn settle_all(session: &Session, status: ExitStatus, now: Now) -> Decision {
+    let runs = session.running.into_iter().chain(session.queue.iter().copied());
+    end_each(runs, |id| outcome(session, id, status), session.present_report(), now)
+}
+
+/// Before the next process: a command's run is opened again by it; a kernel's memory is gone, so its run is lost.
+fn settle_lost(session: &Session, now: Now) -> Decision {
+    let Some(run) = session.running else { return Decision::none() };
+    if session.is_command() && session.life == Life::Open {
+        return reopen(session, run, now);
+    }
+    end_each([run].into_iter(), |id| outcome(session, id, ExitStatus::Unknown), session.present_report(), now)
+}
+
+/// A command that is started again goes on in the same run: a new attempt that keeps the output so far. It is
+/// opened when the next process is launched; until then it stays what it is.
+fn reopen(session: &Session, id: RunId, now: Now) -> Decision {
+    let Status::Down = session.runtime.status else { return Decision::none() };
+    let Some(run) = session.runs.get(&id) else { return Decision::none() };
+    let process =
+        ProcessKey { runtime: session.spec.runtime, incarnation: session.runtime.incarnation.next() };
+    let attempt: Attempt = run.attempt.next();
+    Decision::none()
+        .happened(now.wall, Happened::RuntimeLaunching(process))
+        .fact(Fact::RunOpened { run: id, attempt, base: None, at: now.wall })
+        .effect(Effect::Launch(process))
+        .effect(Effect::Execute { process, run: id, attempt, code: run.new.source.clone() })
+}
+
+fn end_each(
+    runs: impl Iterator<Item = RunId>,
+    outcome: impl Fn(RunId) -> RunOutcome,
+    report: Option<&crate::diagnosis::FailureReport>,
+    now: Now,
+) -> Decision {
+    runs.fold(Decision::none(), |decision, run| {
+        let outcome = outcome(run);
+        let report = match outcome {
+            RunOutcome::Failed { .. } | RunOutcome::Cancelled { why: CancelWhy::Stopped } => report,
+            RunOutcome::Succeeded
+            | RunOutcome::Raised { .. }
+            | RunOutcome::TimedOut { .. }
+            | RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::EarlierFailure } => None,
+        };
+        let report = report.cloned().map(Box::new);
+        decision.fact(Fact::RunEnded { run, outcome, report, execution_count: None, at: now.wall })
+    })
+}
+
+/// How a run ended whose process has.
+fn outcome(session: &Session, id: RunId, status: ExitStatus) -> RunOutcome {
+    let running = match session.runs.get(&id).map(|run| &run.state) {
+        Some(RunState::Running { ending: Some((why, _)), .. }) => return ended_as(session, *why),
+        Some(RunState::Running { ending: None, .. }) => true,
+        Some(RunState::Queued | RunState::Ended(_)) | None => false,
+    };
+    match session.present_report() {
+        None if running && session.is_command() && status.is_success() => RunOutcome::Succeeded,
+        None => RunOutcome::Cancelled { why: CancelWhy::Stopped },
+        Some(report) if report.cause().code == CauseCode::KilledByOperator => {
+            RunOutcome::Cancelled { why: CancelWhy::Stopped }
+        }
+        Some(report) => RunOutcome::Failed {
+            code: report.cause().code,
+            summary: report.cause().summary.clone(),
+            report: report.id,
+        },
+    }
+}
+
+/// How a closed session's work went.
+#[must_use]
+pub fn verdict(session: &Session) -> Verdict {
+    let (why, save_problem) = match &session.life {
+        Life::Open => return Verdict::Open,
+        Life::Closing(why) | Life::Saving(why) => (*why, None),
+        Life::Closed { why, save_problem, .. } => (*why, save_problem.as_ref()),
+    };
+    let tolerant = matches!(session.spec.workload, Workload::Notebook { allow_errors: true, .. });
+    let bad = |run: &Run| match &run.state {
+        RunState::Ended(RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. }) => true,
+        RunState::Ended(RunOutcome::Raised { .. }) => !tolerant && run.new.on_raise == OnRaise::Stop,
+        RunState::Ended(RunOutcome::Succeeded | RunOutcome::Cancelled { .. })
+        | RunState::Queued
+        | RunState::Running { .. } => false,
+    };
+    let never_ran = !session.reports.is_empty() && session.order.is_empty();
+    if session.runs.values().any(bad) || save_problem.is_some() || never_ran {
+        Verdict::Failed
+    } else if why != StopWhy::Finished {
+        Verdict::Stopped
+    } else {
+        Verdict::Succeeded
+    }
+}
+
+/// How a session's work went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It has not ended.
+    Open,
+    /// All of it did what it was asked.
+    Succeeded,
+    /// Something did not.
+    Failed,
+    /// Somebody stopped it before its end.
+    Stopped,
+}

@@ -1,0 +1,109 @@
+//! What a session does with each input. Nothing changes here: the facts do that, once they are stored.
+
+mod process;
+mod wish;
+
+pub(super) use process::ended_as;
+
+use super::event::{EndingWhy, Happened};
+use super::input::{Decision, Denied, Effect, Input, Timer};
+use super::state::{Life, RunState, Session, Status};
+use crate::id::{Attempt, RunId};
+use crate::runtime::{StopStep, StopWhy};
+use crate::time::Now;
+
+/// Answers one input. What follows from the new state alone is [`super::advance`]'s.
+///
+/// # Errors
+/// [`Denied`] when the input cannot be had; then nothing changes.
+pub fn decide(session: &Session, input: Input, now: Now) -> Result<Decision, Denied> {
+    match input {
+        Input::Queue(runs) => wish::queue(session, runs, now),
+        Input::Interrupt => wish::interrupt(session),
+        Input::Cancel(run) => wish::cancel(session, run, now),
+        Input::Answer { run, value } => wish::answer(session, run, value, now),
+        Input::Restart(runs) => wish::restart(session, runs, now),
+        Input::Stop { why, from } => Ok(wish::stop(session, why, from, now)),
+        Input::Process(process, what) => Ok(process::decide(session, process, what, now)),
+        Input::Timer(timer) => Ok(timed_out(session, timer, now)),
+        Input::Saved { problem } => Ok(match session.life {
+            Life::Saving(_) => Decision::none()
+                .happened(now.wall, Happened::Closed { save_problem: problem })
+                .effect(Effect::Finish),
+            Life::Open | Life::Closing(_) | Life::Closed { .. } => Decision::none(),
+        }),
+    }
+}
+
+/// A timer that ran out after its reason had gone does nothing.
+fn timed_out(session: &Session, timer: Timer, now: Now) -> Decision {
+    match timer {
+        Timer::RunLimit(run, attempt) => match ending_of(session, run, attempt) {
+            Some(None) => end_run(session, run, EndingWhy::TimedOut, now),
+            Some(Some(_)) | None => Decision::none(),
+        },
+        Timer::EndingGrace(run, attempt) => match ending_of(session, run, attempt) {
+            Some(Some(why)) => stop_process(session, stop_for(why), StopStep::Term, now),
+            Some(None) | None => Decision::none(),
+        },
+        Timer::Backoff(incarnation) => match session.runtime.status {
+            Status::Backoff { .. } if incarnation == session.runtime.incarnation => {
+                Decision::none().happened(now.wall, Happened::RestartDue)
+            }
+            Status::Backoff { .. }
+            | Status::Down
+            | Status::Launching
+            | Status::Ready(_)
+            | Status::Stopping { .. }
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::GaveUp { .. } => Decision::none(),
+        },
+    }
+}
+
+/// Whether this attempt is running, and if so, whether it is being ended.
+fn ending_of(session: &Session, run: RunId, attempt: Attempt) -> Option<Option<EndingWhy>> {
+    let run = session.runs.get(&run).filter(|run| run.attempt == attempt)?;
+    match &run.state {
+        RunState::Running { ending, .. } => Some(ending.map(|(why, _)| why)),
+        RunState::Queued | RunState::Ended(_) => None,
+    }
+}
+
+const fn stop_for(why: EndingWhy) -> StopWhy {
+    match why {
+        EndingWhy::TimedOut => StopWhy::Timeout,
+        EndingWhy::Cancelled | EndingWhy::NobodyToAsk => StopWhy::User,
+    }
+}
+
+/// Ends a running run: a kernel is interrupted and lives on, a command is stopped.
+fn end_run(session: &Session, run: RunId, why: EndingWhy, now: Now) -> Decision {
+    let decision = Decision::none().happened(now.wall, Happened::RunEnding { run, why });
+    if session.is_command() {
+        let mut stopped = stop_process(session, stop_for(why), StopStep::Ask, now);
+        stopped.facts.splice(0..0, decision.facts);
+        return stopped;
+    }
+    decision.effect(Effect::Interrupt(session.process()))
+}
+
+/// Stops the process if there is one to stop; a softer rung than the present one changes nothing.
+fn stop_process(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
+    let process = session.process();
+    match &session.runtime.status {
+        Status::Launching | Status::Ready(_) => Decision::none()
+            .happened(now.wall, Happened::RuntimeStopping { process, why, step: from })
+            .effect(Effect::Stop { process, why, from }),
+        Status::Stopping { step, .. } if from > *step => {
+            Decision::none().effect(Effect::Stop { process, why, from })
+        }
+        Status::Stopping { .. }
+        | Status::Down
+        | Status::Draining { .. }
+        | Status::Exited(_)
+        | Status::Backoff { .. }
+        | Status::GaveUp { .. } => Decision::none(),
+    }
+}

@@ -1,0 +1,275 @@
+//! What is said about a process. A notice about any process but the present one changes nothing, and of several
+//! notices of one death the first counts.
+
+use super::super::event::{AfterExit, EndingWhy, Fact, Happened, OnRaise};
+use super::super::input::{Decision, Effect, ProcessInput};
+use super::super::outcome::{CancelWhy, RunOutcome};
+use super::super::spec::HangPolicy;
+use super::super::state::{Health, Life, Run, RunState, Session, Status};
+use super::wish::cancelled;
+use super::{end_run, stop_process};
+use crate::diagnosis::report::Failure;
+use crate::diagnosis::{Evidence, FailureReport, NextStep};
+use crate::id::{Attempt, ProcessKey, ReportId, RunId};
+use crate::runtime::restart::{Ended, EndedHow, RestartDecision};
+use crate::runtime::{ExitReport, Program, RestartType, StopStep, StopWhy};
+use crate::time::Now;
+
+pub(super) fn decide(session: &Session, process: ProcessKey, what: ProcessInput, now: Now) -> Decision {
+    if process != session.process() {
+        return Decision::none();
+    }
+    match what {
+        ProcessInput::Spawned { pid } => match session.runtime.pid {
+            None => Decision::none().happened(now.wall, Happened::RuntimeSpawned { process, pid }),
+            Some(_) => Decision::none(),
+        },
+        ProcessInput::Ready => match session.runtime.status {
+            Status::Launching => Decision::none().happened(now.wall, Happened::RuntimeReady(process)),
+            Status::Down
+            | Status::Ready(_)
+            | Status::Stopping { .. }
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. } => Decision::none(),
+        },
+        ProcessInput::RunFinished { run, attempt, outcome, execution_count } => {
+            run_finished(session, run, attempt, outcome, execution_count, now)
+        }
+        ProcessInput::InputRequested { run, prompt, password, attended } => {
+            input_requested(session, run, prompt, password, attended, now)
+        }
+        ProcessInput::Unresponsive(hang) => match session.runtime.status {
+            Status::Ready(_) => unresponsive(session, process, hang, now),
+            Status::Down
+            | Status::Launching
+            | Status::Stopping { .. }
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. } => Decision::none(),
+        },
+        ProcessInput::Responsive => match session.runtime.status {
+            Status::Ready(Health::Unresponsive(_)) => {
+                Decision::none().happened(now.wall, Happened::RuntimeRecovered(process))
+            }
+            Status::Ready(Health::Responsive)
+            | Status::Down
+            | Status::Launching
+            | Status::Stopping { .. }
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. } => Decision::none(),
+        },
+        ProcessInput::Stopping { why, step } => stopping(session, process, why, step, now),
+        ProcessInput::Exited { report, id } => exited(session, *report, id, now),
+        ProcessInput::Drained(evidence) => drained(session, process, *evidence, now),
+    }
+}
+
+fn running(session: &Session, id: RunId, attempt: Attempt) -> Option<(&Run, Option<EndingWhy>)> {
+    let run = session.runs.get(&id).filter(|run| run.attempt == attempt)?;
+    match &run.state {
+        RunState::Running { ending, .. } => Some((run, ending.map(|(why, _)| why))),
+        RunState::Queued | RunState::Ended(_) => None,
+    }
+}
+
+fn run_finished(
+    session: &Session,
+    id: RunId,
+    attempt: Attempt,
+    outcome: RunOutcome,
+    execution_count: Option<u32>,
+    now: Now,
+) -> Decision {
+    let Some((run, ending)) = running(session, id, attempt) else { return Decision::none() };
+    let outcome = match (ending, outcome) {
+        (None, outcome) => outcome,
+        (Some(_), RunOutcome::Succeeded) => RunOutcome::Succeeded,
+        (Some(why), _) => ended_as(session, why),
+    };
+    let failed = !outcome.is_success();
+    let mut decision = Decision::none().fact(Fact::RunEnded {
+        run: id,
+        outcome,
+        report: None,
+        execution_count,
+        at: now.wall,
+    });
+    if failed && (run.new.on_raise == OnRaise::Stop || ending.is_some()) {
+        let behind =
+            session.queue.iter().filter(|id| session.runs.get(id).is_some_and(|r| r.batch == run.batch));
+        for id in behind {
+            decision = decision.fact(cancelled(*id, CancelWhy::EarlierFailure, now));
+        }
+    }
+    decision
+}
+
+/// The outcome of a run that was being ended and did end.
+pub(in super::super) fn ended_as(session: &Session, why: EndingWhy) -> RunOutcome {
+    match why {
+        EndingWhy::Cancelled => RunOutcome::Cancelled { why: CancelWhy::User },
+        EndingWhy::TimedOut => RunOutcome::TimedOut { limit_ms: session.run_limit_ms().unwrap_or_default() },
+        EndingWhy::NobodyToAsk => RunOutcome::Raised {
+            ename: "InputRefused".to_owned(),
+            evalue:
+                "the program asked for input and nobody was attached who could answer; run it attached to a \
+                     terminal, or give the value as a parameter"
+                    .to_owned(),
+        },
+    }
+}
+
+fn input_requested(
+    session: &Session,
+    run: RunId,
+    prompt: String,
+    password: bool,
+    attended: bool,
+    now: Now,
+) -> Decision {
+    if session.running != Some(run) {
+        return Decision::none();
+    }
+    let asked = Decision::none().happened(now.wall, Happened::QuestionAsked { run, prompt, password });
+    if attended {
+        return asked;
+    }
+    let refused = end_run(session, run, EndingWhy::NobodyToAsk, now);
+    Decision { facts: [asked.facts, refused.facts].concat(), effects: refused.effects }
+}
+
+fn unresponsive(
+    session: &Session,
+    process: ProcessKey,
+    hang: crate::diagnosis::evidence::HangEvidence,
+    now: Now,
+) -> Decision {
+    let mut decision = Decision::none().happened(now.wall, Happened::RuntimeUnresponsive { process, hang });
+    match session.spec.on_hang {
+        HangPolicy::Report => {}
+        HangPolicy::Interrupt => decision = decision.effect(Effect::Interrupt(process)),
+        HangPolicy::Restart => {
+            let stop = stop_process(session, StopWhy::Hung, StopStep::Term, now);
+            decision.facts.extend(stop.facts);
+            decision.effects.extend(stop.effects);
+        }
+    }
+    decision
+}
+
+/// The shim tells each rung that it reaches; the one that we asked for is known already.
+fn stopping(session: &Session, process: ProcessKey, why: StopWhy, step: StopStep, now: Now) -> Decision {
+    match session.runtime.status {
+        Status::Stopping { step: known, .. } if known >= step => Decision::none(),
+        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => {
+            Decision::none().happened(now.wall, Happened::RuntimeStopping { process, why, step })
+        }
+        Status::Down
+        | Status::Draining { .. }
+        | Status::Exited(_)
+        | Status::Backoff { .. }
+        | Status::GaveUp { .. } => Decision::none(),
+    }
+}
+
+/// The one death: cause, what it interrupts, what follows.
+fn exited(session: &Session, exit: ExitReport, id: ReportId, now: Now) -> Decision {
+    let stop_why = match &session.runtime.status {
+        Status::Stopping { why, .. } => Some(*why),
+        Status::Launching | Status::Ready(_) => None,
+        Status::Down
+        | Status::Draining { .. }
+        | Status::Exited(_)
+        | Status::Backoff { .. }
+        | Status::GaveUp { .. } => {
+            return Decision::none();
+        }
+    };
+    let process = exit.process;
+    let ended = Ended::of(&exit);
+    let (then, next) = what_follows(session, ended, stop_why, now);
+    let status = exit.status;
+    let report = is_failure(session, &exit, ended, stop_why).then(|| {
+        let mut failure = Failure::of_exit(id, session.spec.id, &subject(session), exit);
+        failure.interrupted = session.running.into_iter().chain(session.queue.iter().copied()).collect();
+        failure.next = next;
+        Box::new(FailureReport::build(failure))
+    });
+    Decision::none().happened(now.wall, Happened::RuntimeExited { process, status, report, then })
+}
+
+/// An end is a failure unless it is what was wanted: a command that ends with code 0, or a stop that interrupts
+/// nothing.
+fn is_failure(session: &Session, exit: &ExitReport, ended: Ended, stop: Option<StopWhy>) -> bool {
+    match ended.how {
+        EndedHow::Abnormal => true,
+        EndedHow::Normal => !session.is_command(),
+        EndedHow::Asked => {
+            let interrupts = session.running.is_some() || !session.queue.is_empty();
+            interrupts && exit.pid.is_some() && !matches!(stop, Some(StopWhy::Finished))
+        }
+    }
+}
+
+fn what_follows(session: &Session, ended: Ended, stop: Option<StopWhy>, now: Now) -> (AfterExit, NextStep) {
+    match session.life {
+        Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => {
+            return (AfterExit::Stay, NextStep::Nothing);
+        }
+        Life::Open => {}
+    }
+    if stop == Some(StopWhy::Restart) {
+        return (
+            AfterExit::Restart { after_ms: 0, nth: 0 },
+            NextStep::Restart { after_ms: 0, nth: 1, of: 1 },
+        );
+    }
+    let mut policy = session.spec.restart;
+    if stop == Some(StopWhy::Hung) {
+        policy.restart = RestartType::Permanent;
+    }
+    match policy.decide(&session.runtime.history, ended, now.wall) {
+        RestartDecision::No => (AfterExit::Stay, NextStep::Nothing),
+        RestartDecision::Restart { after_ms, nth, of } => {
+            (AfterExit::Restart { after_ms, nth }, NextStep::Restart { after_ms, nth, of })
+        }
+        RestartDecision::GiveUp { reason } => {
+            (AfterExit::GiveUp { reason: reason.clone() }, NextStep::GiveUp { reason })
+        }
+    }
+}
+
+/// What died, in the user's words.
+fn subject(session: &Session) -> String {
+    match &session.spec.launch.program {
+        Program::Kernel { name, .. } => format!("kernel {name}"),
+        Program::Command { argv } => {
+            let word = argv.first().map_or("command", String::as_str);
+            format!("command {}", word.rsplit('/').next().unwrap_or(word))
+        }
+    }
+}
+
+fn drained(session: &Session, process: ProcessKey, evidence: Evidence, now: Now) -> Decision {
+    match session.runtime.status {
+        Status::Draining { .. } => {}
+        Status::Down
+        | Status::Launching
+        | Status::Ready(_)
+        | Status::Stopping { .. }
+        | Status::Exited(_)
+        | Status::Backoff { .. }
+        | Status::GaveUp { .. } => return Decision::none(),
+    }
+    let report = session.present_report().and_then(|report| {
+        let mut amended = report.clone();
+        amended.amend(evidence);
+        (amended != *report).then(|| Box::new(amended))
+    });
+    Decision::none().happened(now.wall, Happened::RuntimeDrained { process, report })
+}

@@ -1,0 +1,139 @@
+//! What people and programs ask of a session.
+
+use super::super::event::{EndingWhy, Fact, Happened, NewRun};
+use super::super::input::{Decision, Denied, Effect};
+use super::super::outcome::{CancelWhy, RunOutcome};
+use super::super::state::{Health, Life, RunState, Session, Status};
+use super::{end_run, stop_process};
+use crate::id::RunId;
+use crate::limits::QUEUED_RUNS_MAX;
+use crate::runtime::{StopStep, StopWhy};
+use crate::time::Now;
+
+fn open(session: &Session) -> Result<(), Denied> {
+    match session.life {
+        Life::Open => Ok(()),
+        Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => Err(Denied::Closed),
+    }
+}
+
+fn has_room(session: &Session, more: usize) -> Result<(), Denied> {
+    let queued = session.queue.len() + more;
+    if queued > QUEUED_RUNS_MAX {
+        return Err(Denied::QueueFull { queued, max: QUEUED_RUNS_MAX });
+    }
+    Ok(())
+}
+
+pub(super) fn queue(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<Decision, Denied> {
+    open(session)?;
+    if session.is_command() && !session.order.is_empty() {
+        return Err(Denied::CommandOnly);
+    }
+    has_room(session, runs.len())?;
+    match &session.runtime.status {
+        Status::Exited(status) => return Err(Denied::RuntimeDown(status.to_string())),
+        Status::GaveUp { reason } => return Err(Denied::RuntimeDown(reason.clone())),
+        Status::Down
+        | Status::Launching
+        | Status::Ready(_)
+        | Status::Stopping { .. }
+        | Status::Draining { .. }
+        | Status::Backoff { .. } => {}
+    }
+    Ok(Decision::none().happened(now.wall, Happened::RunsQueued(runs)))
+}
+
+pub(super) fn interrupt(session: &Session) -> Result<Decision, Denied> {
+    let process = session.process();
+    match (&session.runtime.status, session.running) {
+        (Status::Ready(Health::Responsive | Health::Unresponsive(_)), Some(_)) => {
+            Ok(Decision::none().effect(Effect::Interrupt(process)))
+        }
+        (
+            Status::Ready(_)
+            | Status::Down
+            | Status::Launching
+            | Status::Stopping { .. }
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. },
+            _,
+        ) => Err(Denied::NothingRuns),
+    }
+}
+
+pub(super) fn cancel(session: &Session, id: RunId, now: Now) -> Result<Decision, Denied> {
+    let run = session.runs.get(&id).ok_or(Denied::NoSuchRun(id))?;
+    match &run.state {
+        RunState::Queued => Ok(Decision::none().fact(cancelled(id, CancelWhy::User, now))),
+        RunState::Running { ending: Some(_), .. } => Ok(Decision::none()),
+        RunState::Running { ending: None, .. } => Ok(end_run(session, id, EndingWhy::Cancelled, now)),
+        RunState::Ended(_) => Err(Denied::RunEnded(id)),
+    }
+}
+
+pub(super) fn answer(session: &Session, run: RunId, value: String, now: Now) -> Result<Decision, Denied> {
+    if !session.question.as_ref().is_some_and(|question| question.run == run) {
+        return Err(Denied::NoQuestion(run));
+    }
+    Ok(Decision::none().happened(now.wall, Happened::QuestionAnswered { run }).effect(Effect::Answer {
+        process: session.process(),
+        run,
+        value,
+    }))
+}
+
+/// Settles what waits, stops the process if there is one, and queues `runs` for the next.
+pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<Decision, Denied> {
+    open(session)?;
+    if session.is_command() {
+        return Err(Denied::CommandOnly);
+    }
+    has_room(session, runs.len())?;
+    let mut decision = Decision::none().happened(now.wall, Happened::RestartAsked);
+    for queued in &session.queue {
+        decision = decision.fact(cancelled(*queued, CancelWhy::Stopped, now));
+    }
+    match &session.runtime.status {
+        Status::Exited(_) | Status::GaveUp { .. } | Status::Backoff { .. } => {
+            decision = decision.happened(now.wall, Happened::RestartDue);
+        }
+        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => {
+            let stop = stop_process(session, StopWhy::Restart, StopStep::Ask, now);
+            decision.facts.extend(stop.facts);
+            decision.effects.extend(stop.effects);
+        }
+        Status::Down | Status::Draining { .. } => {}
+    }
+    if !runs.is_empty() {
+        decision = decision.happened(now.wall, Happened::RunsQueued(runs));
+    }
+    Ok(decision)
+}
+
+/// Never refused: stopping what has stopped does nothing, and a harder rung overtakes a softer one.
+pub(super) fn stop(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
+    match session.life {
+        Life::Open => {
+            let stop = stop_process(session, why, from, now);
+            let mut decision = Decision::none().happened(now.wall, Happened::Closing(why));
+            decision.facts.extend(stop.facts);
+            decision.effects.extend(stop.effects);
+            decision
+        }
+        Life::Closing(_) => stop_process(session, why, from, now),
+        Life::Saving(_) | Life::Closed { .. } => Decision::none(),
+    }
+}
+
+pub(super) fn cancelled(run: RunId, why: CancelWhy, now: Now) -> Fact {
+    Fact::RunEnded {
+        run,
+        outcome: RunOutcome::Cancelled { why },
+        report: None,
+        execution_count: None,
+        at: now.wall,
+    }
+}

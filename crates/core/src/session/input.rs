@@ -1,0 +1,223 @@
+//! What can come in, what goes out.
+
+use super::event::{Fact, Happened, NewRun, SessionEvent};
+use super::outcome::RunOutcome;
+use crate::diagnosis::evidence::{Evidence, HangEvidence};
+use crate::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId};
+use crate::runtime::{ExitReport, StopStep, StopWhy};
+use crate::time::WallTime;
+
+/// What a session is told. One at a time, by its own task.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// Run this, in this order, all or nothing.
+    Queue(Vec<NewRun>),
+    /// Interrupt what runs.
+    Interrupt,
+    /// End one run.
+    Cancel(RunId),
+    /// Answer a run's question.
+    Answer {
+        /// The run that asked.
+        run: RunId,
+        /// What to say.
+        value: String,
+    },
+    /// Start the runtime anew, then run this.
+    Restart(Vec<NewRun>),
+    /// End the session.
+    Stop {
+        /// Who wants it.
+        why: StopWhy,
+        /// The rung to begin with.
+        from: StopStep,
+    },
+    /// Something about a process.
+    Process(ProcessKey, ProcessInput),
+    /// A timer has run out.
+    Timer(Timer),
+    /// The last save is done, or impossible for this reason.
+    Saved {
+        /// The reason, when it is impossible.
+        problem: Option<String>,
+    },
+}
+
+/// What is said about a process.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ProcessInput {
+    /// It exists.
+    Spawned {
+        /// Its pid.
+        pid: i32,
+    },
+    /// It answers.
+    Ready,
+    /// A run has ended, all its output is in the log.
+    RunFinished {
+        /// Which.
+        run: RunId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// How.
+        outcome: RunOutcome,
+        /// The kernel's count.
+        execution_count: Option<u32>,
+    },
+    /// It asks its user something.
+    InputRequested {
+        /// The run that asks.
+        run: RunId,
+        /// What it asks.
+        prompt: String,
+        /// Whether the answer must not be shown.
+        password: bool,
+        /// Whether somebody is attached who can answer.
+        attended: bool,
+    },
+    /// Heartbeats are missing.
+    Unresponsive(HangEvidence),
+    /// Heartbeats are back.
+    Responsive,
+    /// A rung of the ladder was reached.
+    Stopping {
+        /// Who wanted it.
+        why: StopWhy,
+        /// The rung.
+        step: StopStep,
+    },
+    /// It has ended or was never started. Any number of these may come; the first counts.
+    Exited {
+        /// The report of its end.
+        report: Box<ExitReport>,
+        /// The id for the failure report, should one be made.
+        id: ReportId,
+    },
+    /// All that it wrote is in the log.
+    Drained(Box<Evidence>),
+}
+
+/// A deadline of a session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// A run's time limit.
+    RunLimit(RunId, Attempt),
+    /// How long an interrupted run may take to react.
+    EndingGrace(RunId, Attempt),
+    /// The wait before a restart.
+    Backoff(Incarnation),
+}
+
+/// Facts to append, then effects to carry out.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Decision {
+    /// In this order.
+    pub facts: Vec<Fact>,
+    /// After the facts are stored, in this order.
+    pub effects: Vec<Effect>,
+}
+
+impl Decision {
+    /// Nothing to do.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.facts.is_empty() && self.effects.is_empty()
+    }
+
+    pub(super) fn happened(mut self, at: WallTime, what: Happened) -> Self {
+        self.facts.push(Fact::Journal(SessionEvent { at, what }));
+        self
+    }
+
+    pub(super) fn fact(mut self, fact: Fact) -> Self {
+        self.facts.push(fact);
+        self
+    }
+
+    pub(super) fn effect(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+}
+
+/// Something to do in the world.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Start this process.
+    Launch(ProcessKey),
+    /// Give a run to the process.
+    Execute {
+        /// To whom.
+        process: ProcessKey,
+        /// Which run.
+        run: RunId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// Its source.
+        code: String,
+    },
+    /// Interrupt the process.
+    Interrupt(ProcessKey),
+    /// Pass an answer on.
+    Answer {
+        /// To whom.
+        process: ProcessKey,
+        /// The run that asked.
+        run: RunId,
+        /// What to say.
+        value: String,
+    },
+    /// Stop the process by the ladder, beginning here.
+    Stop {
+        /// Which.
+        process: ProcessKey,
+        /// Who wants it.
+        why: StopWhy,
+        /// The rung to begin with.
+        from: StopStep,
+    },
+    /// Save the notebook for the last time, then say [`Input::Saved`].
+    SaveFinally,
+    /// Give the path back and end the session's task.
+    Finish,
+}
+
+/// Why an input was refused. A refused input changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Denied {
+    /// The session has ended or is ending.
+    #[error("the session has ended")]
+    Closed,
+    /// No such run in this session.
+    #[error("the session has no run {0}")]
+    NoSuchRun(RunId),
+    /// The run has ended already.
+    #[error("run {0} has ended")]
+    RunEnded(RunId),
+    /// Nothing is running.
+    #[error("nothing is running")]
+    NothingRuns,
+    /// The runtime is down and is not started again by itself.
+    #[error("the runtime is down: {0}")]
+    RuntimeDown(String),
+    /// Too much is queued.
+    #[error("{queued} runs are queued; at most {max} can be")]
+    QueueFull {
+        /// How many there are.
+        queued: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Nobody asked this.
+    #[error("run {0} does not ask anything")]
+    NoQuestion(RunId),
+    /// A command's session runs its command and nothing else.
+    #[error("this session runs one command; start another session for more")]
+    CommandOnly,
+}

@@ -1,0 +1,257 @@
+//! What a session is at a moment: the fold of its facts.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::event::{EndingWhy, NewRun};
+use super::outcome::RunOutcome;
+use super::spec::{SessionSpec, Workload};
+use crate::diagnosis::FailureReport;
+use crate::diagnosis::evidence::HangEvidence;
+use crate::id::{Attempt, Generation, Incarnation, ProcessKey, RunId};
+use crate::runtime::restart::RestartHistory;
+use crate::runtime::{ExitStatus, StopStep, StopWhy};
+use crate::time::WallTime;
+
+/// A session.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Session {
+    /// What it was created with.
+    pub spec: SessionSpec,
+    /// Rises with every fact.
+    pub generation: Generation,
+    /// Whether it takes work.
+    pub life: Life,
+    /// Its runtime.
+    pub runtime: Runtime,
+    /// All its runs.
+    pub runs: BTreeMap<RunId, Run>,
+    /// The same, in the order in which they were queued.
+    pub order: Vec<RunId>,
+    /// Those that wait, first to be run first.
+    pub queue: VecDeque<RunId>,
+    /// The one that runs.
+    pub running: Option<RunId>,
+    /// How many runs have ended in which way.
+    pub ended: Ended,
+    /// A question that waits for an answer.
+    pub question: Option<Question>,
+    /// Its failures, oldest first.
+    pub reports: Vec<FailureReport>,
+}
+
+/// Whether a session takes work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// It does.
+    Open,
+    /// It is ending: work is settled, the runtime stopped.
+    Closing(StopWhy),
+    /// Only the last save is left.
+    Saving(StopWhy),
+    /// It has ended.
+    Closed {
+        /// Who wanted it.
+        why: StopWhy,
+        /// When.
+        at: WallTime,
+        /// The notebook that could not be saved, and why.
+        save_problem: Option<String>,
+    },
+}
+
+/// A runtime.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Runtime {
+    /// How many processes it has had.
+    pub incarnation: Incarnation,
+    /// What it is doing.
+    pub status: Status,
+    /// When it entered this status.
+    pub since: WallTime,
+    /// Its pid, while it has a process.
+    pub pid: Option<i32>,
+    /// When its processes were launched.
+    pub launched_at: WallTime,
+    /// The restarts that still count.
+    pub history: RestartHistory,
+}
+
+/// What a runtime is doing.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Status {
+    /// Nothing yet, or about to be launched again.
+    Down,
+    /// Started, not ready.
+    Launching,
+    /// Ready.
+    Ready(Health),
+    /// On its way out.
+    Stopping {
+        /// Who wanted it.
+        why: StopWhy,
+        /// The rung.
+        step: StopStep,
+    },
+    /// It has ended; what it wrote is still being read.
+    Draining {
+        /// How it ended.
+        status: ExitStatus,
+        /// What follows.
+        then: super::event::AfterExit,
+    },
+    /// It has ended, nothing follows by itself.
+    Exited(ExitStatus),
+    /// It is started again soon.
+    Backoff {
+        /// The wait in milliseconds.
+        after_ms: u64,
+    },
+    /// It died too often.
+    GaveUp {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// Whether a ready runtime answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Health {
+    /// It does.
+    Responsive,
+    /// It does not.
+    Unresponsive(HangEvidence),
+}
+
+/// How many runs have ended in which way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ended {
+    /// Did what they were asked.
+    pub succeeded: u32,
+    /// Raised, failed or took too long.
+    pub failed: u32,
+    /// Were not run, or not to the end.
+    pub cancelled: u32,
+}
+
+/// A question that waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// The run that asks.
+    pub run: RunId,
+    /// What it asks.
+    pub prompt: String,
+    /// Whether the answer must not be shown.
+    pub password: bool,
+}
+
+/// A run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Run {
+    /// As it was queued.
+    pub new: NewRun,
+    /// Its place among the session's runs.
+    pub index: u32,
+    /// Runs queued together share a number.
+    pub batch: u32,
+    /// The earliest process that may run it.
+    pub from: Incarnation,
+    /// Where it stands.
+    pub state: RunState,
+    /// The attempt that counts; 0 before the first.
+    pub attempt: Attempt,
+    /// The kernel's count.
+    pub execution_count: Option<u32>,
+    /// When it was queued.
+    pub queued_at: WallTime,
+    /// When its attempt began.
+    pub started_at: Option<WallTime>,
+    /// When it ended.
+    pub ended_at: Option<WallTime>,
+}
+
+/// Where a run stands.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RunState {
+    /// Waiting.
+    Queued,
+    /// Given to this process.
+    Running {
+        /// Which.
+        process: ProcessKey,
+        /// It is being ended, for this reason, since then.
+        ending: Option<(EndingWhy, WallTime)>,
+    },
+    /// Ended.
+    Ended(RunOutcome),
+}
+
+impl Session {
+    /// A session that was just created.
+    #[must_use]
+    pub fn new(spec: SessionSpec) -> Self {
+        let created = spec.created_at;
+        Self {
+            spec,
+            generation: Generation(1),
+            life: Life::Open,
+            runtime: Runtime {
+                incarnation: Incarnation(0),
+                status: Status::Down,
+                since: created,
+                pid: None,
+                launched_at: created,
+                history: RestartHistory::default(),
+            },
+            runs: BTreeMap::new(),
+            order: Vec::new(),
+            queue: VecDeque::new(),
+            running: None,
+            ended: Ended::default(),
+            question: None,
+            reports: Vec::new(),
+        }
+    }
+
+    /// The process that is current, or was last.
+    #[must_use]
+    pub const fn process(&self) -> ProcessKey {
+        ProcessKey { runtime: self.spec.runtime, incarnation: self.runtime.incarnation }
+    }
+
+    /// Whether the session runs one command and nothing else.
+    #[must_use]
+    pub const fn is_command(&self) -> bool {
+        matches!(self.spec.workload, Workload::Command { .. })
+    }
+
+    /// How long one run may take, in milliseconds.
+    #[must_use]
+    pub const fn run_limit_ms(&self) -> Option<u64> {
+        match &self.spec.workload {
+            Workload::Notebook { cell_timeout_ms, .. } => *cell_timeout_ms,
+            Workload::Command { timeout_ms } => *timeout_ms,
+            Workload::Kernel => None,
+        }
+    }
+
+    /// Whether the runtime has a process, or is about to.
+    #[must_use]
+    pub const fn has_process(&self) -> bool {
+        match self.runtime.status {
+            Status::Launching | Status::Ready(_) | Status::Stopping { .. } | Status::Draining { .. } => true,
+            Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => false,
+        }
+    }
+
+    /// Whether every run has ended.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.running.is_none() && self.queue.is_empty()
+    }
+
+    /// The last report, when it is about the present process.
+    #[must_use]
+    pub fn present_report(&self) -> Option<&FailureReport> {
+        self.reports.last().filter(|report| report.process == Some(self.process()))
+    }
+}
