@@ -6,8 +6,8 @@ use super::chunk::{BlobRef, Chunk};
 use crate::diagnosis::FailureReport;
 use crate::id::{Attempt, BootId, Epoch, NodeId, Position, ProcessKey, RunId, Seq, Src};
 use crate::session::RunOutcome;
-use crate::time::WallTime;
 use crate::session::event::SessionEvent;
+use crate::time::WallTime;
 
 /// A part of a session's log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
