@@ -1,0 +1,151 @@
+//! One session, through the API.
+
+use serde_json::{Value, json};
+
+use crate::clock::{Deadline, PATIENCE, within};
+use crate::events::{Event, Events};
+use crate::http::Api;
+use crate::transcript::Transcript;
+
+/// A session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    api: Api,
+    /// Its id.
+    pub id: String,
+}
+
+impl Session {
+    /// Creates one.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn create(api: &Api, body: &Value) -> Self {
+        let view = api.post("/v1/sessions", body);
+        let id = view["id"].as_str().unwrap_or_else(|| panic!("a session without an id: {view}")).to_owned();
+        Self { api: api.clone(), id }
+    }
+
+    /// One that exists.
+    #[must_use]
+    pub fn existing(api: &Api, id: impl Into<String>) -> Self {
+        Self { api: api.clone(), id: id.into() }
+    }
+
+    /// A path below it.
+    #[must_use]
+    pub fn path(&self, rest: &str) -> String {
+        format!("/v1/sessions/{}{rest}", self.id)
+    }
+
+    /// Its view.
+    #[must_use]
+    #[track_caller]
+    pub fn view(&self) -> Value {
+        self.api.get(&self.path(""))
+    }
+
+    /// The pid of its process.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        let view = self.view();
+        let pid = view["runtime"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        pid.unwrap_or_else(|| panic!("no process: {view}"))
+    }
+
+    /// Everything that happens in it, from now on (first its state).
+    #[must_use]
+    #[track_caller]
+    pub fn events(&self) -> Events {
+        self.api.events(&self.path("/attach?follow=true"), None)
+    }
+
+    /// Waits until its state fits.
+    ///
+    /// # Panics
+    /// At the deadline, with the states seen.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, deadline: Deadline, fits: impl Fn(&Value) -> bool) -> Value {
+        let is_it = |event: &Event| event.name == "session" && fits(&event.data["session"]);
+        self.events().wait_for(what, deadline, is_it).data["session"].clone()
+    }
+
+    /// Waits until its runtime is in this state (`idle`, `busy`, `exited`, …).
+    ///
+    /// # Panics
+    /// At the deadline, with the states seen.
+    #[track_caller]
+    pub fn wait_runtime(&self, state: &str) -> Value {
+        self.wait_until(state, within(PATIENCE), |view| runtime_state(view) == state)
+    }
+
+    /// Queues code and gives the run's id.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[track_caller]
+    pub fn submit(&self, code: &str) -> String {
+        let runs = self.api.post(&self.path("/runs"), &json!({"kind": "code", "code": code}));
+        runs[0]["id"].as_str().unwrap_or_else(|| panic!("no run: {runs}")).to_owned()
+    }
+
+    /// The stream of one run, from the cursor on.
+    #[must_use]
+    #[track_caller]
+    pub fn attach(&self, run: &str, cursor: Option<&str>) -> Events {
+        self.api.events(&self.path(&format!("/runs/{run}/attach?follow=true")), cursor)
+    }
+
+    /// Waits for the end of one run and gives its output.
+    ///
+    /// # Panics
+    /// At the deadline, or when the stream ends before the run.
+    #[track_caller]
+    pub fn outcome(&self, run: &str, deadline: Deadline) -> Transcript {
+        let mut transcript = Transcript::default();
+        let ended = transcript.follow(&mut self.attach(run, None), deadline);
+        assert!(ended, "the stream of run {run} ended before the run");
+        transcript
+    }
+
+    /// Runs code to its end.
+    ///
+    /// # Panics
+    /// When it takes longer than a minute.
+    #[track_caller]
+    pub fn run(&self, code: &str) -> Transcript {
+        self.outcome(&self.submit(code), within(PATIENCE))
+    }
+
+    /// One run's view.
+    #[must_use]
+    #[track_caller]
+    pub fn run_view(&self, run: &str) -> Value {
+        self.api.get(&self.path(&format!("/runs/{run}")))
+    }
+
+    /// Its failure reports.
+    #[must_use]
+    #[track_caller]
+    pub fn reports(&self) -> Vec<Value> {
+        self.api.get(&self.path("/reports")).as_array().cloned().unwrap_or_default()
+    }
+
+    /// POST to a path below it, which must succeed.
+    #[track_caller]
+    pub fn post(&self, rest: &str, body: &Value) -> Value {
+        self.api.post(&self.path(rest), body)
+    }
+}
+
+/// The state of the runtime in a session's view.
+#[must_use]
+pub fn runtime_state(view: &Value) -> &str {
+    view["runtime"]["state"]["state"].as_str().unwrap_or_default()
+}
