@@ -127,7 +127,8 @@ impl Container {
     /// Removes the cgroups; whether they are gone. Fails while a member lives.
     #[must_use]
     pub fn remove(&self) -> bool {
-        self.paths().into_iter().map(remove_directory).fold(true, |all, gone| all && gone)
+        let left = self.paths().into_iter().filter(|path| !remove_directory(path)).count();
+        left == 0
     }
 
     /// The files that a child writes `0` to, to join each cgroup before it executes the program.
