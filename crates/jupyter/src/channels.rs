@@ -37,7 +37,7 @@ const PROBE_PERIOD: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub enum Incoming {
     /// A message.
-    Message(Channel, Message),
+    Message(Channel, Box<Message>),
     /// Frames that are no message of this kernel.
     Rejected(Channel, DecodeError),
     /// The kernel's end is closed. Everything that it sent on this channel was pushed before; nothing follows.
@@ -161,7 +161,7 @@ impl Channels {
         let heartbeat = connector.dealer(info.hb_port, "heartbeat").await?;
         let mut iopub = SubSocket::new();
         let iopub_events = iopub.monitor().boxed();
-        // The empty prefix subscribes to everything; zeromq sends it when it connects.
+        // The empty prefix subscribes to everything.
         connector.connect(&mut iopub, info.iopub_port, "iopub").await?;
         iopub.subscribe("").await.map_err(|source| connector.handshake(info.iopub_port, "iopub", source))?;
 
@@ -332,7 +332,7 @@ impl<S: SocketRecv> Reader<S> {
 
     fn decode(&self, frames: ZmqMessage) -> Incoming {
         match Message::decode(frames.into_vec(), &self.key) {
-            Ok(message) => Incoming::Message(self.channel, message),
+            Ok(message) => Incoming::Message(self.channel, Box::new(message)),
             Err(error) => Incoming::Rejected(self.channel, error),
         }
     }

@@ -4,7 +4,8 @@
 //! In the order in which a launch uses it:
 //!
 //! ```text
-//! kernelspec    which kernels exist                     ┐ in the CLI and the daemon
+//! surroundings  the user's variables and folder        ┐
+//! kernelspec    which kernels exist                     │ in the CLI and the daemon
 //! environment   a Python that has ipykernel             ┘
 //! connection    ports or socket paths, key, the file    ┐
 //! channels      sockets to the kernel, one reader each  │ in the shim
@@ -15,7 +16,10 @@
 
 pub mod channels;
 pub mod connection;
+pub mod environment;
 pub mod heartbeat;
+pub mod kernelspec;
 pub mod message;
 pub mod request;
+pub mod surroundings;
 mod timestamp;

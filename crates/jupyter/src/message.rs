@@ -54,7 +54,7 @@ impl fmt::Display for Channel {
     }
 }
 
-/// What is read of a header. The bytes in [`Message::raw`] are the whole of it.
+/// What is read of a header, for routing. The bytes in [`Message::raw`] are the whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Header {
     /// Unique for its session.
@@ -64,15 +64,6 @@ pub struct Header {
     /// Of whom: the client for requests, the kernel's life for what a kernel says.
     #[serde(default)]
     pub session: Option<String>,
-    /// Who is logged in.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// ISO 8601.
-    #[serde(default)]
-    pub date: Option<String>,
-    /// Of the message protocol, for instance `5.4`.
-    #[serde(default)]
-    pub version: Option<String>,
     /// JEP 91: which of the kernel's subshells is meant.
     #[serde(default)]
     pub subshell_id: Option<String>,

@@ -4,8 +4,7 @@
 
 use bytes::Bytes;
 use outlive_core::time::WallTime;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::message::{Header, Message, Raw};
 use crate::timestamp::iso8601;
@@ -22,17 +21,15 @@ pub struct Client {
     pub username: String,
 }
 
-/// What is to be executed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Execute<'a> {
-    /// The source.
-    pub code: &'a str,
-    /// No output, no history, no count.
-    pub silent: bool,
-    /// Whether `input_request` may be sent.
-    pub allow_stdin: bool,
-    /// Whether the kernel drops what is queued behind an error (it aborts those requests).
-    pub stop_on_error: bool,
+/// How a cell is executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExecuteMode {
+    /// As a user's cell: `input_request` may come, because somebody can answer it.
+    Interactive,
+    /// As a user's cell; `input()` raises.
+    Unattended,
+    /// Without output, history or count: Outlive's own probes.
+    Silent,
 }
 
 impl Client {
@@ -42,17 +39,18 @@ impl Client {
         self.reply_to(None, msg_id, msg_type, content, at)
     }
 
-    /// `execute_request`, for the shell.
+    /// `execute_request`, for the shell. The kernel goes on after an error: what follows one is decided by
+    /// Outlive's own queue, which the kernel does not see.
     #[must_use]
-    pub fn execute(&self, msg_id: &str, execute: &Execute<'_>, at: WallTime) -> Message {
-        let Execute { code, silent, allow_stdin, stop_on_error } = *execute;
+    pub fn execute(&self, msg_id: &str, code: &str, mode: ExecuteMode, at: WallTime) -> Message {
+        let silent = mode == ExecuteMode::Silent;
         let content = json!({
             "code": code,
             "silent": silent,
             "store_history": !silent,
             "user_expressions": {},
-            "allow_stdin": allow_stdin,
-            "stop_on_error": stop_on_error,
+            "allow_stdin": mode == ExecuteMode::Interactive,
+            "stop_on_error": false,
         });
         self.message(msg_id, "execute_request", &content, at)
     }
@@ -104,17 +102,16 @@ impl Client {
         content: &Value,
         at: WallTime,
     ) -> Message {
-        let header = Header {
-            msg_id: msg_id.to_owned(),
-            msg_type: msg_type.to_owned(),
-            session: Some(self.session.clone()),
-            username: Some(self.username.clone()),
-            date: Some(iso8601(at)),
-            version: Some(PROTOCOL_VERSION.to_owned()),
-            subshell_id: None,
-        };
+        let header = json!({
+            "msg_id": msg_id,
+            "msg_type": msg_type,
+            "session": self.session,
+            "username": self.username,
+            "date": iso8601(at),
+            "version": PROTOCOL_VERSION,
+        });
         let raw = Raw {
-            header: json_bytes(&header_json(&header)),
+            header: json_bytes(&header),
             parent_header: parent
                 .map_or_else(|| Bytes::from_static(b"{}"), |parent| parent.raw.header.clone()),
             metadata: Bytes::from_static(b"{}"),
@@ -122,7 +119,12 @@ impl Client {
         };
         Message {
             identities: Vec::new(),
-            header,
+            header: Header {
+                msg_id: msg_id.to_owned(),
+                msg_type: msg_type.to_owned(),
+                session: Some(self.session.clone()),
+                subshell_id: None,
+            },
             parent: parent.map(|parent| parent.header.clone()),
             raw,
             buffers: Vec::new(),
@@ -130,25 +132,6 @@ impl Client {
     }
 }
 
-fn header_json(header: &Header) -> Map<String, Value> {
-    let Header { msg_id, msg_type, session, username, date, version, subshell_id } = header;
-    let mut object = Map::new();
-    object.insert("msg_id".into(), json!(msg_id));
-    object.insert("msg_type".into(), json!(msg_type));
-    for (name, value) in [
-        ("session", session),
-        ("username", username),
-        ("date", date),
-        ("version", version),
-        ("subshell_id", subshell_id),
-    ] {
-        if let Some(value) = value {
-            object.insert(name.into(), json!(value));
-        }
-    }
-    object
-}
-
-fn json_bytes(value: &impl Serialize) -> Bytes {
+fn json_bytes(value: &Value) -> Bytes {
     Bytes::from(serde_json::to_vec(value).expect("a JSON value has string keys only"))
 }
