@@ -77,6 +77,32 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const HELLO_TIMEOUT_MS: u64 = 2_000;
 /// Comment on a quiet event stream, in milliseconds, so that a client can tell quiet from dead.
 pub const SSE_COMMENT_MS: u64 = 250;
+/// How many events are joined into one write of an event stream, in bytes. One large write costs what one small one
+/// costs; a single event may be larger.
+pub const SSE_BATCH_BYTES: usize = 65_536;
+/// How many batches wait for one reader of an event stream; then its stream is not read on. With the batch size this
+/// bounds what a slow reader costs to about a megabyte.
+pub const SSE_BATCHES_MAX: usize = 8;
+/// How long a reader of an event stream may take nothing of a full queue, in milliseconds, before its stream is ended
+/// as `slow-reader`. A reader that is paged or suspended for a moment survives; one that is gone costs nothing for long.
+pub const SSE_STALL_MS: u64 = 30_000;
+/// How long a client may take no byte of an answer, in milliseconds, before its connection is closed. Longer than
+/// [`SSE_STALL_MS`], so that a slow reader has time to read why it was cut.
+pub const WRITE_STALL_MS: u64 = 60_000;
+/// How many connections one listener serves at a time; further ones are told so. Above a thousand watchers, and well
+/// below a usual hard limit of file descriptors.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// How long a client may take to send a request's head, and how long a kept-alive connection may be idle, in
+/// milliseconds.
+pub const REQUEST_HEAD_MS: u64 = 10_000;
+/// Longest head of a request, in bytes, and what is buffered of an answer. Browsers and servers agree on 8 to 64 KiB.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 65_536;
+/// How long a client may take to send a request's body, in milliseconds. 16 MiB over a slow link.
+pub const REQUEST_BODY_MS: u64 = 30_000;
+/// How long the server waits after a failed accept, in milliseconds: out of descriptors, it must not spin.
+pub const ACCEPT_BACKOFF_MS: u64 = 100;
+/// How long answers that are under way may take at shutdown, in milliseconds, before their connections are cut.
+pub const SERVER_SHUTDOWN_MS: u64 = 2_000;
 
 /// Group commit: the longest time between an acknowledged append and its fsync, in milliseconds.
 pub const FSYNC_MS: u64 = 5;
@@ -104,6 +130,12 @@ pub const BLOB_GRACE_MS: u64 = 3_600_000;
 pub const NOTEBOOK_STREAM_BYTES_MAX: usize = 10 << 20;
 /// How much one rich output may hold to be put into a notebook file, in bytes.
 pub const NOTEBOOK_OUTPUT_BYTES_MAX: u64 = 512 << 20;
+/// How many outputs of one cell are put into a notebook file. A page that shows more is of no use, and each costs memory.
+pub const NOTEBOOK_OUTPUTS_MAX: usize = 10_000;
+/// How much the rich outputs of one cell may hold in memory, in bytes; blobs are read when the file is written.
+pub const NOTEBOOK_RICH_BYTES_MAX: usize = 64 << 20;
+/// Largest notebook file that is opened, in bytes. It is held in memory, with a copy while it is written.
+pub const NOTEBOOK_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Quiet time before an autosave, in milliseconds.
 pub const AUTOSAVE_QUIET_MS: u64 = 2_000;
 /// Longest time that changes stay unsaved, in milliseconds.
@@ -126,4 +158,6 @@ const _: () = {
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
     assert!(RESTARTS_MAX as usize <= RESTART_HISTORY_MAX, "the history holds what is counted");
     assert!(BACKOFF_MS < BACKOFF_MS_MAX, "back-off grows");
+    assert!(SSE_STALL_MS < WRITE_STALL_MS, "a slow reader can still be told why its stream ends");
+    assert!(SSE_COMMENT_MS * 4 <= 1_000, "a client may take a second of silence for death");
 };

@@ -1,1 +1,21 @@
-//! The notebook model: lossless .ipynb, edits, projection of outputs.
+//! The notebook model: lossless `.ipynb`, edits, projection of outputs, the file on disk.
+//!
+//! A notebook goes through this crate in this order: [`file::read`] → [`Notebook::parse`] →
+//! [`Notebook::inject_parameters`] → [`Notebook::begin_run`], [`Notebook::apply_chunk`] …, [`Notebook::finish_run`] →
+//! [`Notebook::to_bytes`] → [`file::write_atomic`].
+//!
+//! Nothing here waits or spawns; [`file`] blocks on the disk and belongs on a blocking thread.
+
+mod cell;
+mod error;
+pub mod file;
+mod json;
+mod notebook;
+pub mod parameters;
+mod projection;
+
+pub use cell::{CellKey, CellKind, CellView};
+pub use error::{EditError, NotebookError};
+pub use notebook::Notebook;
+pub use parameters::ParameterError;
+pub use projection::{Blobs, NoBlobs, ProjectionError};
