@@ -2,7 +2,11 @@
 
 use super::evidence::Evidence;
 use super::lines;
-use crate::runtime::ExitStatus;
+use super::traceback::{Link, Place, Traceback};
+use crate::runtime::{ExitStatus, StopWhy};
+
+/// How many of its last lines count as what it died of, when no traceback stands at the end.
+const LAST_WORDS_LINES: usize = 20;
 
 /// What engines look at.
 pub(super) struct Case<'a> {
@@ -10,17 +14,70 @@ pub(super) struct Case<'a> {
     pub(super) status: Option<ExitStatus>,
     /// Standard error, cleaned. Empty when the program ended well: then nothing it wrote was fatal.
     pub(super) stderr: Vec<String>,
+    /// The exception that it told of, or that stands in standard error.
+    pub(super) exception: Option<Traceback>,
 }
+
+/// How much a match in the text weighs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Weight {
+    /// Written, but earlier, or in a line that speaks of a retry or a warning: it may have been survived.
+    Weak,
+    /// In its last words.
+    Strong,
+}
+
+/// Lines that match a pattern.
+pub(super) struct Hit<'a> {
+    pub(super) weight: Weight,
+    /// The lines, oldest first; of the last words only, when it is strong.
+    pub(super) lines: Vec<&'a str>,
+    /// Where they are from.
+    pub(super) source: &'static str,
+}
+
+/// Pieces of lower-case text that must all stand in one line.
+pub(super) type Pattern = &'static [&'static str];
 
 impl<'a> Case<'a> {
     pub(super) fn new(evidence: &'a Evidence, status: Option<ExitStatus>) -> Self {
-        let fatal = !status.is_some_and(ExitStatus::is_success);
-        let stderr = if fatal { lines::clean(&evidence.stderr_tail) } else { Vec::new() };
-        Self { evidence, status, stderr }
+        let survived = status.is_some_and(ExitStatus::is_success);
+        let stderr = if survived { Vec::new() } else { lines::clean(&evidence.stderr_tail) };
+        let exception = evidence.exception.as_ref().map(Traceback::told).or_else(|| Traceback::last(&stderr));
+        Self { evidence, status, stderr, exception }
     }
-}
 
-impl Case<'_> {
+    /// Who wanted its end, when we ended it.
+    pub(super) fn stopped(&self) -> Option<StopWhy> {
+        self.evidence.stop.as_ref().map(|stop| stop.why)
+    }
+
+    /// The signal that ended it, or that a shell says has ended what it ran (128 + n).
+    pub(super) fn fatal_signal(&self) -> Option<i32> {
+        match self.status? {
+            ExitStatus::Signal { number, .. } => Some(number),
+            ExitStatus::Code { code: code @ 129..=159 } => Some(code - 128),
+            ExitStatus::Code { .. } | ExitStatus::Unknown => None,
+        }
+    }
+
+    /// The source to name for [`Self::exception`].
+    pub(super) fn exception_source(&self) -> &'static str {
+        if self.evidence.exception.is_some() { "exception" } else { "stderr" }
+    }
+
+    /// The exception chain, if it was what the program died of.
+    pub(super) fn last_exception(&self) -> Option<&Traceback> {
+        self.exception.as_ref().filter(|traceback| traceback.last_words && traceback.place == Place::Main)
+    }
+
+    /// The link nearest to the end of the last exception's chain that `wanted` takes, and what it weighs.
+    pub(super) fn link(&self, wanted: impl Fn(&Link) -> bool) -> Option<(&Link, Weight)> {
+        let (link, sure) = self.exception.as_ref()?.towards_root().find(|(link, _)| wanted(link))?;
+        let strong = sure && self.last_exception().is_some();
+        Some((link, if strong { Weight::Strong } else { Weight::Weak }))
+    }
+
     /// The last lines of standard error that are not blank, in their order.
     pub(super) fn last_lines(&self, n: usize) -> impl Iterator<Item = &str> {
         let shown: Vec<&str> =
@@ -28,4 +85,64 @@ impl Case<'_> {
         let from = shown.len().saturating_sub(n);
         shown.into_iter().skip(from)
     }
+
+    /// Looks for any of the patterns in standard error. When an exception stands at its end, only that exception's
+    /// chain is strong; else the last lines are.
+    pub(super) fn find(&self, patterns: &[Pattern]) -> Option<Hit<'_>> {
+        if let Some((link, Weight::Strong)) =
+            self.link(|link| link.words.iter().any(|line| matches(line, patterns)))
+        {
+            let source = self.exception_source();
+            return Some(Hit { weight: Weight::Strong, lines: link.lines().collect(), source });
+        }
+        let recent = if self.last_exception().is_some() { self.stderr.len() } else { self.recent_from() };
+        let hits = |from: usize, to: usize| -> Vec<&str> {
+            self.stderr[from..to].iter().map(String::as_str).filter(|line| matches(line, patterns)).collect()
+        };
+        let strong: Vec<&str> =
+            hits(recent, self.stderr.len()).into_iter().filter(|line| !is_survived(line)).collect();
+        if !strong.is_empty() {
+            return Some(Hit { weight: Weight::Strong, lines: strong, source: "stderr" });
+        }
+        let weak = hits(0, self.stderr.len());
+        (!weak.is_empty()).then_some(Hit { weight: Weight::Weak, lines: weak, source: "stderr" })
+    }
+
+    /// The index of the first of the last words. Frames of stacks do not count: a crash prints many.
+    fn recent_from(&self) -> usize {
+        let weighty = |line: &str| !line.trim().is_empty() && !line.starts_with("  ");
+        self.stderr
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, line)| weighty(line))
+            .nth(LAST_WORDS_LINES - 1)
+            .map_or(0, |(i, _)| i)
+    }
+}
+
+/// Whether a line holds all pieces of one of the patterns.
+pub(super) fn matches(line: &str, patterns: &[Pattern]) -> bool {
+    let line = line.to_lowercase();
+    patterns.iter().any(|pattern| pattern.iter().all(|piece| line.contains(piece)))
+}
+
+/// Whether a line says that the program went on: a warning, a retry, information.
+fn is_survived(line: &str) -> bool {
+    const WORDS: [&str; 13] = [
+        "warning",
+        "warn",
+        "debug",
+        "info",
+        "retry",
+        "retrying",
+        "retried",
+        "ignored",
+        "ignoring",
+        "recovered",
+        "handled",
+        "skipping",
+        "skipped",
+    ];
+    line.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.contains(&word))
 }

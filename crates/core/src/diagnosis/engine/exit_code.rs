@@ -2,11 +2,14 @@
 
 use super::{Finding, Rank};
 use crate::diagnosis::case::Case;
-use crate::diagnosis::cause::{Cause, CauseCode, Confidence};
+use crate::diagnosis::cause::{CauseCode, Confidence};
 use crate::diagnosis::evidence::Phase;
 use crate::diagnosis::lines;
 use crate::runtime::ExitStatus;
 use crate::runtime::exit::signal_name;
+
+/// How many lines of standard error stand below an exit code.
+const LAST_LINES: usize = 5;
 
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let Some(ExitStatus::Code { code }) = case.status else { return None };
@@ -14,37 +17,31 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let when = match case.evidence.phase {
-        Phase::Launching => "before it was ready",
-        Phase::Idle => "while it was idle, though nobody had asked it to",
-        Phase::Busy => "in the middle of work",
-        Phase::Stopping => "while it was stopping",
+        Phase::Launching => " before it was ready",
+        Phase::Idle => " while it was idle, though nobody had asked it to",
+        Phase::Busy => " in the middle of work",
+        Phase::Stopping => " while it was stopping",
     };
     let meaning = meaning(code).map(|text| format!(" ({text})")).unwrap_or_default();
-    let mut evidence = vec![lines::fact("wait status", format!("exit code {code}"))];
-    evidence.extend(lines::evidence("stderr", case.last_lines(LAST_LINES)));
-    Some(Finding {
-        rank: Rank::End,
-        cause: Cause {
-            code: CauseCode::ExitCode,
-            confidence: Confidence::Certain,
-            summary: format!("it exited with code {code} {when}{meaning}"),
-            evidence,
-            remedy: remedy(code, case.stderr.is_empty()),
-        },
-    })
+    let summary = format!("exited with code {code}{when}{meaning}");
+    let finding = Finding::new(Rank::End, CauseCode::ExitCode, Confidence::Certain, summary);
+    Some(
+        finding
+            .evidence([lines::fact("wait status", format!("exit code {code}"))])
+            .evidence(lines::evidence("stderr", case.last_lines(LAST_LINES)))
+            .remedy(remedy(code, case.last_lines(1).next().is_none())),
+    )
 }
 
-/// How many lines of standard error stand below an exit code.
-const LAST_LINES: usize = 5;
-
-/// Conventions of shells and of sysexits.h.
+/// Conventions of shells and of Rust.
 fn meaning(code: i32) -> Option<String> {
     match code {
         2 => Some("by convention: wrong usage".to_owned()),
-        126 => Some("a shell's way to say: found, but could not be executed".to_owned()),
-        127 => Some("a shell's way to say: command not found".to_owned()),
+        101 => Some("a Rust panic".to_owned()),
+        126 => Some("a shell's way to say: could not be executed".to_owned()),
+        127 => Some("a shell's way to say: not found".to_owned()),
         129..=159 => Some(format!(
-            "128 + {}: a shell's way to say that {} ended a child",
+            "128 + {0}: a shell's way to say that {1} ended a child",
             code - 128,
             signal_name(code - 128)
         )),
@@ -52,20 +49,16 @@ fn meaning(code: i32) -> Option<String> {
     }
 }
 
-fn remedy(code: i32, silent: bool) -> String {
+fn remedy(code: i32, silent: bool) -> &'static str {
     match (code, silent) {
         (0, _) => {
-            "It called exit by itself although its work was not finished: look for `exit()`, `quit()` or \
-                   `os._exit(0)` in the code and in the libraries it calls."
-                .to_owned()
+            "It ended itself although its work was not done: look for `exit()`, `quit()` or `os._exit(0)` in the code \
+             and in the libraries it calls."
         }
         (_, true) => {
-            "It wrote nothing to standard error, so the exit was deliberate: look for `sys.exit` or \
-                      `os._exit` in the code and in the libraries it calls."
-                .to_owned()
+            "It wrote nothing to standard error, so the exit was meant: look for `sys.exit` or `os._exit` in the code \
+             and in the libraries it calls."
         }
-        (_, false) => {
-            "Read the last lines it wrote; the exit code itself is the program's own choice.".to_owned()
-        }
+        (_, false) => "Read its last lines; the exit code itself is the program's own choice.",
     }
 }

@@ -1,55 +1,123 @@
 //! The engines, one per file, and the order of what they find.
+//!
+//! An engine looks at the whole [`Case`] and gives at most one finding. It is silent when its facts are missing: a
+//! cause that is named without evidence is worse than `unknown`.
 
+mod address_in_use;
+mod bug;
+mod disk_full;
 mod exit_code;
+mod gpu;
+mod hung;
+mod interpreter;
+mod launch;
+mod machine_restarted;
+mod memory;
+mod missing_kernel;
+mod missing_module;
+mod native_crash;
+mod never_ready;
+mod operator;
+mod python_exception;
+mod shim_lost;
 mod signal;
+mod timeout;
+mod transport;
 mod unknown;
 
-use super::case::Case;
-use super::cause::{Cause, CauseCode};
+use std::cmp::Reverse;
+
+use super::case::{Case, Weight};
+use super::cause::{Cause, CauseCode, Confidence, EvidenceLine};
+use crate::limits::EVIDENCE_LINES_MAX;
 
 /// Where a finding stands: the root before its consequence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Rank {
-    /// Somebody decided it, or what held the process is gone: nothing behind it is worth a look first.
+enum Rank {
+    /// Somebody decided it, or what held the process is gone: nothing else is worth a look first.
     Decision,
     /// Something that the program needs was missing: memory, disk, a module, a port.
     Root,
     /// What happened to the program: an exception, a crash, no answer.
     Event,
-    /// How the system saw its end: an exit code, a signal.
+    /// How the system saw its end: an exit code, a signal, a failed system call.
     End,
     /// A root that is only possible.
     Suspicion,
-    /// Nothing else.
+    /// Nothing else was found.
     Fallback,
 }
 
 /// A cause with its place.
-pub(super) struct Finding {
-    pub(super) rank: Rank,
-    pub(super) cause: Cause,
+struct Finding {
+    rank: Rank,
+    cause: Cause,
+}
+
+impl Finding {
+    fn new(rank: Rank, code: CauseCode, confidence: Confidence, summary: String) -> Self {
+        Self { rank, cause: Cause { code, confidence, summary, evidence: Vec::new(), remedy: String::new() } }
+    }
+
+    /// A root found in text: likely in the last words, else a suspicion.
+    fn of_text(weight: Weight, code: CauseCode, summary: String) -> Self {
+        match weight {
+            Weight::Strong => Self::new(Rank::Root, code, Confidence::Likely, summary),
+            Weight::Weak => Self::new(Rank::Suspicion, code, Confidence::Possible, summary),
+        }
+    }
+
+    fn evidence(mut self, lines: impl IntoIterator<Item = EvidenceLine>) -> Self {
+        self.cause.evidence.extend(lines);
+        self
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.cause.remedy = remedy.into();
+        self
+    }
 }
 
 type Engine = fn(&Case<'_>) -> Option<Finding>;
 
 /// Within one rank and confidence the order here decides.
-const ENGINES: [Engine; 2] = [signal::examine, exit_code::examine];
+const ENGINES: [Engine; 21] = [
+    bug::examine,
+    machine_restarted::examine,
+    shim_lost::examine,
+    hung::examine,
+    timeout::examine,
+    operator::examine,
+    gpu::out_of_memory,
+    memory::examine,
+    disk_full::examine,
+    missing_module::examine,
+    missing_kernel::examine,
+    interpreter::examine,
+    address_in_use::examine,
+    gpu::fault,
+    transport::examine,
+    native_crash::examine,
+    python_exception::examine,
+    never_ready::examine,
+    launch::examine,
+    signal::examine,
+    exit_code::examine,
+];
 
 /// Asks every engine and sorts what they found.
 pub(super) fn examine_all(case: &Case<'_>) -> Vec<Cause> {
     let mut findings: Vec<Finding> = ENGINES.iter().filter_map(|engine| engine(case)).collect();
-    if findings.is_empty() {
+    if findings.iter().all(|finding| finding.rank >= Rank::Suspicion) {
         findings.push(unknown::examine(case));
     }
-    findings.sort_by_key(|finding| (finding.rank, std::cmp::Reverse(finding.cause.confidence)));
-    let mut seen: Vec<CauseCode> = Vec::new();
-    findings
-        .into_iter()
-        .map(|finding| finding.cause)
-        .filter(|cause| {
-            let new = !seen.contains(&cause.code);
-            seen.push(cause.code);
-            new
-        })
-        .collect()
+    findings.sort_by_key(|finding| (finding.rank, Reverse(finding.cause.confidence)));
+    let mut causes: Vec<Cause> = Vec::new();
+    for Finding { mut cause, .. } in findings {
+        if !causes.iter().any(|known| known.code == cause.code) {
+            cause.evidence.truncate(EVIDENCE_LINES_MAX);
+            causes.push(cause);
+        }
+    }
+    causes
 }

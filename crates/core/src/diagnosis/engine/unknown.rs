@@ -2,28 +2,23 @@
 
 use super::{Finding, Rank};
 use crate::diagnosis::case::Case;
-use crate::diagnosis::cause::{Cause, CauseCode, Confidence};
+use crate::diagnosis::cause::{CauseCode, Confidence};
 use crate::diagnosis::lines;
+use crate::runtime::ExitStatus;
 
 pub(super) fn examine(case: &Case<'_>) -> Finding {
     let evidence = lines::evidence("stderr", case.last_lines(usize::MAX));
     let summary = match case.status {
-        None => "it was not started, and nothing says why".to_owned(),
-        Some(status) => format!("it ended ({status}), and nothing that was gathered says why"),
+        None => "was not started, and nothing that was gathered says why".to_owned(),
+        Some(ExitStatus::Unknown) => "ended, and nobody could wait for its exit status".to_owned(),
+        Some(status) => format!("ended ({status}), and nothing that was gathered says why"),
     };
     let remedy = if evidence.is_empty() {
-        "It wrote nothing to standard error. Run `outlive doctor`, and the program by hand in the same environment."
+        "It wrote nothing to standard error. Try `outlive doctor`, and its command by hand in the same environment."
     } else {
-        "Nobody knows these lines yet: read them, and tell us if they name a cause that Outlive should recognise."
+        "Nobody has taught Outlive these lines: read them, and report them if they name a cause."
     };
-    Finding {
-        rank: Rank::Fallback,
-        cause: Cause {
-            code: CauseCode::Unknown,
-            confidence: Confidence::Possible,
-            summary,
-            evidence,
-            remedy: remedy.to_owned(),
-        },
-    }
+    Finding::new(Rank::Fallback, CauseCode::Unknown, Confidence::Possible, summary)
+        .evidence(evidence)
+        .remedy(remedy)
 }

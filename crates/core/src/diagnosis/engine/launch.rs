@@ -1,0 +1,74 @@
+//! A step of the launch failed, and the system said why; no other engine needs to know more.
+
+use super::{Finding, Rank};
+use crate::diagnosis::case::Case;
+use crate::diagnosis::cause::{CauseCode, Confidence};
+use crate::diagnosis::evidence::LaunchStep;
+use crate::diagnosis::lines;
+use crate::runtime::ExitStatus;
+
+pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
+    let launch = case.evidence.launch.as_ref()?;
+    let ended_itself = matches!(case.status, Some(ExitStatus::Code { .. } | ExitStatus::Signal { .. }));
+    if case.evidence.stop.is_some() || ended_itself {
+        return None;
+    }
+    let doing = match launch.step {
+        LaunchStep::Shim => "starting its shim",
+        LaunchStep::Prepare => "preparing its directory and files",
+        LaunchStep::Contain => "setting its limits",
+        LaunchStep::Exec => "executing its program",
+        LaunchStep::Kernelspec | LaunchStep::Connect | LaunchStep::Ready => return None,
+    };
+    let summary = format!("could not be started: {doing} failed: {}", launch.message);
+    let mut facts = Vec::new();
+    if let Some(errno) = launch.errno {
+        facts.push(lines::fact("system call", errno_text(errno)));
+    }
+    if let Some(path) = &launch.path {
+        facts.push(lines::fact("path", path.clone()));
+    }
+    let finding = Finding::new(Rank::End, CauseCode::LaunchFailed, Confidence::Certain, summary);
+    Some(finding.evidence(facts).remedy(remedy(launch.step, launch.errno)))
+}
+
+fn remedy(step: LaunchStep, errno: Option<i32>) -> &'static str {
+    match (errno, step) {
+        (Some(24 | 23), _) => {
+            "Too many files are open: raise `ulimit -n` (or fs.file-max), or close sessions."
+        }
+        (Some(11), _) => "No more processes are allowed: raise `ulimit -u` or the pids limit of the cgroup.",
+        (Some(1 | 13), _) => "Outlive may not use this path: check its owner and mode.",
+        (Some(2 | 20), _) => "A directory of the path does not exist: check the working directory.",
+        (Some(30), _) => "The file system is mounted read-only: choose another directory.",
+        (_, LaunchStep::Contain) => {
+            "Check the memory limit that was asked for, and `outlive doctor` for cgroups."
+        }
+        _ => "`outlive doctor` checks what a launch needs; the daemon's log has the details.",
+    }
+}
+
+/// An error number with its name and meaning, as in errno(3) on Linux.
+pub(super) fn errno_text(errno: i32) -> String {
+    let known = match errno {
+        1 => "EPERM, not permitted",
+        2 => "ENOENT, no such file or directory",
+        7 => "E2BIG, argument list too long",
+        8 => "ENOEXEC, not in a format that this machine executes",
+        11 => "EAGAIN, try again: a limit was reached",
+        12 => "ENOMEM, cannot allocate memory",
+        13 => "EACCES, permission denied",
+        20 => "ENOTDIR, not a directory",
+        23 => "ENFILE, too many open files in the system",
+        24 => "EMFILE, too many open files",
+        26 => "ETXTBSY, the file is being written",
+        28 => "ENOSPC, no space left on device",
+        30 => "EROFS, read-only file system",
+        36 => "ENAMETOOLONG, file name too long",
+        40 => "ELOOP, too many symbolic links",
+        98 => "EADDRINUSE, address already in use",
+        122 => "EDQUOT, disk quota exceeded",
+        _ => return format!("errno {errno}"),
+    };
+    format!("errno {errno} ({known})")
+}

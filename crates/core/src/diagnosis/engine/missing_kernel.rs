@@ -1,0 +1,17 @@
+//! No such kernel, or its kernelspec is unusable.
+
+use super::{Finding, Rank};
+use crate::diagnosis::case::Case;
+use crate::diagnosis::cause::{CauseCode, Confidence};
+use crate::diagnosis::evidence::LaunchStep;
+use crate::diagnosis::lines;
+
+pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
+    let launch = case.evidence.launch.as_ref().filter(|launch| launch.step == LaunchStep::Kernelspec)?;
+    let finding =
+        Finding::new(Rank::Root, CauseCode::MissingKernel, Confidence::Certain, launch.message.clone());
+    Some(finding.evidence(launch.path.as_ref().map(|path| lines::fact("kernelspec", path.clone()))).remedy(
+        "`outlive kernels` lists those that are found and where it looked. For Python: `python -m pip install \
+         ipykernel && python -m ipykernel install --user`. Or choose another with `--kernel NAME`.",
+    ))
+}

@@ -1,0 +1,92 @@
+//! An uncaught Python exception ended it.
+
+use super::{Finding, Rank, memory, missing_module};
+use crate::diagnosis::case::Case;
+use crate::diagnosis::cause::{CauseCode, Confidence, EvidenceLine};
+use crate::diagnosis::lines;
+use crate::diagnosis::traceback::{Link, Place, Traceback};
+use crate::runtime::ExitStatus;
+
+const SIGINT: i32 = 2;
+const SIGABRT: i32 = 6;
+
+pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
+    let traceback = case.exception.as_ref().filter(|traceback| traceback.place != Place::Ignored)?;
+    let uncaught = traceback.uncaught();
+    if has_name(uncaught) || is_interrupt(case, uncaught) {
+        return None;
+    }
+    let (rank, confidence) = weigh(case, traceback);
+    let summary = match rank {
+        Rank::Suspicion => format!("it had raised {} before", uncaught.headline()),
+        _ => format!("uncaught {}", uncaught.headline()),
+    };
+    let finding = Finding::new(rank, CauseCode::PythonException, confidence, summary);
+    Some(finding.evidence(evidence(case, traceback)).remedy(remedy(uncaught)))
+}
+
+/// The innermost frames and the exception, then what it came from.
+fn evidence(case: &Case<'_>, traceback: &Traceback) -> Vec<EvidenceLine> {
+    let source = case.exception_source();
+    let mut evidence = lines::evidence(source, traceback.uncaught().lines());
+    for (link, sure) in traceback.towards_root().skip(1) {
+        let how = if sure { "caused by" } else { "raised while handling" };
+        evidence.push(lines::fact(source, format!("{how} {}", link.headline())));
+    }
+    evidence
+}
+
+fn weigh(case: &Case<'_>, traceback: &Traceback) -> (Rank, Confidence) {
+    if case.evidence.exception.is_some() {
+        return (Rank::Event, Confidence::Certain);
+    }
+    if !traceback.last_words || traceback.place != Place::Main || case.evidence.stop.is_some() {
+        return (Rank::Suspicion, Confidence::Possible);
+    }
+    match case.status {
+        Some(ExitStatus::Code { code: 1 }) => (Rank::Event, Confidence::Certain),
+        Some(ExitStatus::Code { .. }) | None => (Rank::Event, Confidence::Likely),
+        Some(ExitStatus::Signal { number: SIGABRT, .. } | ExitStatus::Unknown) => {
+            (Rank::Event, Confidence::Likely)
+        }
+        Some(ExitStatus::Signal { .. }) => (Rank::Suspicion, Confidence::Possible),
+    }
+}
+
+/// Whether another engine has a better name for it.
+fn has_name(link: &Link) -> bool {
+    memory::is_memory_error(link) || missing_module::is_import_error(link)
+}
+
+/// Ctrl-C is a signal, and the signal says so.
+fn is_interrupt(case: &Case<'_>, link: &Link) -> bool {
+    link.short_type() == "KeyboardInterrupt" && case.fatal_signal() == Some(SIGINT)
+}
+
+fn remedy(link: &Link) -> String {
+    let place = own_frame(link).map(|frame| format!(" at {frame}")).unwrap_or_default();
+    match link.short_type() {
+        "SyntaxError" | "IndentationError" | "TabError" => {
+            format!("Correct the code{place}: Python could not read it.")
+        }
+        "RecursionError" => format!("A function calls itself without end{place}: give the recursion an end."),
+        "FileNotFoundError" => format!("Check the path, and the working directory it is relative to{place}."),
+        "PermissionError" => format!("Check owner and mode of the file, and as whom this runs{place}."),
+        "ConnectionRefusedError" | "ConnectionResetError" | "TimeoutError" => {
+            format!("Check that the other side runs and can be reached, then run it again{place}.")
+        }
+        _ => format!("Correct or catch it{place}. The whole traceback is in `outlive logs`."),
+    }
+}
+
+/// `FILE line N` of the innermost frame that is the user's own code: in no library.
+fn own_frame(link: &Link) -> Option<String> {
+    const LIBRARIES: [&str; 5] = ["site-packages", "dist-packages", "/lib/python", "<frozen", "\"<string>\""];
+    let own = |line: &&String| {
+        line.trim_start().starts_with("File \"") && !LIBRARIES.iter().any(|l| line.contains(l))
+    };
+    let line = link.frames.iter().rev().find(own)?;
+    let (path, rest) = line.trim_start().strip_prefix("File \"")?.split_once("\", line ")?;
+    let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some(format!("{path} line {number}"))
+}

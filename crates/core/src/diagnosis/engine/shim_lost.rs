@@ -1,0 +1,37 @@
+//! The shim, parent of the process, is gone without a report; nobody could wait for the exit status.
+
+use super::{Finding, Rank};
+use crate::diagnosis::case::Case;
+use crate::diagnosis::cause::{CauseCode, Confidence};
+use crate::diagnosis::lines;
+use crate::runtime::ExitStatus;
+
+pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
+    let lost = case.evidence.shim_lost.as_ref()?;
+    let how = match lost.shim_status {
+        Some(status @ ExitStatus::Signal { .. }) => format!(" by {status}"),
+        Some(status @ ExitStatus::Code { .. }) => format!(" ({status})"),
+        Some(ExitStatus::Unknown) | None => String::new(),
+    };
+    let summary = format!("the shim that held it was ended{how}, and it was ended with its shim");
+    let shim = lost.shim_pid.map_or_else(|| "pid not known".to_owned(), |pid| format!("pid {pid}"));
+    let status =
+        lost.shim_status.map_or_else(|| "exit status not known".to_owned(), |status| status.to_string());
+    let mut evidence = vec![lines::fact("shim", format!("{shim}, {status}"))];
+    if lost.killed > 0 {
+        evidence
+            .push(lines::fact("shim", format!("{} processes were left and have been killed", lost.killed)));
+    }
+    if case.evidence.memory.host_oom_kills > 0 {
+        evidence.push(lines::fact(
+            "/proc/vmstat",
+            format!("oom_kill rose by {}", case.evidence.memory.host_oom_kills),
+        ));
+    }
+    Some(
+        Finding::new(Rank::Decision, CauseCode::ShimLost, Confidence::Certain, summary).evidence(evidence).remedy(
+            "Somebody killed a process named `outlive … shim`: leave shims alone and use `outlive stop`. If nobody \
+             did, look for the OOM killer in `journalctl -k`. Restart the session; output up to here is kept.",
+        ),
+    )
+}
