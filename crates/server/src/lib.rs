@@ -1,1 +1,24 @@
-//! HTTP: the native API, its OpenAPI document and its authentication.
+//! HTTP: what a node offers to its clients, on a Unix socket and optionally on TCP.
+//!
+//! The way of a request through this crate:
+//!
+//! 1. `listen` binds the sockets and accepts connections: bounded in number, never spinning, each task owned;
+//! 2. `door` decides who may come in: peer credentials or token, Host, Origin, the API's version;
+//! 3. `native` takes the request apart by its route, calls [`outlive_node::api::Api`] and puts the answer together.
+//!    Its one route table makes the router and the OpenAPI document.
+//! 4. `stream` carries events to one reader: batched, bounded, always with a last word.
+//!
+//! Whatever is refused is refused with a [`Problem`](outlive_protocol::http::Problem); all of them stand in
+//! [`problem`]. Jupyter's own API gets its place beside `native`.
+
+mod door;
+mod listen;
+pub mod native;
+pub mod problem;
+mod serve;
+mod stream;
+
+pub use door::token::{Token, TokenError};
+pub use door::{API_VERSION_HEADER, TcpPolicy};
+pub use listen::bind::{BindError, BoundTcp, BoundUnix, bind_tcp, bind_unix};
+pub use serve::{Deadlines, Listeners, serve, serve_with};

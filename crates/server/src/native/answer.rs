@@ -1,0 +1,133 @@
+//! Putting answers together; each kind knows its status and its schema.
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Response, StatusCode};
+use outlive_protocol::http::StreamEvent;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::problem;
+use crate::stream;
+
+/// What a handler gives back when it does not refuse.
+pub(crate) trait Answer: Send + 'static {
+    const STATUS: StatusCode;
+    const DESCRIPTION: &'static str;
+    /// The content object of its response, if it has a body.
+    fn content(generator: &mut SchemaGenerator) -> Option<Value>;
+    fn into_response(self) -> Response<Body>;
+}
+
+macro_rules! json_answers {
+    ($($(#[$doc:meta])* $name:ident $status:ident $description:literal)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name<T>(pub T);
+
+            impl<T: Serialize + JsonSchema + Send + 'static> Answer for $name<T> {
+                const STATUS: StatusCode = StatusCode::$status;
+                const DESCRIPTION: &'static str = $description;
+
+                fn content(generator: &mut SchemaGenerator) -> Option<Value> {
+                    Some(json!({ "application/json": { "schema": generator.subschema_for::<T>() } }))
+                }
+
+                fn into_response(self) -> Response<Body> {
+                    json_response(Self::STATUS, &self.0)
+                }
+            }
+        )*
+    };
+}
+
+json_answers! {
+    /// 200 with JSON.
+    Found OK "As asked"
+    /// 201 with JSON.
+    Created CREATED "Made"
+    /// 202 with JSON.
+    Accepted ACCEPTED "Under way; the state before its end"
+}
+
+/// 202 without a body.
+pub(crate) struct Begun;
+
+impl Answer for Begun {
+    const STATUS: StatusCode = StatusCode::ACCEPTED;
+    const DESCRIPTION: &'static str = "Under way";
+
+    fn content(_: &mut SchemaGenerator) -> Option<Value> {
+        None
+    }
+
+    fn into_response(self) -> Response<Body> {
+        empty(Self::STATUS)
+    }
+}
+
+/// 204.
+pub(crate) struct Done;
+
+impl Answer for Done {
+    const STATUS: StatusCode = StatusCode::NO_CONTENT;
+    const DESCRIPTION: &'static str = "Done";
+
+    fn content(_: &mut SchemaGenerator) -> Option<Value> {
+        None
+    }
+
+    fn into_response(self) -> Response<Body> {
+        empty(Self::STATUS)
+    }
+}
+
+/// Events until `end` or `problem`.
+pub(crate) struct EventStream(pub Response<Body>);
+
+impl Answer for EventStream {
+    const STATUS: StatusCode = StatusCode::OK;
+    const DESCRIPTION: &'static str = "Server-Sent Events. `data` is one line of this JSON, `event` its kind, `id` the cursor \
+        to come back with. Comment lines come while it is quiet. The last event is `end` or `problem`";
+
+    fn content(generator: &mut SchemaGenerator) -> Option<Value> {
+        Some(json!({ stream::MEDIA_TYPE: { "schema": generator.subschema_for::<StreamEvent>() } }))
+    }
+
+    fn into_response(self) -> Response<Body> {
+        self.0
+    }
+}
+
+/// Bytes of a file.
+pub(crate) struct Bytes(pub Response<Body>);
+
+impl Answer for Bytes {
+    const STATUS: StatusCode = StatusCode::OK;
+    const DESCRIPTION: &'static str = "The content";
+
+    fn content(_: &mut SchemaGenerator) -> Option<Value> {
+        Some(json!({ "application/octet-stream": {} }))
+    }
+
+    fn into_response(self) -> Response<Body> {
+        self.0
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let Ok(json) = serde_json::to_vec(value) else {
+        return problem::response(&problem::bug("An answer could not be written as JSON."));
+    };
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,33 @@
+//! Every route, once.
+
+use super::handlers as h;
+use super::route::{Route, delete, get, post};
+
+/// The table. The order is that of the OpenAPI document.
+#[rustfmt::skip]
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/v1/live", "getLive", "Whether a daemon is there. Needs no token; without one, pid and state directory are left out", h::live),
+        get("/v1/ready", "getReady", "Whether the daemon takes work; 503 while it recovers", h::ready),
+        get("/v1/node", "getNode", "Who this daemon is", h::node),
+        post("/v1/node/stop", "stopNode", "Ask the daemon to end", h::stop_node),
+        get("/v1/doctor", "getDoctor", "Look at what the daemon needs", h::doctor),
+        get("/v1/openapi.json", "getOpenApi", "This document", h::openapi),
+        get("/v1/sessions", "listSessions", "The sessions, newest first", h::sessions),
+        post("/v1/sessions", "createSession", "Make a session; the same id again gives the same session", h::create),
+        get("/v1/sessions/{id}", "getSession", "One session", h::session),
+        delete("/v1/sessions/{id}", "forgetSession", "Forget an ended session and its log", h::forget),
+        get("/v1/sessions/{id}/attach", "attachSession", "Everything that happens in a session, in log order; the id of an event is a log position", h::attach),
+        post("/v1/sessions/{id}/interrupt", "interruptSession", "Interrupt what runs", h::interrupt),
+        post("/v1/sessions/{id}/restart", "restartSession", "Start the runtime again; running and queued work is cancelled", h::restart),
+        post("/v1/sessions/{id}/stop", "stopSession", "Stop the runtime and close the session", h::stop),
+        get("/v1/sessions/{id}/runs", "listRuns", "The runs of a session, in the order in which they were queued", h::runs),
+        post("/v1/sessions/{id}/runs", "submitRuns", "Queue work, all or nothing", h::submit),
+        get("/v1/sessions/{id}/runs/{run}", "getRun", "One run", h::run),
+        delete("/v1/sessions/{id}/runs/{run}", "cancelRun", "Cancel a run", h::cancel),
+        post("/v1/sessions/{id}/runs/{run}/input", "answerRun", "Answer a run's question", h::input),
+        get("/v1/sessions/{id}/runs/{run}/attach", "attachRun", "The output of one run; the id of an event is ATTEMPT.SEQ", h::attach_run),
+        get("/v1/sessions/{id}/reports", "listReports", "The failures of a session, oldest first", h::reports),
+        get("/v1/sessions/{id}/blobs/{sha256}", "getBlob", "A large content, whole", h::blob),
+    ]
+}

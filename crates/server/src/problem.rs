@@ -1,0 +1,245 @@
+//! Every refusal that the server itself makes. What the node refuses comes as a `Problem` already.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Response, StatusCode};
+use outlive_core::id::{RunId, SessionId};
+use outlive_core::limits::{JSON_DEPTH_MAX, REQUEST_BYTES_MAX};
+use outlive_protocol::http::{API_VERSION, Problem};
+
+/// The media type of every refusal (RFC 9457).
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A problem as an answer: with its status, and the headers that HTTP asks for with it.
+pub(crate) fn response(problem: &Problem) -> Response<Body> {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Body::from(json(problem)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outlive\""));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+pub(crate) fn json(problem: &Problem) -> Vec<u8> {
+    serde_json::to_vec(problem).expect("a problem holds strings and numbers only")
+}
+
+pub(crate) fn no_token() -> Problem {
+    Problem::new(401, "no-token", "A token is needed", "This address asks for a token, and the request has none.")
+        .hint("Send the header `Authorization: Bearer TOKEN`; the token is in the file `token` in the daemon's state directory.")
+}
+
+pub(crate) fn wrong_token() -> Problem {
+    Problem::new(401, "wrong-token", "The token is wrong", "The request's token is not this daemon's.")
+        .hint("The token is in the file `token` in the daemon's state directory; look whether the client talks to the daemon you mean.")
+}
+
+pub(crate) fn wrong_user(uid: Option<u32>, owner: u32) -> Problem {
+    let who = uid.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
+    Problem::new(
+        403,
+        "wrong-user",
+        "This daemon belongs to another user",
+        format!("The client runs as {who}, the daemon as user {owner}; only that user and root may use its socket."),
+    )
+    .hint("Run the command as the daemon's user, or use its TCP address with a token.")
+}
+
+pub(crate) fn no_host() -> Problem {
+    Problem::new(
+        400,
+        "no-host",
+        "The Host header is missing",
+        "The request does not say once which host it is for.",
+    )
+    .hint("Send exactly one `Host` header, as HTTP/1.1 asks.")
+}
+
+pub(crate) fn foreign_host(host: &str) -> Problem {
+    Problem::new(
+        403,
+        "foreign-host",
+        "The Host header names another host",
+        format!("The request is for {host:?}, which is no name of this server (a page may be using DNS rebinding)."),
+    )
+    .hint("Use localhost or the address it listens on, or add the name to the server's allowed hosts.")
+    .fact("host", host)
+}
+
+pub(crate) fn cross_origin(origin: &str) -> Problem {
+    Problem::new(
+        403,
+        "cross-origin",
+        "The request comes from another origin",
+        format!("A page of {origin:?} made this request, and that origin is not allowed here."),
+    )
+    .hint("Add the origin to the server's allowed origins if you trust that page.")
+    .fact("origin", origin)
+}
+
+pub(crate) fn version_mismatch(theirs: &str) -> Problem {
+    Problem::new(
+        400,
+        "version-mismatch",
+        "Client and daemon speak different versions of the API",
+        format!("The client speaks version {theirs:?} of the API, the daemon version {API_VERSION}."),
+    )
+    .hint("Use the same version of outlive on both sides; a restart of the daemon with --keep-runtimes leaves kernels alone.")
+    .fact("api", API_VERSION.to_string())
+}
+
+pub(crate) fn no_such_route(method: &str, path: &str) -> Problem {
+    Problem::new(
+        404,
+        "no-such-route",
+        "There is no such route",
+        format!("Nothing is served at {method} {path}."),
+    )
+    .hint("GET /v1/openapi.json lists every route.")
+}
+
+pub(crate) fn wrong_method(method: &str, path: &str) -> Problem {
+    Problem::new(
+        405,
+        "wrong-method",
+        "This route has no such method",
+        format!("{path} does not answer {method}."),
+    )
+    .hint("The header `Allow` says which methods it answers.")
+}
+
+pub(crate) fn wrong_media_type(found: Option<&str>) -> Problem {
+    let found = found.map_or_else(|| "no Content-Type".to_owned(), |found| format!("Content-Type {found:?}"));
+    Problem::new(415, "wrong-media-type", "The body must be JSON", format!("The body was sent with {found}."))
+        .hint("Send `Content-Type: application/json`.")
+}
+
+pub(crate) fn bad_json(detail: String) -> Problem {
+    Problem::new(400, "bad-json", "The body does not fit", detail)
+        .hint("GET /v1/openapi.json shows what each route takes.")
+}
+
+pub(crate) fn json_too_deep() -> Problem {
+    Problem::new(
+        400,
+        "json-too-deep",
+        "The body is nested too deeply",
+        format!("The body nests more than {JSON_DEPTH_MAX} arrays or objects."),
+    )
+    .hint("Flatten it, or send deep values as text.")
+}
+
+pub(crate) fn body_too_large(found: Option<u64>) -> Problem {
+    let found = found.map_or_else(|| "more than that".to_owned(), |found| format!("{found}"));
+    Problem::new(
+        413,
+        "body-too-large",
+        "The body is too large",
+        format!("A body may have {REQUEST_BYTES_MAX} bytes; this one has {found}."),
+    )
+    .hint("Send less at once; large data belongs in a file that the program reads.")
+}
+
+pub(crate) fn body_too_slow(after_ms: u128) -> Problem {
+    Problem::new(
+        408,
+        "body-too-slow",
+        "The body did not come",
+        format!("The body was not complete after {after_ms} ms."),
+    )
+    .hint("Send it again; look at the network if this repeats.")
+}
+
+pub(crate) fn body_cut() -> Problem {
+    Problem::new(400, "body-cut", "The body was cut off", "The connection ended before the body did.")
+        .hint("Send the request again.")
+}
+
+pub(crate) fn bad_path(detail: String) -> Problem {
+    Problem::new(400, "bad-path", "A part of the path is not valid", detail)
+        .hint("Ids are UUIDs as the API gave them; a blob's name is its SHA-256.")
+}
+
+pub(crate) fn bad_query(detail: String) -> Problem {
+    Problem::new(400, "bad-query", "The query does not fit", detail)
+        .hint("GET /v1/openapi.json shows the parameters of each route.")
+}
+
+pub(crate) fn bad_cursor(detail: String) -> Problem {
+    Problem::new(400, "bad-cursor", "The cursor is not valid", detail).hint(
+        "Come back with the `id` of the last event you have, or without a cursor to begin from the start.",
+    )
+}
+
+pub(crate) fn no_such_blob(sha256: &str) -> Problem {
+    Problem::new(404, "no-such-blob", "There is no such blob", format!("The session keeps no blob {sha256}."))
+        .hint("A blob goes with its session and its run; look whether the run was trimmed.")
+}
+
+pub(crate) fn blob_unreadable(sha256: &str, error: &std::io::Error) -> Problem {
+    Problem::new(500, "blob-unreadable", "A blob cannot be read", format!("Blob {sha256}: {error}."))
+        .hint("Look at the daemon's log and at the state directory's disk.")
+}
+
+pub(crate) fn not_ready() -> Problem {
+    Problem::new(503, "not-ready", "The daemon is not ready", "The daemon is still recovering its sessions.")
+        .hint("Try again in a moment.")
+}
+
+pub(crate) fn slow_reader(after_ms: u128) -> Problem {
+    Problem::new(
+        503,
+        "slow-reader",
+        "The stream was not read",
+        format!(
+            "The client took nothing of this stream for {after_ms} ms, so it was ended. Nothing is lost."
+        ),
+    )
+    .hint("Attach again with the `id` of the last event you have.")
+}
+
+pub(crate) fn shutting_down() -> Problem {
+    Problem::new(
+        503,
+        "shutting-down",
+        "The daemon is shutting down",
+        "The daemon ends; what runs may go on without it.",
+    )
+    .hint("Attach again with the `id` of the last event you have, once a daemon is there.")
+}
+
+pub(crate) fn too_many_connections(max: usize) -> Problem {
+    Problem::new(
+        503,
+        "too-many-connections",
+        "Too many connections",
+        format!("The daemon serves {max} connections at a time on this address, and all are in use."),
+    )
+    .hint("Close clients that are not needed and try again.")
+}
+
+pub(crate) fn out_of_descriptors() -> Problem {
+    Problem::new(
+        503,
+        "out-of-descriptors",
+        "The daemon is out of file descriptors",
+        "The daemon cannot open another connection: its limit of open files, or the system's, is reached.",
+    )
+    .hint("Raise the limit (`ulimit -n`, or LimitNOFILE of the service), or close sessions and clients.")
+}
+
+pub(crate) fn bug(detail: &str) -> Problem {
+    Problem::new(500, "bug", "A defect of Outlive", detail)
+        .hint("The daemon's log has more; please report it with the command that led here.")
+}
+
+pub(crate) fn no_such_run(session: SessionId, run: RunId) -> Problem {
+    Problem::new(404, "no-such-run", "There is no such run", format!("Session {session} has no run {run}."))
+        .hint("GET /v1/sessions/{id}/runs lists the runs of a session.")
+}

@@ -1,0 +1,161 @@
+//! The server as a whole: its start, one request's way through it, and its end.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
+use futures_util::FutureExt as _;
+use outlive_core::limits::{
+    REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WRITE_STALL_MS,
+};
+use outlive_node::api::Api;
+use outlive_protocol::http::API_VERSION;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::door::{API_VERSION_HEADER, Admitted, Door, Guest};
+use crate::listen::accept::{self, Listener};
+use crate::listen::bind::{BoundTcp, BoundUnix};
+use crate::native;
+use crate::problem;
+use crate::stream::Streams;
+
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For programs of this machine: no token.
+    pub unix: BoundUnix,
+    /// For everybody who has the token.
+    pub tcp: Option<BoundTcp>,
+}
+
+/// How long clients may take. The defaults stand in `core::limits`; tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For a request's head, and between two requests.
+    pub head: Duration,
+    /// For a request's body.
+    pub body: Duration,
+    /// For a reader of a stream to take something of a full queue.
+    pub stream_stall: Duration,
+    /// For any client to take one byte of its answer.
+    pub write_stall: Duration,
+    /// For answers under way at shutdown.
+    pub shutdown: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_millis(REQUEST_HEAD_MS),
+            body: Duration::from_millis(REQUEST_BODY_MS),
+            stream_stall: Duration::from_millis(SSE_STALL_MS),
+            write_stall: Duration::from_millis(WRITE_STALL_MS),
+            shutdown: Duration::from_millis(SERVER_SHUTDOWN_MS),
+        }
+    }
+}
+
+/// Serves `api` until `shutdown`. Then, in this order: no connection is accepted any more, each event stream ends with
+/// a `problem` event `shutting-down`, answers under way are sent, connections are closed, the Unix socket is removed.
+/// Returns when nothing of it is left; takes [`Deadlines::shutdown`] at most.
+pub async fn serve(api: Arc<dyn Api>, listeners: Listeners, shutdown: CancellationToken) {
+    serve_with(api, listeners, Deadlines::default(), shutdown).await;
+}
+
+/// As [`serve`], with other deadlines.
+pub async fn serve_with(
+    api: Arc<dyn Api>,
+    listeners: Listeners,
+    deadlines: Deadlines,
+    shutdown: CancellationToken,
+) {
+    let tasks = TaskTracker::new();
+    let streams = Streams { tasks: tasks.clone(), shutdown: shutdown.clone(), stall: deadlines.stream_stall };
+    let app = native::App { api, streams, body_deadline: deadlines.body };
+    let site = Site { router: native::router(app), deadlines };
+    let Listeners { unix, tcp } = listeners;
+    let tcp = async {
+        if let Some(tcp) = tcp {
+            accept::run(Listener::Tcp(tcp), site.clone(), shutdown.clone()).await;
+        }
+    };
+    tokio::join!(accept::run(Listener::Unix(unix), site.clone(), shutdown.clone()), tcp);
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+pub(crate) struct Site {
+    router: Router,
+    deadlines: Deadlines,
+}
+
+impl Site {
+    pub(crate) const fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// Answers one request: every one gets an answer, and every answer the API's version.
+    pub(crate) async fn answer(&self, door: &Door, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let mut response = match door.admit(&head) {
+            Err(refused) => problem::response(&refused),
+            Ok(Admitted { guest: Guest::Preflight, origin }) => preflight(origin),
+            Ok(Admitted { guest, origin }) => {
+                let mut request = Request::from_parts(head, body);
+                request.extensions_mut().insert(guest);
+                let mut response = self.route(request).await;
+                allow_origin(&mut response, origin);
+                response
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION_HEADER, HeaderValue::from(API_VERSION));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // The query may hold the token.
+        tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
+        response
+    }
+
+    async fn route(&self, request: Request<Body>) -> Response<Body> {
+        match AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_panic) => problem::response(&problem::bug("The daemon's code for this request panicked.")),
+        }
+    }
+}
+
+/// Tells the browser that a page of this foreign origin may read the answer.
+fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("outlive-api"));
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+}
+
+fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, content-type, last-event-id, outlive-api"),
+    );
+    allow_origin(&mut response, origin);
+    response
+}

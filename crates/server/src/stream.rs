@@ -1,0 +1,177 @@
+//! Events to one reader, as Server-Sent Events.
+//!
+//! ```text
+//!  node ──Events──► pump (a task) ──batches, bounded──► body ──► hyper ──► socket
+//!                     │  quiet: a comment                 │
+//!                     └─ the end: a last word ────────────┘
+//! ```
+//! The pump writes what is ready into one batch, so that a flood costs few writes, and never waits to fill one, so that
+//! a single event is not delayed. When the reader does not read, the queue fills, the pump waits, and the node's stream
+//! is not read on: back-pressure. A reader that takes nothing for too long is detached.
+//!
+//! Invariant: a stream ends with an `end` or a `problem` event, whatever happens (tests/api/streams.rs).
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, Response};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use outlive_core::limits::{SSE_BATCH_BYTES, SSE_BATCHES_MAX, SSE_COMMENT_MS};
+use outlive_node::api::{Delivered, Events};
+use outlive_protocol::http::{Problem, StreamEvent};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::problem;
+
+/// The media type of an event stream.
+pub const MEDIA_TYPE: &str = "text/event-stream";
+
+/// A line that says nothing but that somebody is there.
+const COMMENT: &[u8] = b":\n\n";
+
+/// What all event streams of a server share.
+#[derive(Clone)]
+pub(crate) struct Streams {
+    /// Owns the pumps.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub shutdown: CancellationToken,
+    /// How long a reader may take nothing.
+    pub stall: Duration,
+}
+
+impl Streams {
+    /// The answer that carries `events`. Dropping it detaches.
+    pub(crate) fn respond(&self, events: Events) -> Response<Body> {
+        let (queue, batches) = mpsc::channel(SSE_BATCHES_MAX);
+        let (farewell, last_word) = oneshot::channel();
+        let Self { tasks, shutdown, stall } = self.clone();
+        tasks.spawn(async move {
+            let ending = pump(events, &queue, &shutdown, stall).await;
+            // A body that is gone needs no last word.
+            let _ = farewell.send(ending);
+        });
+        let mut response = Response::new(Body::from_stream(body(batches, last_word)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Proxies (nginx) must not collect it.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
+/// How a pump ended.
+enum Ending {
+    /// The node's own last event was the last word.
+    Complete,
+    /// This has still to be said.
+    Cut(Problem),
+}
+
+fn body(
+    batches: mpsc::Receiver<Bytes>,
+    last_word: oneshot::Receiver<Ending>,
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    let batches = stream::unfold(batches, async |mut batches| Some((batches.recv().await?, batches)));
+    let last_word = stream::once(last_word).filter_map(async |ending| match ending {
+        Ok(Ending::Complete) => None,
+        Ok(Ending::Cut(problem)) => Some(problem_event(problem)),
+        Err(_panicked) => Some(problem_event(problem::bug("The task that carried this stream panicked."))),
+    });
+    batches.chain(last_word).map(Ok)
+}
+
+async fn pump(
+    events: Events,
+    queue: &mpsc::Sender<Bytes>,
+    shutdown: &CancellationToken,
+    stall: Duration,
+) -> Ending {
+    let mut events = events.fuse();
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = queue.closed() => return Ending::Complete,
+            () = shutdown.cancelled() => return Ending::Cut(problem::shutting_down()),
+            next = timeout(Duration::from_millis(SSE_COMMENT_MS), events.next()) => next,
+        };
+        let first = match next {
+            // A full queue is no quiet stream.
+            Err(_quiet) => {
+                let _ = queue.try_send(Bytes::from_static(COMMENT));
+                continue;
+            }
+            Ok(Some(first)) => first,
+            Ok(None) => return Ending::Cut(unfinished()),
+        };
+        let (batch, is_over) = collect(first, &mut events);
+        let sent = tokio::select! {
+            biased;
+            sent = timeout(stall, queue.send(batch)) => sent,
+            () = shutdown.cancelled() => return Ending::Cut(problem::shutting_down()),
+        };
+        match sent {
+            Err(_stalled) => {
+                tracing::info!(
+                    stall_ms = stall.as_millis(),
+                    "a reader was detached: it took nothing of its stream"
+                );
+                return Ending::Cut(problem::slow_reader(stall.as_millis()));
+            }
+            Ok(Err(_gone)) => return Ending::Complete,
+            Ok(Ok(())) if is_over => return Ending::Complete,
+            Ok(Ok(())) => {}
+        }
+    }
+}
+
+/// One batch: the first event and what is ready behind it. True when it holds the stream's last event.
+fn collect(first: Delivered, events: &mut stream::Fuse<Events>) -> (Bytes, bool) {
+    let mut batch = BytesMut::new();
+    let mut next = Some(first);
+    while let Some(delivered) = next {
+        let is_last = matches!(delivered.event, StreamEvent::End { .. } | StreamEvent::Problem { .. });
+        write_event(&mut batch, &delivered);
+        if is_last {
+            return (batch.freeze(), true);
+        }
+        if batch.len() >= SSE_BATCH_BYTES {
+            break;
+        }
+        next = pin!(events.next()).now_or_never().flatten();
+    }
+    (batch.freeze(), false)
+}
+
+/// `id:` (for events that are a place to come back to), `event:`, `data:` with one line of JSON.
+fn write_event(out: &mut BytesMut, Delivered { cursor, event }: &Delivered) {
+    // A line break would end the field; our cursors are digits and dots.
+    if let Some(cursor) = cursor.as_deref().filter(|cursor| !cursor.contains(['\n', '\r', '\0'])) {
+        out.put_slice(b"id: ");
+        out.put_slice(cursor.as_bytes());
+        out.put_u8(b'\n');
+    }
+    out.put_slice(b"event: ");
+    out.put_slice(event.name().as_bytes());
+    out.put_slice(b"\ndata: ");
+    serde_json::to_writer(out.writer(), event).expect("events have string keys, and memory does not fail");
+    out.put_slice(b"\n\n");
+}
+
+fn problem_event(problem: Problem) -> Bytes {
+    let mut out = BytesMut::new();
+    write_event(&mut out, &Delivered { cursor: None, event: StreamEvent::Problem { problem } });
+    out.freeze()
+}
+
+fn unfinished() -> Problem {
+    problem::bug("The stream ended without saying how; come back with the last id.")
+}
