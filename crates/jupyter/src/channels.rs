@@ -124,11 +124,12 @@ pub struct Channels {
     pub stdin: Sender,
     /// The echo.
     pub heartbeat: Heartbeat,
-    readers: Readers,
+    /// The receiving side of all of them.
+    pub readers: Readers,
 }
 
 /// The reader tasks; dropping them ends them.
-struct Readers {
+pub struct Readers {
     _tasks: JoinSet<()>,
     iopub_seen: watch::Receiver<bool>,
     iopub_held: watch::Sender<bool>,
@@ -185,18 +186,30 @@ impl Channels {
         })
     }
 
+    /// See [`Readers::subscribed`].
+    pub async fn subscribed(&mut self, timeout: Duration) -> bool {
+        self.readers.subscribed(timeout).await
+    }
+
+    /// See [`Readers::hold_iopub`].
+    pub fn hold_iopub(&self, hold: bool) {
+        self.readers.hold_iopub(hold);
+    }
+}
+
+impl Readers {
     /// Waits until iopub is known to be subscribed: its first message came. Kernels with JEP 65 greet with
     /// `iopub_welcome`; for others ask for `kernel_info` first, whose status is the sign. `false` when `timeout`
     /// passed without one, which for a kernel that is silent means nothing bad.
     pub async fn subscribed(&mut self, timeout: Duration) -> bool {
-        let seen = self.readers.iopub_seen.wait_for(|seen| *seen);
+        let seen = self.iopub_seen.wait_for(|seen| *seen);
         matches!(tokio::time::timeout(timeout, seen).await, Ok(Ok(_)))
     }
 
     /// Stops reading iopub, or goes on. A kernel that was told not to drop then waits; any other drops what exceeds
     /// the sockets' buffers.
     pub fn hold_iopub(&self, hold: bool) {
-        self.readers.iopub_held.send_replace(hold);
+        self.iopub_held.send_replace(hold);
     }
 }
 
