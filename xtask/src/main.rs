@@ -1,7 +1,9 @@
 //! The project's own commands, as `cargo xtask COMMAND`. Each is one file; `shell` runs programs for them.
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its terminal")]
 
+mod fuzz;
 mod limits;
+mod programs;
 mod python;
 mod shell;
 mod test;
@@ -33,6 +35,39 @@ enum Command {
     Tidy,
     /// Writes docs/limits.md from crates/core/src/limits.rs.
     Limits,
+    /// Compares Outlive with its peers; writes target/bench/bench.md and bench.json.
+    Bench {
+        /// Few and small rounds: shows that everything works, not how fast it is.
+        #[arg(long)]
+        quick: bool,
+        /// Measure the development build, which is slower and quicker to make.
+        #[arg(long)]
+        dev: bool,
+        /// Handed on: `--only TEXT`, `--contestants NAME,NAME`.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Kills kernels, shims, daemons and clients in mid-work, and checks what is left of it.
+    Chaos {
+        /// How many are killed.
+        #[arg(long, default_value_t = 20)]
+        rounds: u64,
+        /// The same seed kills at the same moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Many short runs, after which the daemon holds what it held before.
+    Soak {
+        /// How many.
+        #[arg(long, default_value_t = 1000)]
+        runs: u64,
+    },
+    /// Feeds random bytes to everything that parses bytes from outside.
+    Fuzz {
+        /// How long for each target, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Makes the Python environment that tests with real kernels use, and prints its path.
     Python,
 }
@@ -52,6 +87,10 @@ fn run(command: Command, root: &Path) -> Result<()> {
         Command::Test { fast } => test::run(root, fast),
         Command::Tidy => tidy::run(root),
         Command::Limits => limits::write(root),
+        Command::Bench { quick, dev, rest } => programs::bench(root, quick, dev, &rest),
+        Command::Chaos { rounds, seed } => programs::chaos(root, rounds, seed),
+        Command::Soak { runs } => programs::soak(root, runs),
+        Command::Fuzz { seconds } => fuzz::run(root, seconds),
         Command::Python => {
             println!("{}", python::test_environment(root)?.display());
             Ok(())

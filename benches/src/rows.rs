@@ -1,0 +1,155 @@
+//! What is measured (DESIGN §11), how often, and what is expected of it.
+
+use serde_json::{Value, json};
+
+/// Outlive itself.
+pub const OUTLIVE: &str = "outlive";
+/// jupyter_client straight over ZeroMQ.
+pub const RAW: &str = "jupyter_client";
+/// jupyter_server over its WebSocket.
+pub const SERVER: &str = "jupyter_server";
+
+/// One question to every contestant.
+pub struct Row {
+    /// What is measured.
+    pub name: &'static str,
+    /// The question.
+    pub request: Value,
+    /// How often it is asked.
+    pub rounds: usize,
+    /// Who is asked.
+    pub contestants: &'static [&'static str],
+    /// The figures in an answer.
+    pub figures: Vec<Figure>,
+}
+
+/// One figure of an answer.
+pub struct Figure {
+    /// Its name, when a row has several.
+    pub name: &'static str,
+    /// Where it is in the answer; empty when the answer itself is it (a number, or a list of them).
+    pub field: &'static str,
+    /// Its unit.
+    pub unit: Unit,
+    /// What is expected of Outlive.
+    pub target: Target,
+    /// What another field of the answer must hold for the answer to be complete.
+    pub complete: Option<(&'static str, u64)>,
+}
+
+/// A unit, for printing.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    /// Given in seconds, shown in milliseconds.
+    Milliseconds,
+    /// Bytes, shown in MiB.
+    Mebibytes,
+    /// Share of one core, shown in percent.
+    Percent,
+    /// A number.
+    Count,
+}
+
+/// What is expected of Outlive.
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// The median and the 99th percentile stay below these (in the figure's own unit: seconds, bytes, …).
+    Below {
+        /// The median.
+        median: f64,
+        /// The 99th percentile; infinite when only the median counts.
+        p99: f64,
+    },
+    /// The median stays below so many times a peer's.
+    Ratio(f64, &'static str),
+    /// Nothing is promised.
+    None,
+}
+
+/// All rows; small ones when it is only to be seen that they work.
+pub fn rows(quick: bool) -> Vec<Row> {
+    let pick = |full: usize, small: usize| if quick { small } else { full };
+    let (lines, flushed, size) = (pick(100_000, 2_000), pick(10_000, 500), pick(50_000_000, 1_000_000));
+    let time =
+        |target| vec![Figure { name: "", field: "", unit: Unit::Milliseconds, target, complete: None }];
+    let printing = |target, field, expected: usize| {
+        let complete = Some((field, expected as u64));
+        vec![Figure { name: "", field: "seconds", unit: Unit::Milliseconds, target, complete }]
+    };
+    vec![
+        Row {
+            name: "a kernel exits → the client is told",
+            request: json!({"measure": "death", "n": pick(5, 1)}),
+            rounds: pick(6, 1),
+            contestants: &[OUTLIVE, RAW, SERVER],
+            figures: time(Target::Below { median: 0.005, p99: 0.020 }),
+        },
+        Row {
+            name: "a kernel hangs → the client is told",
+            request: json!({"measure": "hang", "seconds": pick(20, 10)}),
+            rounds: pick(3, 1),
+            contestants: &[OUTLIVE, SERVER],
+            figures: time(Target::Below { median: 3.0, p99: 8.0 }),
+        },
+        Row {
+            name: "execute `1` → reply and idle",
+            request: json!({"measure": "round_trip", "n": pick(50, 5)}),
+            rounds: pick(8, 2),
+            contestants: &[OUTLIVE, RAW, SERVER],
+            figures: time(Target::Ratio(1.1, RAW)),
+        },
+        Row {
+            name: "100k-line print",
+            request: json!({"measure": "print_lines", "lines": lines, "flush": false}),
+            rounds: pick(5, 1),
+            contestants: &[OUTLIVE, RAW, SERVER],
+            figures: printing(Target::Ratio(1.1, RAW), "lines", lines),
+        },
+        Row {
+            name: "10k flushed prints",
+            request: json!({"measure": "print_lines", "lines": flushed, "flush": true}),
+            rounds: pick(3, 1),
+            contestants: &[OUTLIVE, RAW, SERVER],
+            figures: printing(Target::Below { median: 2.5, p99: f64::INFINITY }, "lines", flushed),
+        },
+        Row {
+            name: "50 MB string",
+            request: json!({"measure": "big_string", "size": size}),
+            rounds: pick(3, 1),
+            contestants: &[OUTLIVE, RAW, SERVER],
+            figures: printing(Target::None, "characters", size + 1),
+        },
+        Row {
+            name: "50 idle kernels",
+            request: json!({"measure": "idle", "kernels": pick(50, 3), "seconds": pick(20, 3)}),
+            rounds: 1,
+            contestants: &[OUTLIVE, SERVER],
+            figures: idle_figures(),
+        },
+        Row {
+            name: "daemon killed and started again → the client has the next output",
+            request: json!({"measure": "reattach", "n": pick(10, 1)}),
+            rounds: 1,
+            contestants: &[OUTLIVE],
+            figures: time(Target::Below { median: 0.3, p99: 1.0 }),
+        },
+    ]
+}
+
+fn idle_figures() -> Vec<Figure> {
+    const MIB: f64 = 1_048_576.0;
+    let figure = |name, field, unit, median| Figure {
+        name,
+        field,
+        unit,
+        target: Target::Below { median, p99: f64::INFINITY },
+        complete: None,
+    };
+    vec![
+        figure("server memory (PSS)", "memory_bytes", Unit::Mebibytes, 30.0 * MIB),
+        figure("memory of one shim (PSS)", "shim_memory_bytes", Unit::Mebibytes, 4.0 * MIB),
+        figure("server's open files", "open_files", Unit::Count, f64::INFINITY),
+        figure("open files of one shim", "shim_open_files", Unit::Count, f64::INFINITY),
+        figure("processor, server and shims", "cpu", Unit::Percent, 0.02),
+    ]
+}

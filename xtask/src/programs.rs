@@ -1,0 +1,48 @@
+//! Builds and runs the programs that exercise the real binary: benchmarks, chaos, soak.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{python, shell};
+
+/// Compares with the peers. `rest` goes to the program as it is.
+///
+/// # Errors
+/// A step failed.
+pub fn bench(root: &Path, quick: bool, dev: bool, rest: &[String]) -> Result<()> {
+    let environment = python::test_environment(root)?;
+    let peers = python::environment(root, "bench-venv", &root.join("benches/requirements.txt"))?;
+    let (profile, folder) = if dev { ("dev", "debug") } else { ("release", "release") };
+    let build =
+        ["build", "--locked", "--profile", profile, "--package", "outlive-cli", "--package", "outlive-bench"];
+    shell::run(&mut shell::cargo(root, &build))?;
+    let program = root.join("target").join(folder).join("outlive-bench");
+    let mut command = shell::command(root, program, quick.then_some("--quick"));
+    command.arg("--python").arg(peers).arg("--out").arg(root.join("target/bench")).args(rest);
+    shell::run(command.env("OUTLIVE_TEST_VENV", environment))
+}
+
+/// Kills things.
+///
+/// # Errors
+/// A step failed.
+pub fn chaos(root: &Path, rounds: u64, seed: u64) -> Result<()> {
+    end_to_end(root, "chaos", &[rounds, seed])
+}
+
+/// Runs many short things.
+///
+/// # Errors
+/// A step failed.
+pub fn soak(root: &Path, runs: u64) -> Result<()> {
+    end_to_end(root, "soak", &[runs])
+}
+
+fn end_to_end(root: &Path, program: &str, arguments: &[u64]) -> Result<()> {
+    let environment = python::test_environment(root)?;
+    shell::run(&mut shell::cargo(root, &["build", "--locked", "--workspace", "--bins"]))?;
+    let arguments = arguments.iter().map(u64::to_string);
+    let mut command = shell::command(root, root.join("target/debug").join(program), arguments);
+    shell::run(command.env("OUTLIVE_TEST_VENV", environment))
+}
