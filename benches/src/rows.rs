@@ -12,7 +12,7 @@ pub const SERVER: &str = "jupyter_server";
 /// One question to every contestant.
 pub struct Row {
     /// What is measured.
-    pub name: &'static str,
+    pub name: String,
     /// The question.
     pub request: Value,
     /// How often it is asked.
@@ -70,6 +70,7 @@ pub enum Target {
 pub fn rows(quick: bool) -> Vec<Row> {
     let pick = |full: usize, small: usize| if quick { small } else { full };
     let (lines, flushed, size) = (pick(100_000, 2_000), pick(10_000, 500), pick(50_000_000, 1_000_000));
+    let kernels = pick(50, 3);
     let time =
         |target| vec![Figure { name: "", field: "", unit: Unit::Milliseconds, target, complete: None }];
     let printing = |target, field, expected: usize| {
@@ -78,56 +79,56 @@ pub fn rows(quick: bool) -> Vec<Row> {
     };
     vec![
         Row {
-            name: "a kernel exits → the client is told",
+            name: "a kernel exits → the client is told".to_owned(),
             request: json!({"measure": "death", "n": pick(5, 1)}),
             rounds: pick(6, 1),
             contestants: &[OUTLIVE, RAW, SERVER],
             figures: time(Target::Below { median: 0.005, p99: 0.020 }),
         },
         Row {
-            name: "a kernel hangs → the client is told",
+            name: "a kernel hangs → the client is told".to_owned(),
             request: json!({"measure": "hang", "seconds": pick(20, 10)}),
             rounds: pick(3, 1),
             contestants: &[OUTLIVE, SERVER],
             figures: time(Target::Below { median: 3.0, p99: 8.0 }),
         },
         Row {
-            name: "execute `1` → reply and idle",
+            name: "execute `1` → reply and idle".to_owned(),
             request: json!({"measure": "round_trip", "n": pick(50, 5)}),
             rounds: pick(8, 2),
             contestants: &[OUTLIVE, RAW, SERVER],
             figures: time(Target::Ratio(1.1, RAW)),
         },
         Row {
-            name: "100k-line print",
+            name: format!("print {lines} lines"),
             request: json!({"measure": "print_lines", "lines": lines, "flush": false}),
             rounds: pick(5, 1),
             contestants: &[OUTLIVE, RAW, SERVER],
             figures: printing(Target::Ratio(1.1, RAW), "lines", lines),
         },
         Row {
-            name: "10k flushed prints",
+            name: format!("print {flushed} flushed lines"),
             request: json!({"measure": "print_lines", "lines": flushed, "flush": true}),
             rounds: pick(3, 1),
             contestants: &[OUTLIVE, RAW, SERVER],
             figures: printing(Target::Below { median: 2.5, p99: f64::INFINITY }, "lines", flushed),
         },
         Row {
-            name: "50 MB string",
+            name: format!("print a string of {size} bytes"),
             request: json!({"measure": "big_string", "size": size}),
             rounds: pick(3, 1),
             contestants: &[OUTLIVE, RAW, SERVER],
             figures: printing(Target::None, "characters", size + 1),
         },
         Row {
-            name: "50 idle kernels",
-            request: json!({"measure": "idle", "kernels": pick(50, 3), "seconds": pick(20, 3)}),
+            name: format!("{kernels} idle kernels"),
+            request: json!({"measure": "idle", "kernels": kernels, "seconds": pick(20, 3)}),
             rounds: 1,
             contestants: &[OUTLIVE, SERVER],
             figures: idle_figures(),
         },
         Row {
-            name: "daemon killed and started again → the client has the next output",
+            name: "daemon killed and started again → the client has the next output".to_owned(),
             request: json!({"measure": "reattach", "n": pick(10, 1)}),
             rounds: 1,
             contestants: &[OUTLIVE],

@@ -13,8 +13,10 @@ const GUARDS: [&str; 3] = [".lock().await", ".read().await", ".write().await"];
 /// Calls that wait for a disk or a timer.
 const BLOCKING: [&str; 5] =
     ["std::fs::", "File::open(", "File::create(", "thread::sleep(", "std::thread::sleep("];
-/// Where blocking is right.
-const OFFLOADED: [&str; 3] = ["spawn_blocking(", "block_in_place(", "std::thread::spawn("];
+/// Where blocking is right: `blocking(` is what our own wrappers of `spawn_blocking` are called.
+const OFFLOADED: [&str; 3] = ["blocking(", "block_in_place(", "thread::spawn("];
+/// A closure with a name runs where it is called.
+const NAMED_CLOSURE: &str = "= move ||";
 
 pub fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -113,6 +115,10 @@ fn blocking_calls(source: &Source, body: &Range<usize>) -> Vec<Finding> {
     let offloaded: Vec<Range<usize>> = OFFLOADED
         .iter()
         .flat_map(|call| code.match_indices(call).map(|(at, _)| at..closing(code, at + call.len() - 1)))
+        .chain(code.match_indices(NAMED_CLOSURE).filter_map(|(at, _)| {
+            let open = at + code[at..].find('{')?;
+            Some(at..closing(code, open))
+        }))
         .collect();
     let imports_fs = source.code.contains("use std::fs;") || source.code.contains("use std::fs::{self");
     let imports_file = source.code.contains("use std::fs::File") || source.code.contains("use std::fs::{");
@@ -199,6 +205,10 @@ mod tests {
         assert!(lines("fn a() {\n std::fs::read(p);\n}").is_empty());
         assert!(lines("async fn a() {\n tokio::fs::read(p).await;\n}").is_empty());
         assert!(lines("async fn a() {\n spawn_blocking(move || std::fs::read(p)).await;\n}").is_empty());
+        assert!(
+            lines("async fn a() {\n let l = move || { std::fs::read(p) };\n blocking(l).await;\n}")
+                .is_empty()
+        );
         assert!(lines("async fn a() {\n // blocks: /proc is memory\n std::fs::read(p);\n}").is_empty());
         assert!(lines("#[cfg(test)]\nmod tests {\n async fn a() { std::fs::read(p); }\n}").is_empty());
     }
