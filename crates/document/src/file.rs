@@ -287,7 +287,11 @@ fn replace(path: &Path, temporary: &Path, target: &Path, expected: Expected<'_>)
         fs::rename(temporary, target)
     };
     match renamed {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check(path, target, expected)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            check(path, target, expected)?;
+            // It was there for a moment only; whoever made it is at work on it.
+            return Err(WriteError::Changed { path: path.to_owned(), now: None });
+        }
         other => other.map_err(|source| write_error(path, source))?,
     }
     let directory = target.parent().expect("resolve_links gives an absolute path");

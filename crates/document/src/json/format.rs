@@ -136,21 +136,27 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
         if rest.is_empty() {
             return None;
         }
-        let end = rest.char_indices().find(|&(_, c)| {
-            matches!(
-                c,
-                '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-            )
-        });
-        let length = match end {
-            Some((at, '\r')) if rest[at + 1..].starts_with('\n') => at + 2,
-            Some((at, c)) => at + c.len_utf8(),
-            None => rest.len(),
-        };
+        let length = line_end(rest).unwrap_or(rest.len());
         let (line, after) = rest.split_at(length);
         rest = after;
         Some(line)
     })
+}
+
+/// Where the first line of `text` ends, its line end included.
+fn line_end(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    loop {
+        let candidate = |&byte: &u8| matches!(byte, b'\n' | 0x0b..=b'\r' | 0x1c..=0x1e | 0xc2 | 0xe2);
+        let at = from + bytes[from..].iter().position(candidate)?;
+        match &bytes[at..] {
+            [b'\r', b'\n', ..] | [0xc2, 0x85, ..] => return Some(at + 2),
+            [0xe2, 0x80, 0xa8 | 0xa9, ..] => return Some(at + 3),
+            [0xc2 | 0xe2, ..] => from = at + 1,
+            _ => return Some(at + 1),
+        }
+    }
 }
 
 #[cfg(test)]
