@@ -112,6 +112,13 @@ pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 pub const READ_RECORDS_MAX: usize = 1_024;
 /// How much one read of a log returns at most, in bytes of record bodies. Bounds a late reader's memory.
 pub const READ_BYTES_MAX: usize = 1 << 20;
+/// How much of a log one read looks at, at most, in bytes, however little of it is wanted. Bounds how long one read
+/// takes.
+pub const READ_SCAN_BYTES_MAX: usize = 16 << 20;
+/// Distance of the places in a segment at which a reader can start, in bytes. A late reader skips half of it.
+pub const SEGMENT_MARK_BYTES: u64 = 64 << 10;
+/// How much the table file's pages may take up in memory, in bytes. Rows are few and small.
+pub const TABLE_CACHE_BYTES: usize = 1 << 20;
 /// How much of a log's end is kept in memory for live readers, in bytes of record bodies. With 50 idle sessions this
 /// stays a small part of the daemon's 30 MB.
 pub const TAIL_CACHE_BYTES_MAX: usize = 64 << 10;

@@ -6,13 +6,17 @@
 //! | [`error`] | what can go wrong, by operation |
 //! | [`table`] | rows, changes, and a watch on them |
 //! | [`memory`] | everything in memory: for tests |
+//! | [`embedded`] | segment files and one table file in a directory: the default |
 
 mod blob;
+pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod memory;
 pub mod table;
 
+pub use embedded::{Embedded, OpenError};
 pub use engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 pub use error::{AppendError, BlobError, ReadError, TableError, Unavailable};
+pub use memory::Memory;
 pub use table::{Change, Row, TableWatch};

@@ -1,0 +1,364 @@
+//! One session's open log: the only writer of its segments, and what readers read.
+//!
+//! ```text
+//!  append ─► write(2) ─► waiting ─► [fsync, if Synced or behind one that is] ─► head moves ─► readers see it
+//! ```
+//! A record that nobody has to wait for is visible at once; the flusher makes it durable within `FSYNC_MS`. Behind a
+//! record that waits for its fsync everything waits, so readers never see what is not acknowledged, in order.
+//!
+//! Invariants: the head never passes a Synced record before its fsync; a frame that was written in part is cut off
+//! before the next append; after a failed fsync nothing is appended until the log has been opened anew, because what
+//! the kernel still holds of the file may not be what is on the disk (tests/embedded.rs).
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use outlive_core::id::{Position, SessionId};
+use outlive_core::limits::{SEGMENT_BYTES_MAX, TAIL_CACHE_BYTES_MAX};
+use outlive_core::log::{Entry, Lane, Record};
+use outlive_protocol::log::Encoded;
+use tokio::sync::{oneshot, watch};
+
+use super::recover::{self, Segment};
+use super::segment::{self, Frames};
+use crate::engine::{Durability, Guard};
+use crate::error::{AppendError, ReadError, Unavailable};
+
+/// One session's open log.
+#[derive(Debug)]
+pub(super) struct SessionLog {
+    pub(super) session: SessionId,
+    pub(super) directory: PathBuf,
+    pub(super) head: watch::Sender<Position>,
+    pub(super) state: Mutex<State>,
+}
+
+/// What the lock protects. Held for one write(2) at most, never over an await.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) segments: Vec<Segment>,
+    /// The last position that was written, acknowledged or not.
+    last: Position,
+    last_control: Position,
+    next_number: u64,
+    /// The last segment, open for appending.
+    file: Option<Arc<File>>,
+    life: Life,
+    /// Written and not yet acknowledged, in order; the first one waits for an fsync.
+    waiting: VecDeque<Waiting>,
+    unsynced: Unsynced,
+    tail: Tail,
+    frame: Vec<u8>,
+}
+
+/// Whether the log can be appended to.
+#[derive(Debug)]
+enum Life {
+    /// It can.
+    Open,
+    /// A write was cut short and could not be cut off: do it before the next one.
+    TailBroken,
+    /// An fsync failed: not before it is opened anew.
+    SyncFailed,
+    /// It was dropped or closed: look it up again.
+    Gone,
+}
+
+/// What the next fsync must cover.
+#[derive(Debug, Default)]
+struct Unsynced {
+    files: Vec<Arc<File>>,
+    /// Directories with a new entry.
+    directories: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    position: Position,
+    durability: Durability,
+    done: oneshot::Sender<Result<(), SyncFailed>>,
+}
+
+/// The end of the log, for live readers.
+#[derive(Debug)]
+struct Tail {
+    entries: VecDeque<(Entry, usize)>,
+    bytes: usize,
+    /// Every record above this one is in `entries`.
+    after: Position,
+}
+
+/// An fsync failed after a record was written.
+#[derive(Debug)]
+pub(super) struct SyncFailed;
+
+/// What became of an append.
+pub(super) enum Appended {
+    /// It is acknowledged.
+    Now(Position),
+    /// It is acknowledged when this answers.
+    After(Position, oneshot::Receiver<Result<(), SyncFailed>>),
+    /// This log is dropped or closed; nothing was written.
+    Gone,
+}
+
+/// What the flusher must do for a log after an append.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Flush {
+    /// Nothing: it knows already.
+    Known,
+    /// Within `FSYNC_MS`.
+    Soon,
+    /// Somebody waits.
+    Now,
+}
+
+impl SessionLog {
+    /// Opens the log of a session, repaired if need be. Reads all of it: call it off the async threads.
+    pub(super) fn open(directory: PathBuf, session: SessionId) -> Result<Self, ReadError> {
+        let found = recover::open(&directory, session)?;
+        let state = State {
+            segments: found.segments,
+            last: found.last,
+            last_control: found.last_control,
+            next_number: found.next_number,
+            file: None,
+            life: Life::Open,
+            waiting: VecDeque::new(),
+            unsynced: Unsynced::default(),
+            tail: Tail { entries: VecDeque::new(), bytes: 0, after: found.last },
+            frame: Vec::new(),
+        };
+        let head = watch::Sender::new(found.last);
+        Ok(Self { session, directory, head, state: Mutex::new(state) })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of a log's lock panics")
+    }
+
+    /// Appends one record. `record` is what `encoded` says.
+    pub(super) fn append(
+        &self,
+        lane: Lane,
+        guard: Guard,
+        encoded: &Encoded,
+        record: &Record,
+        durability: Durability,
+    ) -> Result<(Appended, Flush), AppendError> {
+        let mut state = self.lock();
+        match state.life {
+            Life::Open => {}
+            Life::TailBroken => state.cut_tail().map_err(|source| self.unavailable(source))?,
+            Life::SyncFailed => {
+                let source = io::Error::other("an earlier fsync failed; close the session and open it again");
+                return Err(self.unavailable(source));
+            }
+            Life::Gone => return Ok((Appended::Gone, Flush::Known)),
+        }
+        guard.check(lane, state.last_control)?;
+        let position = state.last.next();
+        let mut frame = std::mem::take(&mut state.frame);
+        segment::encode_record(&mut frame, position, lane, encoded);
+        let written = self.write(&mut state, &frame);
+        state.frame = frame;
+        let flush = written.map_err(|source| self.unavailable(source))?;
+        let state = &mut *state;
+        state.last = position;
+        if lane == Lane::Control {
+            state.last_control = position;
+        }
+        state.tail.push(Entry { position, lane, record: record.clone() }, encoded.body.len());
+        if state.waiting.is_empty() && durability == Durability::Written {
+            self.head.send_replace(position);
+            return Ok((Appended::Now(position), flush));
+        }
+        let (done, wait) = oneshot::channel();
+        state.waiting.push_back(Waiting { position, durability, done });
+        Ok((Appended::After(position, wait), Flush::Now))
+    }
+
+    /// Makes everything that was written so far durable and acknowledges it. Blocks; called by the flusher alone.
+    pub(super) fn sync(&self) -> Result<(), Unavailable> {
+        let (unsynced, upto) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.unsynced), state.last)
+        };
+        let result = unsynced.files.iter().try_for_each(|file| file.sync_data()).and_then(|()| {
+            unsynced.directories.iter().try_for_each(|directory| match File::open(directory) {
+                Ok(directory) => directory.sync_all(),
+                // The session was dropped meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            })
+        });
+        let mut state = self.lock();
+        match result {
+            Ok(()) => {
+                state.acknowledge(upto, &self.head);
+                Ok(())
+            }
+            Err(source) => {
+                tracing::error!(session = %self.session, %source, "an fsync failed");
+                if !matches!(state.life, Life::Gone) {
+                    state.life = Life::SyncFailed;
+                }
+                for waiting in state.waiting.drain(..) {
+                    // Whoever waited may have gone.
+                    let _ = waiting.done.send(Err(SyncFailed));
+                }
+                Err(Unavailable::new(format!("make the log of session {} durable", self.session), source))
+            }
+        }
+    }
+
+    /// No append after this; what was written is still synced and acknowledged.
+    pub(super) fn retire(&self) {
+        let mut state = self.lock();
+        state.life = Life::Gone;
+        state.file = None;
+    }
+
+    /// Records behind `after` from memory; `None` when some of them are on the disk alone.
+    pub(super) fn read_tail(&self, after: Position, head: Position) -> Option<Vec<(Entry, usize)>> {
+        let state = self.lock();
+        (state.tail.after <= after).then(|| {
+            let from = state.tail.entries.partition_point(|(entry, _)| entry.position <= after);
+            let upto = state.tail.entries.partition_point(|(entry, _)| entry.position <= head);
+            state.tail.entries.range(from.min(upto)..upto).cloned().collect()
+        })
+    }
+
+    /// The segment that holds what follows `after`, open at a frame before it, and the paths of those behind it.
+    /// Opened under the lock, so that a trim cannot come between a file and the offset in it.
+    pub(super) fn segments_after(&self, after: Position) -> io::Result<Option<(Frames, Vec<PathBuf>)>> {
+        let state = self.lock();
+        let first = state.segments.partition_point(|segment| segment.after <= after).saturating_sub(1);
+        let Some(segment) = state.segments.get(first) else { return Ok(None) };
+        let frames = Frames::new(File::open(&segment.path)?, segment.offset_for(after))?;
+        Ok(Some((frames, state.segments[first + 1..].iter().map(|segment| segment.path.clone()).collect())))
+    }
+
+    /// The segments that nothing is appended to any more.
+    pub(super) fn closed_segments(&self) -> Vec<Segment> {
+        let state = self.lock();
+        state.segments.split_last().map_or_else(Vec::new, |(_, closed)| closed.to_vec())
+    }
+
+    /// Puts a trimmed segment in its place; false when the log is not open any more.
+    pub(super) fn replace_segment(&self, temporary: &Path, trimmed: Segment) -> io::Result<bool> {
+        let mut state = self.lock();
+        let number = trimmed.number;
+        let place = state.segments.iter().position(|segment| segment.number == number);
+        let (Some(place), false) = (place, matches!(state.life, Life::Gone)) else {
+            fs::remove_file(temporary)?;
+            return Ok(false);
+        };
+        fs::rename(temporary, &trimmed.path)?;
+        state.segments[place] = trimmed;
+        state.unsynced.directories.push(self.directory.clone());
+        Ok(true)
+    }
+
+    /// How long the log is, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    fn unavailable(&self, source: io::Error) -> AppendError {
+        Unavailable::new(format!("append to the log of session {}", self.session), source).into()
+    }
+
+    /// Writes one frame, all of it or nothing.
+    fn write(&self, state: &mut State, frame: &[u8]) -> io::Result<Flush> {
+        let full = state.segments.last().is_none_or(|s| s.bytes + frame.len() as u64 > SEGMENT_BYTES_MAX);
+        if full {
+            self.start_segment(state)?;
+        }
+        let file = match &state.file {
+            Some(file) => Arc::clone(file),
+            None => {
+                let segment = state.segments.last().expect("started above, if there was none");
+                let file = Arc::new(OpenOptions::new().append(true).open(&segment.path)?);
+                state.file = Some(Arc::clone(&file));
+                file
+            }
+        };
+        if let Err(error) = (&*file).write_all(frame) {
+            state.life = Life::TailBroken;
+            // When this fails too, the next append tries again.
+            let _ = state.cut_tail();
+            return Err(error);
+        }
+        let before = state.last;
+        let segment = state.segments.last_mut().expect("started above, if there was none");
+        segment.mark(before, segment.bytes);
+        segment.bytes += frame.len() as u64;
+        let known = state.unsynced.files.iter().any(|unsynced| Arc::ptr_eq(unsynced, &file));
+        if known {
+            return Ok(Flush::Known);
+        }
+        state.unsynced.files.push(file);
+        Ok(Flush::Soon)
+    }
+
+    fn start_segment(&self, state: &mut State) -> io::Result<()> {
+        if state.segments.is_empty() {
+            create_directory(&self.directory)?;
+            state.unsynced.directories.extend(self.directory.parent().map(Path::to_owned));
+        }
+        let (segment, file) = Segment::create(&self.directory, state.next_number, self.session, state.last)?;
+        state.next_number += 1;
+        state.segments.push(segment);
+        state.file = Some(Arc::new(file));
+        state.unsynced.directories.push(self.directory.clone());
+        Ok(())
+    }
+}
+
+impl State {
+    /// Cuts off what a failed write left behind the last whole frame.
+    fn cut_tail(&mut self) -> io::Result<()> {
+        if let (Some(file), Some(segment)) = (&self.file, self.segments.last()) {
+            file.set_len(segment.bytes)?;
+        }
+        self.life = Life::Open;
+        Ok(())
+    }
+
+    /// Everything up to `synced` is durable: acknowledges it and what is written behind it, up to the next record
+    /// that waits for an fsync.
+    fn acknowledge(&mut self, synced: Position, head: &watch::Sender<Position>) {
+        while let Some(waiting) = self.waiting.pop_front() {
+            if waiting.durability == Durability::Synced && waiting.position > synced {
+                self.waiting.push_front(waiting);
+                break;
+            }
+            // The head moves before the writer is told, so that it can read what it wrote.
+            head.send_replace(waiting.position);
+            let _ = waiting.done.send(Ok(()));
+        }
+    }
+}
+
+impl Tail {
+    fn push(&mut self, entry: Entry, bytes: usize) {
+        self.bytes += bytes;
+        self.entries.push_back((entry, bytes));
+        while self.bytes > TAIL_CACHE_BYTES_MAX && self.entries.len() > 1 {
+            if let Some((gone, bytes)) = self.entries.pop_front() {
+                self.bytes -= bytes;
+                self.after = gone.position;
+            }
+        }
+    }
+}
+
+/// Makes a session's folder, for its owner alone.
+pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
