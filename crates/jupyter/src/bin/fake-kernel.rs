@@ -30,7 +30,7 @@ use outlive_jupyter::connection::ConnectionInfo;
 use outlive_jupyter::message::{Message, SIGNATURE_SCHEME, SigningKey};
 use outlive_jupyter::request::Client;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use zeromq::{RouterSocket, Socket as _, SocketRecv as _, SocketSend as _, XPubSocket, ZmqMessage};
 
@@ -121,6 +121,8 @@ struct Kernel {
     stdin: RouterSocket,
     iopub: XPubSocket,
     heartbeat: JoinSet<()>,
+    /// Hears what comes after the cell's start; its being there keeps SIGINT from ending the process.
+    interrupts: Signal,
     published: u64,
     outputs: u64,
     said: u64,
@@ -172,6 +174,7 @@ impl Kernel {
             stdin,
             iopub,
             heartbeat,
+            interrupts: signal(SignalKind::interrupt())?,
             published,
             outputs,
             said,
@@ -181,8 +184,6 @@ impl Kernel {
 
     async fn serve(mut self) -> Outcome<u8> {
         let mut terminate = signal(SignalKind::terminate())?;
-        // A handler keeps SIGINT from ending the process; `hang` listens for it.
-        let _interrupts = signal(SignalKind::interrupt())?;
         loop {
             let exit = tokio::select! {
                 Ok(frames) = self.shell.recv() => self.on_shell(frames).await?,
@@ -192,6 +193,10 @@ impl Kernel {
             };
             if let Some(code) = exit {
                 self.heartbeat.abort_all();
+                // zeromq writes on tasks of its own: they get their turns, or the last answer would be lost.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
                 return Ok(code);
             }
         }
@@ -279,6 +284,7 @@ impl Kernel {
         let content: Value = request.content()?;
         let code = content["code"].as_str().unwrap_or_default().to_owned();
         self.executed += 1;
+        self.interrupts = signal(SignalKind::interrupt())?;
         while self.mode == Mode::Floods {
             if let Some(code) = self.stream(request, "stdout", "flood\n").await? {
                 return Ok(End::Exit(code));
@@ -341,11 +347,10 @@ impl Kernel {
     }
 
     async fn wait_for_interrupt(&mut self) -> Outcome<Wake> {
-        let mut interrupts = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         loop {
             tokio::select! {
-                _ = interrupts.recv() => return Ok(Wake::Interrupted),
+                _ = self.interrupts.recv() => return Ok(Wake::Interrupted),
                 _ = terminate.recv(), if self.mode != Mode::IgnoresStop => return Ok(Wake::Exit(143)),
                 Ok(frames) = self.control.recv() => match self.on_control(frames).await? {
                     (_, Some(code)) => return Ok(Wake::Exit(code)),
