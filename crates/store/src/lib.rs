@@ -6,17 +6,22 @@
 //! | [`error`] | what can go wrong, by operation |
 //! | [`table`] | rows, changes, and a watch on them |
 //! | [`memory`] | everything in memory: for tests |
+//! | [`faulty`] | any engine, made to fail on order: for tests |
+//! | [`conformance`] | the one suite that every engine passes |
 //! | [`embedded`] | segment files and one table file in a directory: the default |
 
 mod blob;
+pub mod conformance;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod faulty;
 pub mod memory;
 pub mod table;
 
 pub use embedded::{Embedded, OpenError};
 pub use engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 pub use error::{AppendError, BlobError, ReadError, TableError, Unavailable};
+pub use faulty::{Fault, Faulty, Operation};
 pub use memory::Memory;
 pub use table::{Change, Row, TableWatch};

@@ -56,6 +56,15 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// What a loss of power does: forgets the records behind `last`. Positions are not given out again.
+    pub fn lose_behind(&self, session: SessionId, last: Position) {
+        let mut inner = self.lock();
+        let Some(log) = inner.sessions.get_mut(&session) else { return };
+        log.records.retain(|stored| stored.position <= last);
+        let controls = log.records.iter().rev().filter(|stored| stored.lane == Lane::Control);
+        log.last_control = controls.map(|stored| stored.position).next().unwrap_or_default();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder of this lock panics")
     }

@@ -9,9 +9,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use outlive_core::id::Revision;
 use outlive_core::limits::{TABLE_CACHE_BYTES, TABLE_VALUE_BYTES_MAX, TABLE_WATCH_CHANGES_MAX};
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, WriteTransaction};
 use tokio::sync::broadcast;
 
 use super::OpenError;
@@ -45,7 +44,8 @@ impl Tables {
             .map_err(io_failed)?;
         // redb says that it may panic on a file that something else has damaged.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Builder::new().set_cache_size(TABLE_CACHE_BYTES).create_file(file)
+            let file = FileBackend::new(file)?;
+            Builder::new().set_cache_size(TABLE_CACHE_BYTES).create_with_backend(file)
         }));
         let damaged = |what: String| OpenError::TablesDamaged { path: path.to_owned(), what };
         let database = match opened {
