@@ -77,7 +77,12 @@ impl Events {
     /// # Panics
     /// With the events seen meanwhile, when none fits before the deadline or the end.
     #[track_caller]
-    pub fn wait_for(&mut self, what: &str, deadline: Deadline, fits: impl Fn(&Event) -> bool) -> Event {
+    pub fn wait_for(
+        &mut self,
+        what: &str,
+        deadline: Deadline,
+        mut fits: impl FnMut(&Event) -> bool,
+    ) -> Event {
         let mut seen = Vec::new();
         loop {
             match self.next(deadline) {

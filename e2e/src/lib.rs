@@ -18,6 +18,7 @@ pub mod events;
 pub mod http;
 pub mod notebook;
 pub mod process;
+pub mod report;
 pub mod session;
 pub mod transcript;
 pub mod world;

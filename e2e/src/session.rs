@@ -71,7 +71,7 @@ impl Session {
     /// # Panics
     /// At the deadline, with the states seen.
     #[track_caller]
-    pub fn wait_until(&self, what: &str, deadline: Deadline, fits: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_until(&self, what: &str, deadline: Deadline, mut fits: impl FnMut(&Value) -> bool) -> Value {
         let is_it = |event: &Event| event.name == "session" && fits(&event.data["session"]);
         self.events().wait_for(what, deadline, is_it).data["session"].clone()
     }
@@ -128,6 +128,37 @@ impl Session {
     #[track_caller]
     pub fn run_view(&self, run: &str) -> Value {
         self.api.get(&self.path(&format!("/runs/{run}")))
+    }
+
+    /// The ids of its runs, in order.
+    #[must_use]
+    #[track_caller]
+    pub fn runs(&self) -> Vec<String> {
+        let runs = self.api.get(&self.path("/runs"));
+        runs.as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|run| run["id"].as_str().map(ToOwned::to_owned))
+            .collect()
+    }
+
+    /// Waits until its work is over and its process gone.
+    ///
+    /// # Panics
+    /// When it is not within a minute.
+    #[track_caller]
+    pub fn wait_closed(&self) -> Value {
+        self.wait_until("closed", within(PATIENCE), |view| !view["closed_at"].is_null())
+    }
+
+    /// Stops it and waits until it is closed.
+    ///
+    /// # Panics
+    /// When it is not within a minute.
+    #[track_caller]
+    pub fn stop(&self) -> Value {
+        self.post("/stop", &json!({}));
+        self.wait_closed()
     }
 
     /// Its failure reports.

@@ -171,18 +171,31 @@ impl World {
     /// What a session with a kernel, and without a notebook, is created with. Tests change it as they like.
     #[must_use]
     pub fn kernel_spec(&self) -> Value {
-        let python = self.python();
-        let argv = [&python.to_string_lossy(), "-m", "ipykernel_launcher", "-f", "{connection_file}"];
-        self.session_spec(&json!({"kind": "kernel"}), &json!({
-            "kind": "kernel", "name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python",
-            "argv": argv, "resource_dir": null, "interrupt_mode": "signal", "transport": "tcp",
-        }))
+        self.session_spec(&json!({"kind": "kernel"}), &self.kernel_program())
+    }
+
+    /// What a session is created with that runs all cells of a notebook.
+    #[must_use]
+    pub fn notebook_spec(&self, path: &Path) -> Value {
+        let workload = json!({"kind": "notebook", "source": path, "path": path});
+        let mut spec = self.session_spec(&workload, &self.kernel_program());
+        spec["run_all"] = json!(true);
+        spec
     }
 
     /// What a session with a command is created with.
     #[must_use]
     pub fn command_spec(&self, argv: &[&str]) -> Value {
         self.session_spec(&json!({"kind": "command"}), &json!({"kind": "command", "argv": argv}))
+    }
+
+    fn kernel_program(&self) -> Value {
+        let python = self.python();
+        let argv = [&*python.to_string_lossy(), "-m", "ipykernel_launcher", "-f", "{connection_file}"];
+        json!({
+            "kind": "kernel", "name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python",
+            "argv": argv, "resource_dir": null, "interrupt_mode": "signal", "transport": "tcp",
+        })
     }
 
     fn session_spec(&self, workload: &Value, program: &Value) -> Value {
