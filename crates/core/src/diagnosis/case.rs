@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::lines;
-use super::traceback::{Link, Place, Traceback};
+use super::traceback::{Link, Traceback};
 use crate::runtime::{ExitStatus, StopWhy};
 
 /// How many of its last lines count as what it died of, when no traceback stands at the end.
@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
 
     /// The exception chain, if it was what the program died of.
     pub(super) fn last_exception(&self) -> Option<&Traceback> {
-        self.exception.as_ref().filter(|traceback| traceback.last_words && traceback.place == Place::Main)
+        self.exception.as_ref().filter(|traceback| traceback.is_final())
     }
 
     /// The link nearest to the end of the last exception's chain that `wanted` takes, and what it weighs.

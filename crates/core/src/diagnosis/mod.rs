@@ -21,7 +21,7 @@ mod traceback;
 
 pub use cause::{Cause, CauseCode, Confidence, EvidenceLine};
 pub use evidence::Evidence;
-pub use explain::{ExplainOptions, explain};
+pub use explain::{ExplainOptions, explain, explain_lines};
 pub use report::{Failure, FailureReport, NextStep};
 
 use crate::runtime::ExitStatus;

@@ -63,6 +63,8 @@ pub(super) enum Joint {
 pub(super) enum Place {
     /// In the main thread, as far as can be seen, or told by the program on a channel.
     Main,
+    /// In a log line: handled there, unless it was logged on the way out.
+    Logged,
     /// In another thread, task, callback or child process: the program may have lived on.
     Aside,
     /// In a finalizer or a log call: Python itself went on.
@@ -132,10 +134,15 @@ impl Traceback {
         Self { links, place: Place::Main, last_words: true }
     }
 
-    /// The last chain in these lines: of the main thread if there is one, else of any place.
+    /// Whether the program may have died of it, as far as its place tells.
+    pub(super) fn is_final(&self) -> bool {
+        self.last_words && may_be_final(self.place)
+    }
+
+    /// The last chain in these lines: of the main thread if there is one, else of any other place.
     pub(super) fn last(text: &[String]) -> Option<Self> {
         let chains = chains(text);
-        let main = chains.iter().rev().find(|chain| chain.place == Place::Main);
+        let main = chains.iter().rev().find(|chain| may_be_final(chain.place));
         let chain = main.or_else(|| chains.iter().rev().find(|chain| chain.place == Place::Aside))?;
         let noise = chains
             .iter()
@@ -148,6 +155,13 @@ impl Traceback {
             place: chain.place,
             last_words: after.count() <= LINES_AFTER_MAX,
         })
+    }
+}
+
+const fn may_be_final(place: Place) -> bool {
+    match place {
+        Place::Main | Place::Logged => true,
+        Place::Aside | Place::Ignored => false,
     }
 }
 
@@ -196,28 +210,30 @@ fn joint(between: &[String]) -> Option<Joint> {
 }
 
 fn place(before: &[String], header: &str) -> Place {
-    const ASIDE: [&str; 7] = [
+    const ASIDE: [&str; 8] = [
         "Exception in thread ",
         "Exception in callback ",
         "Task exception was never retrieved",
         "Future exception was never retrieved",
         "Unhandled exception in event loop",
+        "Process Process-",
         "Process ForkProcess-",
         "Process SpawnProcess-",
     ];
     if is_logged(header) {
-        return Place::Aside;
+        return Place::Logged;
     }
-    for line in before.iter().rev().filter(|line| !line.trim().is_empty()).take(2) {
+    for (nth, line) in before.iter().rev().filter(|line| !line.trim().is_empty()).take(2).enumerate() {
         let line = line.trim_start();
         if line.contains("Exception ignored in") || line.contains("--- Logging error ---") {
             return Place::Ignored;
         }
-        if ASIDE.iter().any(|start| line.contains(start))
-            || line.starts_with("Process Process-")
-            || is_logged(line)
-        {
+        if ASIDE.iter().any(|start| line.contains(start)) {
             return Place::Aside;
+        }
+        let error = ["ERROR", "CRITICAL", "FATAL", "[E "].iter().any(|level| line.contains(level));
+        if nth == 0 && error && is_logged(line) {
+            return Place::Logged;
         }
     }
     Place::Main

@@ -63,11 +63,7 @@ fn of_exec(case: &Case<'_>, launch: &LaunchEvidence) -> Option<Finding> {
     };
     let summary = format!("`{program}` {what}");
     let finding = Finding::new(Rank::Root, CauseCode::MissingInterpreter, Confidence::Certain, summary);
-    let mut evidence =
-        vec![lines::fact("execve", errno_text(errno)), lines::fact("launch", launch.message.clone())];
-    if !case.evidence.argv.is_empty() {
-        evidence.push(lines::fact("command", case.evidence.argv.join(" ")));
-    }
+    let evidence = [lines::fact("execve", errno_text(errno)), lines::fact("launch", launch.message.clone())];
     Some(finding.evidence(evidence).remedy(remedy))
 }
 

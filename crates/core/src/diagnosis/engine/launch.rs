@@ -3,14 +3,14 @@
 use super::{Finding, Rank};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::cause::{CauseCode, Confidence};
-use crate::diagnosis::evidence::LaunchStep;
+use crate::diagnosis::evidence::{LaunchEvidence, LaunchStep};
 use crate::diagnosis::lines;
 use crate::runtime::ExitStatus;
 
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let launch = case.evidence.launch.as_ref()?;
     let ended_itself = matches!(case.status, Some(ExitStatus::Code { .. } | ExitStatus::Signal { .. }));
-    if case.evidence.stop.is_some() || ended_itself {
+    if case.evidence.stop.is_some() || ended_itself || has_name(launch) {
         return None;
     }
     let doing = match launch.step {
@@ -30,6 +30,15 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     }
     let finding = Finding::new(Rank::End, CauseCode::LaunchFailed, Confidence::Certain, summary);
     Some(finding.evidence(facts).remedy(remedy(launch.step, launch.errno)))
+}
+
+/// Whether another engine has a better name for it: no program, no memory, no space, no address.
+fn has_name(launch: &LaunchEvidence) -> bool {
+    match launch.errno {
+        Some(12 | 28 | 48 | 98 | 122) => true,
+        Some(2 | 8 | 13 | 20) => launch.step == LaunchStep::Exec,
+        Some(_) | None => false,
+    }
 }
 
 fn remedy(step: LaunchStep, errno: Option<i32>) -> &'static str {

@@ -246,7 +246,7 @@ fn facts(memory: &MemoryEvidence) -> Vec<EvidenceLine> {
 fn remedy(memory: &MemoryEvidence) -> String {
     let limit = memory.cgroup.as_ref().and_then(|cgroup| cgroup.limit_bytes).or(memory.rlimit_as_bytes);
     let raise = match limit {
-        Some(limit) => format!("raise its limit of {} (`--memory`)", bytes(limit)),
+        Some(limit) => format!("raise its limit of {}", bytes(limit)),
         None => "run it on a machine with more memory, or end what else uses it".to_owned(),
     };
     format!("Load less at a time (chunks, smaller types, `del` what is done with), or {raise}.")

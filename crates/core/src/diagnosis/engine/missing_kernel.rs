@@ -11,7 +11,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let finding =
         Finding::new(Rank::Root, CauseCode::MissingKernel, Confidence::Certain, launch.message.clone());
     Some(finding.evidence(launch.path.as_ref().map(|path| lines::fact("kernelspec", path.clone()))).remedy(
-        "`outlive kernels` lists those that are found and where it looked. For Python: `python -m pip install \
-         ipykernel && python -m ipykernel install --user`. Or choose another with `--kernel NAME`.",
+        "`jupyter kernelspec list` shows those that are installed; `outlive doctor` shows where Outlive looks. For \
+         Python: `python -m pip install ipykernel`, then `python -m ipykernel install --user`.",
     ))
 }

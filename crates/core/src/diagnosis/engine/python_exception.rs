@@ -40,11 +40,13 @@ fn weigh(case: &Case<'_>, traceback: &Traceback) -> (Rank, Confidence) {
     if case.evidence.exception.is_some() {
         return (Rank::Event, Confidence::Certain);
     }
-    if !traceback.last_words || traceback.place != Place::Main || case.evidence.stop.is_some() {
+    if !traceback.is_final() || case.evidence.stop.is_some() {
         return (Rank::Suspicion, Confidence::Possible);
     }
     match case.status {
-        Some(ExitStatus::Code { code: 1 }) => (Rank::Event, Confidence::Certain),
+        Some(ExitStatus::Code { code: 1 }) if traceback.place == Place::Main => {
+            (Rank::Event, Confidence::Certain)
+        }
         Some(ExitStatus::Code { .. }) | None => (Rank::Event, Confidence::Likely),
         Some(ExitStatus::Signal { number: SIGABRT, .. } | ExitStatus::Unknown) => {
             (Rank::Event, Confidence::Likely)

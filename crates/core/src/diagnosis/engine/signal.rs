@@ -54,9 +54,9 @@ fn looked_for_oom(case: &Case<'_>) -> EvidenceLine {
     places.push(format!("/proc/vmstat (oom_kill rose by {})", memory.host_oom_kills));
     let log = case.evidence.kernel_log.len();
     places.push(if log == 0 {
-        "kernel log (no line)".to_owned()
+        "the kernel log where readable (no line)".to_owned()
     } else {
-        format!("kernel log ({log} lines)")
+        format!("the kernel log ({log} lines)")
     });
     let found =
         memory.host_oom_kills > 0 || memory.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills > 0);

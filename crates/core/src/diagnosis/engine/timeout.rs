@@ -18,8 +18,12 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         evidence.push(lines::fact("getrusage", format!("{} of processor time in all", lines::duration(cpu))));
     }
     evidence.extend(lines::evidence("stderr", case.last_lines(3)));
-    Some(Finding::new(Rank::Decision, CauseCode::Timeout, Confidence::Certain, summary).evidence(evidence).remedy(
-        "If it needs the time, raise the limit (`--timeout`). If not: code that never returns to Python (native \
+    Some(
+        Finding::new(Rank::Decision, CauseCode::Timeout, Confidence::Certain, summary)
+            .evidence(evidence)
+            .remedy(
+                "If it needs the time, raise the limit. If not: code that never returns to Python (native \
          loops, blocking calls) cannot be interrupted, so give such calls their own timeouts.",
-    ))
+            ),
+    )
 }
