@@ -21,4 +21,4 @@ mod stream;
 pub use door::token::{Token, TokenError};
 pub use door::{API_VERSION_HEADER, TcpPolicy};
 pub use listen::bind::{BindError, BoundTcp, BoundUnix, bind_tcp, bind_unix};
-pub use serve::{Deadlines, Listeners, serve, serve_with};
+pub use serve::{Bounds, Listeners, serve, serve_with};

@@ -13,7 +13,7 @@ use axum::http::header::{
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use futures_util::FutureExt as _;
 use outlive_core::limits::{
-    REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WRITE_STALL_MS,
+    CONNECTIONS_MAX, REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WRITE_STALL_MS,
 };
 use outlive_node::api::Api;
 use outlive_protocol::http::API_VERSION;
@@ -37,9 +37,12 @@ pub struct Listeners {
     pub tcp: Option<BoundTcp>,
 }
 
-/// How long clients may take. The defaults stand in `core::limits`; tests shorten them.
+/// How many clients there may be on one listener, and how long they may take. The defaults stand in `core::limits`;
+/// tests narrow them.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
+pub struct Bounds {
+    /// Connections of one listener at a time.
+    pub connections: usize,
     /// For a request's head, and between two requests.
     pub head: Duration,
     /// For a request's body.
@@ -52,9 +55,10 @@ pub struct Deadlines {
     pub shutdown: Duration,
 }
 
-impl Default for Deadlines {
+impl Default for Bounds {
     fn default() -> Self {
         Self {
+            connections: CONNECTIONS_MAX,
             head: Duration::from_millis(REQUEST_HEAD_MS),
             body: Duration::from_millis(REQUEST_BODY_MS),
             stream_stall: Duration::from_millis(SSE_STALL_MS),
@@ -66,22 +70,22 @@ impl Default for Deadlines {
 
 /// Serves `api` until `shutdown`. Then, in this order: no connection is accepted any more, each event stream ends with
 /// a `problem` event `shutting-down`, answers under way are sent, connections are closed, the Unix socket is removed.
-/// Returns when nothing of it is left; takes [`Deadlines::shutdown`] at most.
+/// Returns when nothing of it is left; takes [`Bounds::shutdown`] at most.
 pub async fn serve(api: Arc<dyn Api>, listeners: Listeners, shutdown: CancellationToken) {
-    serve_with(api, listeners, Deadlines::default(), shutdown).await;
+    serve_with(api, listeners, Bounds::default(), shutdown).await;
 }
 
-/// As [`serve`], with other deadlines.
+/// As [`serve`], with other bounds.
 pub async fn serve_with(
     api: Arc<dyn Api>,
     listeners: Listeners,
-    deadlines: Deadlines,
+    bounds: Bounds,
     shutdown: CancellationToken,
 ) {
     let tasks = TaskTracker::new();
-    let streams = Streams { tasks: tasks.clone(), shutdown: shutdown.clone(), stall: deadlines.stream_stall };
-    let app = native::App { api, streams, body_deadline: deadlines.body };
-    let site = Site { router: native::router(app), deadlines };
+    let streams = Streams { tasks: tasks.clone(), shutdown: shutdown.clone(), stall: bounds.stream_stall };
+    let app = native::App { api, streams, body_deadline: bounds.body };
+    let site = Site { router: native::router(app), bounds };
     let Listeners { unix, tcp } = listeners;
     let tcp = async {
         if let Some(tcp) = tcp {
@@ -97,12 +101,12 @@ pub async fn serve_with(
 #[derive(Clone)]
 pub(crate) struct Site {
     router: Router,
-    deadlines: Deadlines,
+    bounds: Bounds,
 }
 
 impl Site {
-    pub(crate) const fn deadlines(&self) -> Deadlines {
-        self.deadlines
+    pub(crate) const fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Answers one request: every one gets an answer, and every answer the API's version.

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response};
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outlive_core::limits::{ACCEPT_BACKOFF_MS, CONNECTIONS_MAX, REQUEST_HEAD_BYTES_MAX};
+use outlive_core::limits::{ACCEPT_BACKOFF_MS, REQUEST_HEAD_BYTES_MAX};
 use outlive_protocol::http::Problem;
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
@@ -29,7 +30,7 @@ use super::bind::{BoundTcp, BoundUnix};
 use super::stall::Stall;
 use crate::door::Door;
 use crate::problem;
-use crate::serve::{Deadlines, Site};
+use crate::serve::{Bounds, Site};
 
 type Socket = Either<UnixStream, TcpStream>;
 
@@ -74,8 +75,8 @@ pub(crate) async fn run(listener: Listener, site: Site, shutdown: CancellationTo
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) if connections.len() >= CONNECTIONS_MAX => {
-                refuse(&socket, &problem::too_many_connections(CONNECTIONS_MAX));
+            Ok((socket, _)) if connections.len() >= site.bounds().connections => {
+                refuse(&socket, &problem::too_many_connections(site.bounds().connections));
             }
             Ok((socket, door)) => {
                 reserve.refill();
@@ -83,7 +84,8 @@ pub(crate) async fn run(listener: Listener, site: Site, shutdown: CancellationTo
             }
             Err(error) if is_exhausted(&error) && reserve.spend() => {
                 // The freed descriptor takes one waiting client, who is told, instead of spinning on the error.
-                if let Ok(Ok((socket, _))) = timeout(Duration::ZERO, listener.accept()).await {
+                // Nobody may be waiting: accept(2) wants a descriptor before it looks.
+                if let Some(Ok((socket, _))) = listener.accept().now_or_never() {
                     refuse(&socket, &problem::out_of_descriptors());
                 }
                 reserve.refill();
@@ -101,7 +103,7 @@ pub(crate) async fn run(listener: Listener, site: Site, shutdown: CancellationTo
             log_panic(ended);
         }
     };
-    if timeout(site.deadlines().shutdown, join_all).await.is_err() {
+    if timeout(site.bounds().shutdown, join_all).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
             "connections were cut: their clients did not read in time"
@@ -164,7 +166,7 @@ fn refuse(socket: &Socket, problem: &Problem) {
 }
 
 async fn converse(socket: Socket, door: Door, site: Site, shutdown: CancellationToken) {
-    let Deadlines { head, write_stall, .. } = site.deadlines();
+    let Bounds { head, write_stall, .. } = site.bounds();
     let io = TokioIo::new(Stall::new(socket, write_stall));
     let door = Arc::new(door);
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {

@@ -205,13 +205,20 @@ mod tests {
     use super::*;
     use crate::door::token::Token;
 
+    /// As a state directory is: nobody else may enter.
+    fn private_folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        folder
+    }
+
     fn mode(path: &Path) -> u32 {
         std::fs::symlink_metadata(path).unwrap().mode() & 0o777
     }
 
     #[tokio::test]
     async fn a_socket_is_private_and_goes_with_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private_folder();
         let path = folder.path().join("run/daemon.sock");
         let bound = bind_unix(&path).unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
@@ -222,7 +229,7 @@ mod tests {
     // D5
     #[tokio::test]
     async fn a_stale_socket_is_removed_and_a_live_one_names_its_holder() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private_folder();
         let path = folder.path().join("daemon.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let bound = bind_unix(&path).expect("nobody listens on it");
@@ -236,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_successor_keeps_its_socket() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private_folder();
         let path = folder.path().join("daemon.sock");
         let first = bind_unix(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -248,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_in_the_way_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private_folder();
         let path = folder.path().join("daemon.sock");
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(bind_unix(&path), Err(BindError::NotASocket { .. })));
@@ -265,7 +272,7 @@ mod tests {
     // B6
     #[tokio::test]
     async fn a_directory_that_others_can_write_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private_folder();
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let error = bind_unix(&folder.path().join("daemon.sock")).unwrap_err();
         assert!(matches!(error, BindError::DirectoryNotPrivate { mode: 0o755, .. }), "{error}");

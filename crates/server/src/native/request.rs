@@ -114,6 +114,7 @@ pub(crate) struct ListQuery {
 
 /// `GET /sessions/{id}/attach`
 #[derive(Deserialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 pub(crate) struct AttachQuery {
     /// Everything after this log position (0: from the start). The header `Last-Event-ID` goes before it.
     pub after: Option<String>,

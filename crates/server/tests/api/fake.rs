@@ -1,0 +1,228 @@
+//! A node that answers from memory and lets tests feed its event streams.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use outlive_core::diagnosis::FailureReport;
+use outlive_core::id::{Attempt, BootId, Cursor, NodeId, RunId, RuntimeId, Seq, SessionId};
+use outlive_core::log::ChunkKind;
+use outlive_core::time::WallTime;
+use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events};
+use outlive_protocol::http::{
+    API_VERSION, ChunkView, CreateSession, DoctorView, NodeView, Problem, Restart, RunCounts, RunState,
+    RunView, RuntimeState, RuntimeView, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
+};
+use uuid::Uuid;
+
+/// The session that the fake has.
+pub const SESSION: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+/// Its run.
+pub const RUN: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0002);
+
+/// What a test gives to the reader of a stream.
+pub type Source = Box<dyn Fn(Cursor) -> Events + Send + Sync>;
+
+pub struct Fake {
+    /// Makes the streams of `attach` (with the position as the cursor's seq) and `attach_run`.
+    pub events: Mutex<Source>,
+    /// What was called, with its arguments.
+    pub calls: Mutex<Vec<String>>,
+    /// The folder of blobs.
+    pub blobs: PathBuf,
+}
+
+impl Fake {
+    pub fn new(blobs: PathBuf) -> Self {
+        let ended = |_| futures_util::stream::iter([end()]).boxed();
+        Self { events: Mutex::new(Box::new(ended)), calls: Mutex::default(), blobs }
+    }
+
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn called(&self, call: impl Into<String>) {
+        self.calls.lock().unwrap().push(call.into());
+    }
+
+    fn known(id: SessionId) -> Result<SessionView, Problem> {
+        if *id.as_uuid() == SESSION {
+            return Ok(session_view());
+        }
+        Err(Problem::new(404, "no-such-session", "There is no such session", format!("No session {id}."))
+            .hint("GET /v1/sessions lists them.")
+            .fact("session", id.to_string()))
+    }
+}
+
+pub fn session_view() -> SessionView {
+    SessionView {
+        id: SessionId::from_uuid(SESSION),
+        generation: Default::default(),
+        position: Default::default(),
+        title: "train.ipynb".to_owned(),
+        kind: "notebook".to_owned(),
+        path: None,
+        created_at: WallTime(1),
+        closed_at: None,
+        state: SessionState::Idle,
+        runtime: RuntimeView {
+            id: RuntimeId::from_uuid(SESSION),
+            incarnation: Default::default(),
+            name: "Python 3".to_owned(),
+            state: RuntimeState::Idle,
+            pid: None,
+            since: WallTime(1),
+        },
+        runs: RunCounts::default(),
+        current: None,
+        question: None,
+        last_report: None,
+        save_problem: None,
+        peers: 0,
+    }
+}
+
+pub fn run_view() -> RunView {
+    RunView {
+        id: RunId::from_uuid(RUN),
+        session: SessionId::from_uuid(SESSION),
+        index: 0,
+        cell: None,
+        source: "1".to_owned(),
+        state: RunState::Queued,
+        attempt: Attempt(0),
+        head: Seq(0),
+        execution_count: None,
+        queued_at: WallTime(1),
+        started_at: None,
+        ended_at: None,
+    }
+}
+
+pub fn output(seq: u64, text: &str) -> Delivered {
+    let chunk = ChunkView {
+        kind: ChunkKind::Stdout,
+        at: WallTime(seq),
+        text: Some(text.to_owned()),
+        base64: None,
+        content: None,
+        blob: None,
+    };
+    Delivered {
+        cursor: Some(format!("1.{seq}")),
+        event: StreamEvent::Output {
+            run: Some(RunId::from_uuid(RUN)),
+            attempt: Attempt(1),
+            first: Seq(seq),
+            chunks: vec![chunk],
+        },
+    }
+}
+
+pub fn end() -> Delivered {
+    Delivered { cursor: None, event: StreamEvent::End { outcome: None } }
+}
+
+#[async_trait]
+impl Api for Fake {
+    fn node(&self) -> NodeView {
+        NodeView {
+            node: NodeId::from_uuid(SESSION),
+            boot: BootId::from_uuid(RUN),
+            version: "0.1.0".to_owned(),
+            api: API_VERSION,
+            pid: 4711,
+            state_directory: "/secret/place".to_owned(),
+            started_at: WallTime(1),
+            ready: true,
+        }
+    }
+
+    async fn create(&self, request: CreateSession) -> Result<SessionView, Problem> {
+        self.called(format!("create {:?}", request.workload));
+        assert!(!request.parameters.contains_key("panic"), "a test asked for a panic");
+        Ok(session_view())
+    }
+
+    async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, Problem> {
+        self.called(format!("sessions all={all}"));
+        Ok(vec![session_view()])
+    }
+
+    async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
+        Self::known(id)
+    }
+
+    async fn forget(&self, id: SessionId) -> Result<(), Problem> {
+        Self::known(id).map(|_| ())
+    }
+
+    async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
+        Self::known(id).map(|_| vec![run_view()])
+    }
+
+    async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
+        self.called(format!("submit {work:?}"));
+        Self::known(id).map(|_| vec![run_view()])
+    }
+
+    async fn interrupt(&self, id: SessionId) -> Result<SessionView, Problem> {
+        Self::known(id)
+    }
+
+    async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, Problem> {
+        self.called(format!("restart run_all={}", how.run_all));
+        Self::known(id)
+    }
+
+    async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
+        self.called(format!("stop force={}", how.force));
+        Self::known(id)
+    }
+
+    async fn cancel(&self, id: SessionId, _: RunId) -> Result<RunView, Problem> {
+        Self::known(id).map(|_| run_view())
+    }
+
+    async fn input(&self, id: SessionId, _: RunId, value: String) -> Result<RunView, Problem> {
+        self.called(format!("input {value}"));
+        Self::known(id).map(|_| run_view())
+    }
+
+    async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem> {
+        Self::known(id)?;
+        self.called(format!(
+            "attach after={} interactive={} follow={}",
+            how.after.0, how.interactive, how.follow
+        ));
+        Ok((self.events.lock().unwrap())(Cursor { attempt: Attempt(0), seq: Seq(how.after.0) }))
+    }
+
+    async fn attach_run(&self, id: SessionId, _: RunId, how: AttachRun) -> Result<Events, Problem> {
+        Self::known(id)?;
+        self.called(format!("attach_run cursor={} follow={}", how.cursor, how.follow));
+        Ok((self.events.lock().unwrap())(how.cursor))
+    }
+
+    async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
+        Self::known(id).map(|_| Vec::new())
+    }
+
+    async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem> {
+        Self::known(id)?;
+        self.called(format!("blob {sha256}"));
+        Ok(self.blobs.join(sha256))
+    }
+
+    async fn doctor(&self) -> DoctorView {
+        DoctorView { checks: Vec::new() }
+    }
+
+    async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {
+        self.called(format!("shutdown keep_runtimes={}", how.keep_runtimes));
+        Ok(())
+    }
+}
