@@ -73,6 +73,12 @@ pub const WATCH_RECORDS_MAX: usize = 1_024;
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// How deep JSON from outside may nest. serde_json's own limit is 128; this is what our answers promise.
 pub const JSON_DEPTH_MAX: usize = 128;
+/// How much of a run's source its view shows, in bytes. A client wants to know which cell it is, not all of it.
+pub const RUN_SOURCE_VIEW_BYTES_MAX: usize = 4_096;
+/// How many chunks an owner puts into one append. Bounds the header of a record, whatever the size of its chunks.
+pub const COALESCE_RECORDS_MAX: usize = 1_024;
+/// The wait before a store that is unavailable is asked again, in milliseconds: long enough not to spin on a full disk.
+pub const STORE_RETRY_MS: u64 = 500;
 /// How long a connection may take to say who it is, in milliseconds.
 pub const HELLO_TIMEOUT_MS: u64 = 2_000;
 /// Comment on a quiet event stream, in milliseconds, so that a client can tell quiet from dead.

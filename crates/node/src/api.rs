@@ -24,6 +24,7 @@ pub struct Delivered {
 pub type Events = BoxStream<'static, Delivered>;
 
 /// How to attach to a session.
+#[expect(clippy::struct_excessive_bools, reason = "two independent wishes of one request")]
 #[derive(Clone, Copy, Debug)]
 pub struct AttachSession {
     /// Everything after this position; 0 for all.

@@ -1,3 +1,27 @@
 //! The daemon's tasks: one for each session, one for each supervised process, and the watchers.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`api`] | what a surface may ask of a node |
+//! | [`node`] | the node: start, recovery, the answers, the end |
+//! | [`session`] | the task that owns a session |
+//! | [`watch`] | readers of a session's or a run's log, live |
+//! | [`runtimes`] | processes behind their shims |
+//! | [`files`] | notebooks and claims on their paths |
+//! | [`seams`] | the traits through which alone the rest reaches the world |
 
 pub mod api;
+pub mod bus;
+pub mod clock;
+pub mod context;
+pub mod doctor;
+pub mod files;
+pub mod lock;
+pub mod node;
+mod problem;
+pub mod runtimes;
+pub mod seams;
+pub mod session;
+pub mod watch;
+
+pub use node::{Node, NodeConfig, StartError};

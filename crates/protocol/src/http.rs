@@ -125,6 +125,7 @@ pub struct StopNode {
 }
 
 /// A new session.
+#[expect(clippy::struct_excessive_bools, reason = "two independent wishes of one request")]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CreateSession {
     /// The caller's id for it; asking again with the same id gives the same session.

@@ -35,17 +35,17 @@ pub fn advance(session: &Session, now: Now) -> Decision {
 pub fn recover(session: &Session) -> Vec<Effect> {
     let process = session.process();
     let mut effects = Vec::new();
-    if let Some((id, run)) = session.running.and_then(|id| Some((id, session.runs.get(&id)?))) {
-        if let RunState::Running { ending, .. } = run.state {
-            effects.push(Effect::Execute {
-                process,
-                run: id,
-                attempt: run.attempt,
-                code: run.new.source.clone(),
-            });
-            if ending.is_some() && !session.is_command() {
-                effects.push(Effect::Interrupt(process));
-            }
+    if let Some((id, run)) = session.running.and_then(|id| Some((id, session.runs.get(&id)?)))
+        && let RunState::Running { ending, .. } = run.state
+    {
+        effects.push(Effect::Execute {
+            process,
+            run: id,
+            attempt: run.attempt,
+            code: run.new.source.clone(),
+        });
+        if ending.is_some() && !session.is_command() {
+            effects.push(Effect::Interrupt(process));
         }
     }
     if let Status::Stopping { why, step } = session.runtime.status {

@@ -184,10 +184,10 @@ fn drained(session: &mut Session, at: WallTime, process: ProcessKey, report: Opt
         AfterExit::Restart { after_ms, nth: _ } => Status::Backoff { after_ms: *after_ms },
         AfterExit::GiveUp { reason } => Status::GaveUp { reason: reason.clone() },
     };
-    if let (Some(report), Some(last)) = (report, session.reports.last_mut()) {
-        if last.id == report.id {
-            *last = report.clone();
-        }
+    if let (Some(report), Some(last)) = (report, session.reports.last_mut())
+        && last.id == report.id
+    {
+        *last = report.clone();
     }
     session.runtime.pid = None;
     enter(session, at, next);

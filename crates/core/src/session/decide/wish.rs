@@ -75,7 +75,7 @@ pub(super) fn cancel(session: &Session, id: RunId, now: Now) -> Result<Decision,
 }
 
 pub(super) fn answer(session: &Session, run: RunId, value: String, now: Now) -> Result<Decision, Denied> {
-    if !session.question.as_ref().is_some_and(|question| question.run == run) {
+    if session.question.as_ref().is_none_or(|question| question.run != run) {
         return Err(Denied::NoQuestion(run));
     }
     Ok(Decision::none().happened(now.wall, Happened::QuestionAnswered { run }).effect(Effect::Answer {

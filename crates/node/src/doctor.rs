@@ -1,0 +1,102 @@
+//! What a node needs, and whether it has it.
+
+use std::path::Path;
+
+use outlive_core::limits::DISK_RESERVE_BYTES;
+use outlive_protocol::http::{DoctorCheck, DoctorLevel, DoctorView};
+
+use crate::context::Context;
+
+/// Looks at everything that the daemon depends on.
+pub async fn look(context: &Context, state: &Path) -> DoctorView {
+    DoctorView { checks: vec![disk(state), descriptors(), cgroup(), store(context).await, sessions(context)] }
+}
+
+fn check(name: &str, level: DoctorLevel, found: String, hint: Option<&str>) -> DoctorCheck {
+    DoctorCheck { name: name.to_owned(), level, found, hint: hint.map(str::to_owned) }
+}
+
+fn disk(state: &Path) -> DoctorCheck {
+    match rustix::fs::statvfs(state) {
+        Ok(stat) => {
+            let free = stat.f_bavail * stat.f_frsize;
+            let level = if free < DISK_RESERVE_BYTES { DoctorLevel::Error } else { DoctorLevel::Ok };
+            let found = format!("{} MiB free at {}", free >> 20, state.display());
+            let hint =
+                (level != DoctorLevel::Ok).then_some("free some space: output waits until there is room");
+            check("disk", level, found, hint)
+        }
+        Err(errno) => check("disk", DoctorLevel::Error, format!("{}: {errno}", state.display()), None),
+    }
+}
+
+fn descriptors() -> DoctorCheck {
+    let used = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let near = limit.is_some_and(|limit| used as u64 * 10 > limit * 8);
+    let level = if near { DoctorLevel::Warning } else { DoctorLevel::Ok };
+    let limit = limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
+    let hint = near.then_some("raise the limit of open files (ulimit -n) and start the daemon again");
+    check("descriptors", level, format!("{used} of {limit} in use"), hint)
+}
+
+fn cgroup() -> DoctorCheck {
+    let process = outlive_core::id::ProcessKey {
+        runtime: outlive_core::id::RuntimeId::from_uuid(uuid::Uuid::now_v7()),
+        incarnation: outlive_core::id::Incarnation(0),
+    };
+    let (container, _limit) = outlive_process::Container::make(process, None);
+    let (unified, memory) = (container.unified().is_some(), container.memory_v1().is_some());
+    let _removed = container.remove();
+    match (unified, memory) {
+        (true, _) => {
+            check("cgroup", DoctorLevel::Ok, "each process gets a cgroup of its own".to_owned(), None)
+        }
+        (false, true) => {
+            check("cgroup", DoctorLevel::Ok, "each process gets a memory cgroup (v1)".to_owned(), None)
+        }
+        (false, false) => check(
+            "cgroup",
+            DoctorLevel::Warning,
+            "no cgroup can be made: processes are held by group and marker, memory limits by RLIMIT_AS"
+                .to_owned(),
+            Some("run the daemon as a service with Delegate=yes"),
+        ),
+    }
+}
+
+async fn store(context: &Context) -> DoctorCheck {
+    let mut dropped = Vec::new();
+    match context.engine.sessions().await {
+        Err(error) => return check("store", DoctorLevel::Error, error.to_string(), None),
+        Ok(sessions) => {
+            for id in sessions {
+                match context.engine.dropped(id).await {
+                    Ok(found) => {
+                        dropped.extend(found.into_iter().map(|dropped| format!("{id}: {}", dropped.what)))
+                    }
+                    Err(error) => dropped.push(format!("{id}: {error}")),
+                }
+            }
+        }
+    }
+    if dropped.is_empty() {
+        check("store", DoctorLevel::Ok, "logs and tables can be read".to_owned(), None)
+    } else {
+        check(
+            "store",
+            DoctorLevel::Warning,
+            dropped.join("; "),
+            Some("what could not be read was set aside, not deleted"),
+        )
+    }
+}
+
+fn sessions(context: &Context) -> DoctorCheck {
+    let broken = context.broken_sessions();
+    if broken.is_empty() {
+        return check("sessions", DoctorLevel::Ok, format!("{} open", context.handles().len()), None);
+    }
+    let found = broken.iter().map(|(id, why)| format!("{id}: {why}")).collect::<Vec<_>>().join("; ");
+    check("sessions", DoctorLevel::Error, found, Some("repair what is wrong and start the daemon again"))
+}

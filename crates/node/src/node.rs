@@ -1,0 +1,391 @@
+//! The node: its start and recovery, its answers, its end.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use outlive_core::diagnosis::FailureReport;
+use outlive_core::id::{BootId, NodeId, RunId, SessionId};
+use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::time::WallTime;
+use outlive_protocol::http::{
+    API_VERSION, CreateSession, DoctorView, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode,
+    StreamEvent, SubmitRuns,
+};
+use outlive_store::Engine;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::api::{Api, AttachRun, AttachSession, Events};
+use crate::bus::LocalBus;
+use crate::context::Context;
+use crate::files::LocalFiles;
+use crate::problem;
+use crate::runtimes::LocalRuntimes;
+use crate::seams::{Clock, FoundShim, Identity};
+use crate::session::handle::{Answer, Ask};
+use crate::session::open::{self, Folded};
+use crate::session::{view, with_sources};
+use crate::watch;
+
+/// What a node is started with.
+pub struct NodeConfig {
+    /// Its id.
+    pub node: NodeId,
+    /// Its state directory, locked by the caller.
+    pub state: PathBuf,
+    /// The folder of path claims, shared by all daemons of this user.
+    pub claims: PathBuf,
+    /// Our own binary.
+    pub program: PathBuf,
+    /// Where logs, tables and blobs are kept.
+    pub engine: Arc<dyn Engine>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store does not answer.
+    #[error("the store cannot be read")]
+    Store(#[from] outlive_store::TableError),
+}
+
+/// One node.
+pub struct Node {
+    context: Arc<Context>,
+    state: PathBuf,
+    started_at: WallTime,
+    processes: TaskTracker,
+    /// Somebody asked for the end of the daemon.
+    ending: CancellationToken,
+}
+
+impl Node {
+    /// Starts a node: takes up every session that was open, refuses shims that nobody knows.
+    ///
+    /// # Errors
+    /// [`StartError`]. A session that cannot be taken up does not stop the others.
+    pub async fn start(config: NodeConfig) -> Result<Arc<Self>, StartError> {
+        let who = Identity { node: config.node, boot: BootId::from_uuid(Uuid::now_v7()) };
+        let processes = TaskTracker::new();
+        let runtimes = LocalRuntimes::new(
+            config.state.join("processes"),
+            config.program,
+            who,
+            Arc::clone(&config.clock),
+            processes.clone(),
+        );
+        let context = Arc::new(Context::new(
+            who,
+            Arc::clone(&config.clock),
+            config.engine,
+            Arc::new(LocalBus::default()),
+            Arc::new(runtimes),
+            Arc::new(LocalFiles::new(config.claims)),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        ));
+        let node = Arc::new(Self {
+            context,
+            state: config.state,
+            started_at: config.clock.now().wall,
+            processes,
+            ending: CancellationToken::new(),
+        });
+        node.recover().await?;
+        Ok(node)
+    }
+
+    async fn recover(&self) -> Result<(), StartError> {
+        let context = &self.context;
+        let mut shims: HashMap<SessionId, Vec<FoundShim>> = HashMap::new();
+        for shim in context.runtimes.found() {
+            shims.entry(shim.identity.session).or_default().push(shim);
+        }
+        for row in context.all_indexed().await?.into_iter().filter(|row| row.open) {
+            let id = row.view.id;
+            context.reserve(id);
+            let found = shims.remove(&id).unwrap_or_default();
+            match open::resume(context, id, found).await {
+                Ok(()) => tracing::info!(session = %id, title = row.view.title, "taken up"),
+                Err(problem) => {
+                    tracing::error!(session = %id, %problem, "a session cannot be taken up");
+                    context.broken(id, problem.to_string());
+                }
+            }
+        }
+        for shim in shims.into_values().flatten() {
+            tracing::warn!(process = %shim.identity.process, "a shim of no session is refused");
+            context.runtimes.refuse(&shim, "no session of this daemon knows it");
+        }
+        self.retain().await?;
+        Ok(())
+    }
+
+    /// Forgets ended sessions that are too old, then the oldest while all hold too much.
+    async fn retain(&self) -> Result<(), StartError> {
+        use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS};
+        let oldest = self.context.clock.now().wall.0.saturating_sub(RETENTION_DAYS * 86_400 * 1_000_000);
+        let mut held = 0_u64;
+        for row in self.context.all_indexed().await?.into_iter().filter(|row| !row.open) {
+            let usage = self.context.engine.usage(row.view.id).await.unwrap_or_default();
+            held = held.saturating_add(usage.log_bytes).saturating_add(usage.blob_bytes);
+            let old = row.view.closed_at.is_some_and(|at| at.0 < oldest);
+            if old || held > RETENTION_BYTES_MAX {
+                tracing::info!(session = %row.view.id, "an ended session is forgotten");
+                self.context.forget(row.view.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when somebody asked for the end of the daemon.
+    pub async fn ending(&self) {
+        self.ending.cancelled().await;
+    }
+
+    /// Ends the node's tasks; processes go on behind their shims. After this nothing is written.
+    pub async fn stop(&self) {
+        self.context.stop.cancel();
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+        if let Err(error) = self.context.engine.flush().await {
+            tracing::error!(error = %with_sources(&error), "the store was not flushed");
+        }
+    }
+
+    async fn row(&self, id: SessionId) -> Result<SessionView, Problem> {
+        match self.context.indexed(id).await.map_err(|error| problem::store(&error))? {
+            Some(row) => Ok(row.view),
+            None => Err(problem::no_session(id)),
+        }
+    }
+
+    async fn ask(&self, id: SessionId, ask: Ask) -> Result<Answer, Problem> {
+        match self.context.handle(id)? {
+            Some(handle) => handle.ask(ask).await,
+            None => {
+                self.row(id).await?;
+                Err(crate::session::handle::ended(id))
+            }
+        }
+    }
+
+    async fn done(&self, id: SessionId, ask: Ask) -> Result<SessionView, Problem> {
+        match self.ask(id, ask).await? {
+            Answer::Done(view) => Ok((*view).clone()),
+            Answer::Runs(_) | Answer::Reports(_) => {
+                Err(problem::internal("the session answered something else"))
+            }
+        }
+    }
+
+    async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
+        let all = self.runs(id).await?;
+        all.into_iter().find(|view| view.id == run).ok_or_else(|| {
+            Problem::new(404, "no-such-run", "No such run", format!("session {id} has no run {run}"))
+        })
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Folded, Problem> {
+        self.row(id).await?;
+        open::load(&self.context, id).await.map_err(|error| problem::store(&error))
+    }
+}
+
+#[async_trait]
+impl Api for Node {
+    fn node(&self) -> NodeView {
+        NodeView {
+            node: self.context.who.node,
+            boot: self.context.who.boot,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: API_VERSION,
+            pid: std::process::id(),
+            state_directory: self.state.display().to_string(),
+            started_at: self.started_at,
+            ready: true,
+        }
+    }
+
+    async fn create(&self, request: CreateSession) -> Result<SessionView, Problem> {
+        let id = request.id.unwrap_or_else(|| SessionId::from_uuid(Uuid::now_v7()));
+        if let Ok(view) = self.session(id).await {
+            return Ok(view);
+        }
+        if !self.context.reserve(id) {
+            return Err(Problem::new(
+                409,
+                "busy",
+                "The session is being made",
+                format!("session {id} is being made"),
+            )
+            .hint("ask again in a moment"));
+        }
+        match open::create(&self.context, id, request).await {
+            Ok(handle) => Ok((*handle.view.borrow()).as_ref().clone()),
+            Err(problem) => {
+                self.context.release(id);
+                Err(problem)
+            }
+        }
+    }
+
+    async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, Problem> {
+        let mut views: Vec<SessionView> =
+            self.context.handles().iter().map(|handle| handle.view.borrow().as_ref().clone()).collect();
+        if all {
+            let rows = self.context.all_indexed().await.map_err(|error| problem::store(&error))?;
+            let open: std::collections::HashSet<_> = views.iter().map(|view| view.id).collect();
+            views.extend(rows.into_iter().map(|row| row.view).filter(|view| !open.contains(&view.id)));
+        }
+        views.sort_by_key(|view| std::cmp::Reverse((view.created_at, view.id)));
+        Ok(views)
+    }
+
+    async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
+        match self.context.handle(id)? {
+            Some(handle) => Ok(handle.view.borrow().as_ref().clone()),
+            None => self.row(id).await,
+        }
+    }
+
+    async fn forget(&self, id: SessionId) -> Result<(), Problem> {
+        if self.context.handle(id)?.is_some() {
+            return Err(Problem::new(
+                409,
+                "session-open",
+                "The session is open",
+                format!("session {id} is open"),
+            )
+            .hint("stop it first with `outlive stop`"));
+        }
+        self.row(id).await?;
+        self.context.forget(id).await.map_err(|error| problem::store(&error))
+    }
+
+    async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
+        if let Some(handle) = self.context.handle(id)?
+            && let Ok(Answer::Runs(runs)) = handle.ask(Ask::Runs).await
+        {
+            return Ok(runs);
+        }
+        let folded = self.load(id).await?;
+        Ok(folded.session.map(|session| view::runs(&session, &folded.fold)).unwrap_or_default())
+    }
+
+    async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
+        match self.ask(id, Ask::Submit(work)).await? {
+            Answer::Runs(runs) => Ok(runs),
+            Answer::Done(_) | Answer::Reports(_) => {
+                Err(problem::internal("the session answered something else"))
+            }
+        }
+    }
+
+    async fn interrupt(&self, id: SessionId) -> Result<SessionView, Problem> {
+        self.done(id, Ask::Interrupt).await
+    }
+
+    async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, Problem> {
+        self.done(id, Ask::Restart { run_all: how.run_all }).await
+    }
+
+    async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
+        let from = if how.force { StopStep::Kill } else { StopStep::Ask };
+        match self.context.handle(id)? {
+            Some(handle) => match handle.ask(Ask::Stop { why: StopWhy::User, from }).await {
+                // Its end came first: what was wanted.
+                Err(problem) if problem.code == "session-ended" => self.row(id).await,
+                Err(problem) => Err(problem),
+                Ok(_) => self.session(id).await,
+            },
+            None => self.row(id).await,
+        }
+    }
+
+    async fn cancel(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
+        self.ask(id, Ask::Cancel(run)).await?;
+        self.run(id, run).await
+    }
+
+    async fn input(&self, id: SessionId, run: RunId, value: String) -> Result<RunView, Problem> {
+        self.ask(id, Ask::Answer { run, value }).await?;
+        self.run(id, run).await
+    }
+
+    async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem> {
+        let handle = self.context.handle(id)?;
+        let now = self.session(id).await?;
+        // An ended session has no live tail: its log is all there is.
+        let how = AttachSession { follow: how.follow && handle.is_some(), ..how };
+        Ok(watch::session::attach(&self.context, &now, handle.as_ref().map(|handle| &handle.peers), how))
+    }
+
+    async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
+        let open = self.context.handle(id)?.is_some();
+        let view = self.run(id, run).await?;
+        let folded = self.load(id).await?;
+        let known = folded.fold.run(run).cloned().unwrap_or_default();
+        let how = AttachRun { follow: how.follow && open, ..how };
+        Ok(watch::run::attach(&self.context, &view, known, how))
+    }
+
+    async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
+        if let Some(handle) = self.context.handle(id)?
+            && let Ok(Answer::Reports(reports)) = handle.ask(Ask::Reports).await
+        {
+            return Ok(reports);
+        }
+        let folded = self.load(id).await?;
+        Ok(folded.session.map(|session| session.reports).unwrap_or_default())
+    }
+
+    async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem> {
+        self.session(id).await?;
+        let directory = self.context.engine.blob_directory(id).await;
+        let directory = directory.map_err(|error| problem::internal(with_sources(&error)))?;
+        let path = directory.map(|directory| directory.join(sha256)).filter(|path| path.is_file());
+        path.ok_or_else(|| {
+            Problem::new(404, "no-such-blob", "No such blob", format!("session {id} has no blob {sha256}"))
+        })
+    }
+
+    async fn doctor(&self) -> DoctorView {
+        crate::doctor::look(&self.context, &self.state).await
+    }
+
+    async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {
+        if !how.keep_runtimes {
+            for handle in self.context.handles() {
+                self.end(handle.id).await;
+            }
+            self.processes.close();
+            self.processes.wait().await;
+        }
+        self.ending.cancel();
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Stops a session and waits for its end.
+    async fn end(&self, id: SessionId) {
+        let follow =
+            AttachSession { after: outlive_core::id::Position(u64::MAX), interactive: false, follow: true };
+        let Ok(mut events) = self.attach(id, follow).await else { return };
+        if let Err(problem) = Api::stop(self, id, Stop { force: false }).await {
+            tracing::warn!(session = %id, %problem, "a session is not stopped");
+            return;
+        }
+        while let Some(delivered) = futures_util::StreamExt::next(&mut events).await {
+            if let StreamEvent::End { .. } | StreamEvent::Problem { .. } = delivered.event {
+                return;
+            }
+        }
+    }
+}

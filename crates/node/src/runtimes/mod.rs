@@ -1,0 +1,189 @@
+//! The processes of this machine, each behind its shim.
+//!
+//! ```text
+//! launch ─► prepare (directory, launch.json, bound socket) ─► start the shim ─► serve ─► Gone
+//!               └─ each step that fails: what was made is removed, Gone says why
+//! adopt  ─────────────────────────────────────────────────────────────────────► serve ─► Gone
+//!
+//! serve: connect ─► Hello ─► Welcome ─► records in, orders out ─► connection ends ─┬─► shim lives: connect again
+//!                                                                                  └─► shim gone: sweep, Gone
+//! ```
+//!
+//! The shim's end is watched from the moment it exists; the socket is never the detector.
+
+mod directory;
+mod link;
+mod lost;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use outlive_core::id::Src;
+use outlive_core::limits::{SHIM_MEMORY_BYTES_MAX, SHIM_WINDOW_RECORDS_MAX, SPOOL_BYTES_MAX};
+use outlive_core::runtime::stop::StopLadder;
+use outlive_process::{detached, is_same_process, machine_boot_id};
+use outlive_protocol::shim::{self, ShimLaunch, ToShim};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::seams::{Clock, FoundShim, FromLink, Identity, LaunchOrder, Link, Runtimes};
+use directory::Directory;
+
+/// How many orders to one shim wait. They are small and rare; a full queue means a shim that does not read.
+const ORDERS_MAX: usize = 1_024;
+
+/// Real processes.
+pub struct LocalRuntimes {
+    inner: Arc<Inner>,
+    tasks: TaskTracker,
+}
+
+pub(crate) struct Inner {
+    /// The folder of all processes' directories.
+    pub(crate) processes: PathBuf,
+    /// Our own binary: it is the shim too.
+    pub(crate) program: PathBuf,
+    pub(crate) who: Identity,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ladder: StopLadder,
+}
+
+impl LocalRuntimes {
+    /// Processes whose directories stand in `processes`, with `program` as the shim. Its tasks are `tasks`'.
+    pub fn new(
+        processes: PathBuf,
+        program: PathBuf,
+        who: Identity,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let inner = Inner { processes, program, who, clock, ladder: StopLadder::default() };
+        Self { inner: Arc::new(inner), tasks }
+    }
+}
+
+struct Ends {
+    to: mpsc::Receiver<ToShim>,
+    from: mpsc::Sender<FromLink>,
+}
+
+fn link(process: outlive_core::id::ProcessKey) -> (Link, Ends) {
+    let (to, orders) = mpsc::channel(ORDERS_MAX);
+    let (records, from) = mpsc::channel(SHIM_WINDOW_RECORDS_MAX);
+    (Link { process, to, from }, Ends { to: orders, from: records })
+}
+
+impl Runtimes for LocalRuntimes {
+    fn launch(&self, order: LaunchOrder) -> Link {
+        let (link, ends) = link(order.process);
+        self.tasks.spawn(launch(Arc::clone(&self.inner), order, ends));
+        link
+    }
+
+    fn adopt(&self, found: &FoundShim, acked: Src) -> Link {
+        let (link, ends) = link(found.identity.process);
+        let (inner, found) = (Arc::clone(&self.inner), found.clone());
+        self.tasks.spawn(async move { adopt(inner, found, acked, ends).await });
+        link
+    }
+
+    fn found(&self) -> Vec<FoundShim> {
+        let boot = machine_boot_id().unwrap_or_default();
+        directory::identities(&self.inner.processes)
+            .into_iter()
+            .map(|identity| FoundShim { of_earlier_boot: identity.machine_boot != boot, identity })
+            .collect()
+    }
+
+    fn refuse(&self, found: &FoundShim, reason: &str) {
+        let (inner, found, reason) = (Arc::clone(&self.inner), found.clone(), reason.to_owned());
+        self.tasks.spawn(async move { refuse(inner, found, reason).await });
+    }
+}
+
+async fn launch(inner: Arc<Inner>, order: LaunchOrder, ends: Ends) {
+    let started_at = inner.clock.now().wall;
+    let (session, process) = (order.session, order.process);
+    match start(&inner, order) {
+        Ok((directory, shim)) => {
+            link::serve(&inner, session, process, &directory, Some(shim), Src(0), ends).await;
+        }
+        Err(evidence) => {
+            let report = lost::never_started(&inner, process, started_at, *evidence);
+            let _heard = ends.from.send(FromLink::Gone { report: Some(Box::new(report)) }).await;
+        }
+    }
+}
+
+/// Every step that fails removes what was made before it.
+fn start(
+    inner: &Inner,
+    order: LaunchOrder,
+) -> Result<(Directory, outlive_process::Process), Box<outlive_core::diagnosis::evidence::LaunchEvidence>> {
+    let directory = Directory::make(&inner.processes, order.process)?;
+    let launch = ShimLaunch {
+        version: shim::VERSION,
+        session: order.session,
+        process: order.process,
+        node: inner.who.node,
+        spec: order.spec,
+        directory: directory.path().display().to_string(),
+        blobs: order.blobs,
+        ladder: inner.ladder,
+        memory_bytes_max: SHIM_MEMORY_BYTES_MAX as u64,
+        spool_bytes_max: SPOOL_BYTES_MAX,
+    };
+    let started = directory.write_launch(&launch).and_then(|()| directory.bind()).and_then(|listener| {
+        let log = directory.open_log()?;
+        let path = directory.path().display().to_string();
+        detached::spawn(&inner.program, &["shim", &path], Some(listener.into()), log)
+            .map_err(|error| directory::evidence("starting the shim", &inner.program, &error))
+    });
+    match started {
+        Ok(shim) => Ok((directory, shim)),
+        Err(evidence) => {
+            directory.remove();
+            Err(evidence)
+        }
+    }
+}
+
+async fn adopt(inner: Arc<Inner>, found: FoundShim, acked: Src, ends: Ends) {
+    let FoundShim { identity, .. } = &found;
+    let directory = match Directory::open(&inner.processes, identity.process) {
+        Ok(directory) => directory,
+        Err(error) => {
+            tracing::warn!(process = %identity.process, %error, "a process's directory cannot be opened");
+            let report = lost::shim_lost(&inner, &found.identity, found.of_earlier_boot, None).await;
+            let _heard = ends.from.send(FromLink::Gone { report: Some(Box::new(report)) }).await;
+            return;
+        }
+    };
+    let shim = outlive_process::Process::open_same(identity.shim_pid, identity.shim_start).ok();
+    if found.of_earlier_boot || shim.is_none() {
+        let report = lost::shim_lost(&inner, identity, found.of_earlier_boot, None).await;
+        directory.remove();
+        let _heard = ends.from.send(FromLink::Gone { report: Some(Box::new(report)) }).await;
+        return;
+    }
+    link::serve(&inner, identity.session, identity.process, &directory, shim, acked, ends).await;
+}
+
+async fn refuse(inner: Arc<Inner>, found: FoundShim, reason: String) {
+    let FoundShim { identity, of_earlier_boot } = &found;
+    let alive = !of_earlier_boot && is_same_process(identity.shim_pid, identity.shim_start);
+    let directory = Directory::open(&inner.processes, identity.process);
+    match (alive, directory) {
+        (true, Ok(directory)) => {
+            if let Err(error) = link::refuse(&directory, &reason).await {
+                tracing::warn!(process = %identity.process, %error, "an unknown shim cannot be told so");
+            }
+        }
+        (_, directory) => {
+            let _report = lost::shim_lost(&inner, identity, *of_earlier_boot, None).await;
+            if let Ok(directory) = directory {
+                directory.remove();
+            }
+        }
+    }
+}

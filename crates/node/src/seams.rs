@@ -1,0 +1,163 @@
+//! The seams through which alone a node reaches the world: `Engine` (in `outlive-store`), [`Runtimes`], [`Files`],
+//! [`Bus`] and [`Clock`]. A simulation replaces all of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use outlive_core::id::{BootId, NodeId, ProcessKey, SessionId, Src};
+use outlive_core::log::Entry;
+use outlive_core::runtime::{ExitReport, LaunchSpec};
+use outlive_core::time::{Now, Tick};
+use outlive_document::file::{FileStamp, ReadError, WriteError};
+use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, Welcome};
+use tokio::sync::{broadcast, mpsc};
+
+/// Time.
+#[async_trait]
+pub trait Clock: Send + Sync + 'static {
+    /// The present.
+    fn now(&self) -> Now;
+    /// Returns when `tick` has come. Cancel-safe.
+    async fn until(&self, tick: Tick);
+}
+
+/// A process's shim, from the daemon's side. Dropping it lets the shim go on by itself.
+#[derive(Debug)]
+pub struct Link {
+    /// The process that the shim holds.
+    pub process: ProcessKey,
+    /// To the shim.
+    pub to: mpsc::Sender<ToShim>,
+    /// From the shim.
+    pub from: mpsc::Receiver<FromLink>,
+}
+
+/// What comes over a link.
+#[derive(Debug)]
+pub enum FromLink {
+    /// The shim has proved itself, for the first time or after a broken connection.
+    Welcome(Box<Welcome>),
+    /// A record, in order, none twice on one connection.
+    Record(Numbered),
+    /// The last message: the shim is gone and so is everything that it held.
+    Gone {
+        /// The end of the process as it looks without its shim; `None` when the shim had said all itself.
+        report: Option<Box<ExitReport>>,
+    },
+}
+
+/// What a launch needs beside its specification.
+#[derive(Clone, Debug)]
+pub struct LaunchOrder {
+    /// The session it is for.
+    pub session: SessionId,
+    /// The process to start.
+    pub process: ProcessKey,
+    /// How.
+    pub spec: LaunchSpec,
+    /// The session's folder of blobs.
+    pub blobs: String,
+}
+
+/// A shim that was found at start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundShim {
+    /// Who it says it is; proved again when it is adopted.
+    pub identity: ShimIdentity,
+    /// Whether the machine has been restarted since it was launched, so that neither it nor its process can live.
+    pub of_earlier_boot: bool,
+}
+
+/// The processes of this machine.
+pub trait Runtimes: Send + Sync + 'static {
+    /// Starts a shim with its process. Never fails: a launch that does not succeed says so over the link, and
+    /// leaves nothing behind.
+    fn launch(&self, order: LaunchOrder) -> Link;
+    /// Takes up a shim that an earlier daemon started; everything up to `acked` is stored already.
+    fn adopt(&self, found: &FoundShim, acked: Src) -> Link;
+    /// The shims that an earlier daemon left.
+    fn found(&self) -> Vec<FoundShim>;
+    /// Tells a shim that nobody knows it: it stops its process and ends.
+    fn refuse(&self, found: &FoundShim, reason: &str);
+}
+
+/// A path that this daemon holds for a session. Given back when it is dropped.
+pub trait PathClaim: Send + Sync + std::fmt::Debug {}
+
+/// Why a path cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Somebody holds it.
+    #[error("{path} is in use by session {session}")]
+    Held {
+        /// The path as the holder has it.
+        path: String,
+        /// The holder.
+        session: SessionId,
+        /// The holder's daemon, by pid.
+        pid: u32,
+    },
+    /// It cannot be written, now or later.
+    #[error("{path} cannot be written")]
+    NotWritable {
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The path cannot be resolved.
+    #[error("{path} cannot be resolved")]
+    Unresolvable {
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The claim cannot be recorded.
+    #[error("a claim for {path} cannot be recorded")]
+    Io {
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The files of this machine.
+#[async_trait]
+pub trait Files: Send + Sync + 'static {
+    /// Claims a path for a session, against every daemon of this machine and user.
+    async fn claim(&self, path: &Path, session: SessionId) -> Result<Box<dyn PathClaim>, ClaimError>;
+    /// Reads a file whole.
+    async fn read(&self, path: &Path) -> Result<(Vec<u8>, FileStamp), ReadError>;
+    /// Replaces a file atomically, if it is still what `expected` says (`None`: nothing is there).
+    async fn write(
+        &self,
+        path: &Path,
+        bytes: Vec<u8>,
+        expected: Option<FileStamp>,
+    ) -> Result<FileStamp, WriteError>;
+}
+
+/// Publish and subscribe: the live tails of sessions (and, with several nodes, their heartbeats).
+pub trait Bus: Send + Sync + 'static {
+    /// Tells everybody who watches the session. Entries are acknowledged by the engine before.
+    fn publish(&self, session: SessionId, entry: Arc<Entry>);
+    /// Everything published from now on. Who falls behind is told how far, and reads from the log.
+    fn subscribe(&self, session: SessionId) -> broadcast::Receiver<Arc<Entry>>;
+    /// Nothing more will be published.
+    fn close(&self, session: SessionId);
+}
+
+/// Who a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// This start of it.
+    pub boot: BootId,
+}

@@ -1,0 +1,184 @@
+//! How everybody but its own task reaches a session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use outlive_core::diagnosis::FailureReport;
+use outlive_core::id::{RunId, SessionId};
+use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::session::Denied;
+use outlive_protocol::http::{Problem, RunView, SessionView, SubmitRuns};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What can be asked of a session's task.
+#[derive(Debug)]
+pub enum Ask {
+    /// Queue work.
+    Submit(SubmitRuns),
+    /// Interrupt what runs.
+    Interrupt,
+    /// Start the runtime anew.
+    Restart {
+        /// Queue all cells afterwards.
+        run_all: bool,
+    },
+    /// End the session.
+    Stop {
+        /// Who wants it.
+        why: StopWhy,
+        /// The rung to begin with.
+        from: StopStep,
+    },
+    /// End one run.
+    Cancel(RunId),
+    /// Answer a run's question.
+    Answer {
+        /// The run that asked.
+        run: RunId,
+        /// What to say.
+        value: String,
+    },
+    /// Its runs.
+    Runs,
+    /// Its failures.
+    Reports,
+}
+
+/// What the task answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// Done: the state afterwards.
+    Done(Arc<SessionView>),
+    /// The runs that were asked for or made.
+    Runs(Vec<RunView>),
+    /// The failures.
+    Reports(Vec<FailureReport>),
+}
+
+/// A question with the way back.
+#[derive(Debug)]
+pub struct Message {
+    /// What is asked.
+    pub ask: Ask,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Answer, Problem>>,
+}
+
+/// Who is attached.
+#[derive(Debug, Default)]
+pub struct Peers {
+    attached: AtomicU32,
+    interactive: AtomicU32,
+}
+
+impl Peers {
+    /// How many are attached.
+    #[must_use]
+    pub fn attached(&self) -> u32 {
+        self.attached.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody is attached who can answer a question.
+    #[must_use]
+    pub fn attended(&self) -> bool {
+        self.interactive.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// One attached client; dropping it detaches.
+#[derive(Debug)]
+pub struct Peer {
+    peers: Arc<Peers>,
+    interactive: bool,
+}
+
+impl Peer {
+    /// Attaches a client.
+    #[must_use]
+    pub fn attach(peers: Arc<Peers>, interactive: bool) -> Self {
+        peers.attached.fetch_add(1, Ordering::Relaxed);
+        if interactive {
+            peers.interactive.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { peers, interactive }
+    }
+}
+
+impl Peer {
+    /// How many are attached to the same session.
+    #[must_use]
+    pub fn attached(&self) -> u32 {
+        self.peers.attached()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.peers.attached.fetch_sub(1, Ordering::Relaxed);
+        if self.interactive {
+            self.peers.interactive.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A session that is open here.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Its id.
+    pub id: SessionId,
+    /// Its mailbox, bounded.
+    pub mailbox: mpsc::Sender<Message>,
+    /// Its state, after each change.
+    pub view: watch::Receiver<Arc<SessionView>>,
+    /// Who is attached.
+    pub peers: Arc<Peers>,
+}
+
+impl Handle {
+    /// Asks the task.
+    ///
+    /// # Errors
+    /// What the task answers; `busy` when its mailbox is full; `session-ended` when it ended meanwhile.
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.mailbox.try_send(Message { ask, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Problem::new(
+                503,
+                "busy",
+                "The session is busy",
+                format!("session {} has too much to do", self.id),
+            )
+            .hint("try again in a moment"),
+            mpsc::error::TrySendError::Closed(_) => ended(self.id),
+        })?;
+        answered.await.map_err(|_| ended(self.id))?
+    }
+}
+
+/// The session's task is gone.
+#[must_use]
+pub fn ended(id: SessionId) -> Problem {
+    Problem::new(409, "session-ended", "The session has ended", format!("session {id} has ended")).hint(
+        "its output stays: `outlive logs` and `outlive explain` show it; run the notebook or command again",
+    )
+}
+
+/// A refusal as clients see it.
+#[must_use]
+pub fn denied(id: SessionId, why: &Denied) -> Problem {
+    let about = |status, code, title| Problem::new(status, code, title, format!("session {id}: {why}"));
+    match why {
+        Denied::Closed => ended(id),
+        Denied::NoSuchRun(_) => about(404, "no-such-run", "No such run"),
+        Denied::RunEnded(_) => about(409, "run-ended", "The run has ended"),
+        Denied::NothingRuns => about(409, "nothing-runs", "Nothing is running"),
+        Denied::RuntimeDown(_) => {
+            about(409, "runtime-down", "The runtime is down").hint("start it again with `outlive restart`")
+        }
+        Denied::QueueFull { .. } => {
+            about(429, "queue-full", "The queue is full").hint("wait until some of it has run")
+        }
+        Denied::NoQuestion(_) => about(409, "no-question", "Nothing is asked"),
+        Denied::CommandOnly => about(409, "command-only", "The session runs one command"),
+    }
+}

@@ -1,0 +1,103 @@
+//! What comes from a shim, put in order: output to its run's lane, everything else to `decide`.
+
+use outlive_core::id::{ProcessKey, ReportId, RunId, Src};
+use outlive_core::limits::{COALESCE_BYTES_MAX, COALESCE_RECORDS_MAX};
+use outlive_core::log::{Chunk, Payload, Source};
+use outlive_core::session::Input;
+use outlive_core::session::input::ProcessInput;
+use outlive_protocol::shim::{Notice, Numbered, StateNotice};
+
+/// One step of the session's task.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Append this output.
+    Output {
+        /// Whose it is.
+        run: Option<RunId>,
+        /// In order.
+        chunks: Vec<Chunk>,
+        /// What is accounted for with it.
+        source: Source,
+    },
+    /// Decide this.
+    Decide {
+        /// The input.
+        input: Input,
+        /// What is accounted for when all that follows from it is stored.
+        source: Source,
+    },
+    /// Nothing to store, but accounted for with what comes next.
+    Nothing,
+}
+
+/// Turns a batch of records into steps; neighbouring output of one run becomes one append.
+pub(super) fn steps(
+    process: ProcessKey,
+    records: Vec<Numbered>,
+    attended: bool,
+    mut report_id: impl FnMut() -> ReportId,
+) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut room = 0_usize;
+    for record in records {
+        let source = Source { process, through: record.src };
+        match record.notice {
+            Notice::Output { run, chunks } => {
+                let bytes = chunks.iter().map(inline_bytes).sum::<usize>();
+                match steps.last_mut() {
+                    Some(Step::Output { run: last, chunks: before, source: through })
+                        if *last == run && bytes <= room && before.len() < COALESCE_RECORDS_MAX =>
+                    {
+                        room -= bytes;
+                        before.extend(chunks);
+                        *through = source;
+                    }
+                    _ => {
+                        room = COALESCE_BYTES_MAX.saturating_sub(bytes);
+                        steps.push(Step::Output { run, chunks, source });
+                    }
+                }
+            }
+            Notice::State(state) => steps.push(decided(state, source, attended, &mut report_id)),
+        }
+    }
+    steps
+}
+
+fn inline_bytes(chunk: &Chunk) -> usize {
+    match &chunk.payload {
+        Payload::Inline(bytes) => bytes.len(),
+        Payload::Blob(_) => 0,
+    }
+}
+
+fn decided(
+    state: StateNotice,
+    source: Source,
+    attended: bool,
+    report_id: &mut impl FnMut() -> ReportId,
+) -> Step {
+    let input = match state {
+        StateNotice::Spawned { pid, pid_start: _ } => ProcessInput::Spawned { pid },
+        StateNotice::Ready { kernel_info: _ } => ProcessInput::Ready,
+        StateNotice::RunFinished { run, attempt, outcome, execution_count } => {
+            ProcessInput::RunFinished { run, attempt, outcome, execution_count }
+        }
+        StateNotice::InputRequested { run, prompt, password } => {
+            ProcessInput::InputRequested { run, prompt, password, attended }
+        }
+        StateNotice::Unresponsive { hang } => ProcessInput::Unresponsive(hang),
+        StateNotice::Responsive => ProcessInput::Responsive,
+        StateNotice::Stopping { why, step } => ProcessInput::Stopping { why, step },
+        StateNotice::Exited { report } => ProcessInput::Exited { report, id: report_id() },
+        StateNotice::Drained { evidence } => ProcessInput::Drained(evidence),
+        // The run's `Open` said it; a gap is told by its chunk.
+        StateNotice::RunStarted { .. } | StateNotice::Gap { .. } => return Step::Nothing,
+    };
+    Step::Decide { input: Input::Process(source.process, input), source }
+}
+
+/// The last record of a batch.
+pub(super) fn last(records: &[Numbered]) -> Option<Src> {
+    records.last().map(|record| record.src)
+}

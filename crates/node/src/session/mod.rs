@@ -1,0 +1,22 @@
+//! One session: its task, what the task keeps, and the handle by which everybody else reaches it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`handle`] | the mailbox and the last view: all that others see |
+//! | [`task`] | the loop: one input at a time into `core`, facts to the log, effects out |
+//! | [`journal`] | the log as its owner writes it: claim, append, fold |
+//! | [`intake`] | what comes from the shim: output to the run's lane, the rest to `decide` |
+//! | [`notebook`] | the document: outputs projected into it, the file written |
+//! | [`open`] | a session made or taken up after a restart |
+//! | [`view`] | the state as clients see it |
+
+pub mod handle;
+mod intake;
+mod journal;
+mod notebook;
+pub mod open;
+mod task;
+pub mod view;
+
+pub use handle::{Handle, Message};
+pub(crate) use notebook::with_sources;

@@ -1,0 +1,280 @@
+//! A session's notebook: outputs are projected into it as they are appended to the log, and it is written to its
+//! file when it has been quiet for a while, after a longer while in any case, and at the end.
+//!
+//! The document as it was opened (parameters injected) is a snapshot in the log, so that a daemon that comes back
+//! projects the same outputs into the same cells whatever has become of the file.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use outlive_core::id::{RunId, SessionId};
+use outlive_core::limits::{AUTOSAVE_MAX_MS, AUTOSAVE_QUIET_MS};
+use outlive_core::log::fold::Effect;
+use outlive_core::log::{BlobRef, Chunk, Entry, FencedBody, Record, RunRecord};
+use outlive_core::session::Session;
+use outlive_core::session::event::{NewRun, OnRaise};
+use outlive_core::time::Tick;
+use outlive_document::file::{FileStamp, WriteError};
+use outlive_document::{Blobs, CellKey, CellKind, Notebook};
+
+use crate::seams::{Files, PathClaim};
+
+/// The blobs of a session, as files.
+#[derive(Clone, Debug)]
+pub struct BlobFolder(pub PathBuf);
+
+impl Blobs for BlobFolder {
+    fn read(&self, blob: &BlobRef) -> io::Result<Vec<u8>> {
+        std::fs::read(self.0.join(&blob.sha256))
+    }
+}
+
+/// A notebook that its session writes.
+pub struct NotebookFile {
+    session: SessionId,
+    document: Notebook,
+    cells: Vec<CellKey>,
+    /// Cells of runs.
+    runs: HashMap<RunId, usize>,
+    blobs: BlobFolder,
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    /// What the file was when it was last read or written; `None` when there is none.
+    stamp: Option<FileStamp>,
+    dirty: Dirty,
+    saving: Option<BoxFuture<'static, Result<FileStamp, WriteError>>>,
+    /// Why it cannot be saved where it should be.
+    problem: Option<String>,
+    /// Held as long as this is.
+    _claim: Box<dyn PathClaim>,
+}
+
+/// Whether there is something to save.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dirty {
+    No,
+    /// The first and the last change since the last save.
+    Since(Tick, Tick),
+}
+
+impl NotebookFile {
+    /// A notebook that was just opened or taken up.
+    pub fn new(
+        session: SessionId,
+        document: Notebook,
+        blobs: BlobFolder,
+        files: Arc<dyn Files>,
+        (path, stamp): (PathBuf, Option<FileStamp>),
+        claim: Box<dyn PathClaim>,
+    ) -> Self {
+        let cells = document.cells().map(|cell| cell.key().clone()).collect();
+        Self {
+            session,
+            document,
+            cells,
+            runs: HashMap::new(),
+            blobs,
+            files,
+            path,
+            stamp,
+            dirty: Dirty::No,
+            saving: None,
+            problem: None,
+            _claim: claim,
+        }
+    }
+
+    /// Runs for these cells (all code cells without a list), in order.
+    ///
+    /// # Errors
+    /// The first index that is no code cell.
+    pub fn runs_for(
+        &self,
+        which: Option<&[usize]>,
+        tolerant: bool,
+        mut id: impl FnMut() -> RunId,
+    ) -> Result<Vec<NewRun>, usize> {
+        let cells: Vec<_> = self.document.cells().collect();
+        let run = |index: usize, id: RunId| {
+            let cell = &cells[index];
+            let on_raise = if tolerant || cell.may_raise() { OnRaise::GoOn } else { OnRaise::Stop };
+            NewRun { id, cell: Some(index), source: cell.source(), on_raise }
+        };
+        match which {
+            None => Ok(cells
+                .iter()
+                .filter(|cell| cell.kind() == CellKind::Code && !cell.source().trim().is_empty())
+                .map(|cell| run(cell.index(), id()))
+                .collect()),
+            Some(indexes) => indexes
+                .iter()
+                .map(|index| match cells.get(*index).map(outlive_document::CellView::kind) {
+                    Some(CellKind::Code) => Ok(run(*index, id())),
+                    Some(_) | None => Err(*index),
+                })
+                .collect(),
+        }
+    }
+
+    /// Projects a record that counts. `session` is the state after it.
+    pub fn apply(&mut self, entry: &Entry, effect: &Effect, session: &Session, now: Tick) {
+        let Record::Fenced(fenced) = &entry.record else { return };
+        let changed = match (&fenced.body, effect) {
+            (FencedBody::Run(RunRecord::Open { .. }), Effect::Opened { run, base, .. }) => {
+                self.open_run(*run, *base, session)
+            }
+            (FencedBody::Run(RunRecord::Data { chunks, .. }), Effect::Appended { run, first, skip, .. }) => {
+                let new = chunks.iter().skip(usize::try_from(*skip).unwrap_or(usize::MAX));
+                let mut seq = *first;
+                for chunk in new {
+                    self.project(*run, seq, chunk);
+                    seq = seq.next();
+                }
+                true
+            }
+            (FencedBody::Run(RunRecord::End { outcome, report, .. }), Effect::Ended { run, .. }) => {
+                self.document.finish_run(*run, outcome, report.as_deref()).is_ok()
+            }
+            (FencedBody::Runtime { origin: Some(run), chunks, .. }, Effect::Runtime) => {
+                for chunk in chunks {
+                    self.document.apply_late(*run, chunk, &self.blobs);
+                }
+                true
+            }
+            _ => false,
+        };
+        if changed {
+            self.dirty = match self.dirty {
+                Dirty::No => Dirty::Since(now, now),
+                Dirty::Since(first, _) => Dirty::Since(first, now),
+            };
+        }
+    }
+
+    fn open_run(&mut self, run: RunId, base: outlive_core::id::Seq, session: &Session) -> bool {
+        if self.runs.contains_key(&run) {
+            return self.document.truncate(run, base).is_ok();
+        }
+        let Some(index) = session.runs.get(&run).and_then(|run| run.new.cell) else { return false };
+        let Some(key) = self.cells.get(index) else { return false };
+        self.runs.insert(run, index);
+        self.document.begin_run(key, run).is_ok()
+    }
+
+    fn project(&mut self, run: RunId, seq: outlive_core::id::Seq, chunk: &Chunk) {
+        if !self.runs.contains_key(&run) {
+            return;
+        }
+        if let Err(error) = self.document.apply_chunk(run, seq, chunk, &self.blobs) {
+            tracing::error!(session = %self.session, %error, "an output does not fit into the notebook");
+        }
+    }
+
+    /// When the next autosave is due; `None` when nothing is to be saved or it cannot be.
+    pub fn save_due(&self) -> Option<Tick> {
+        if self.saving.is_some() || self.problem.is_some() {
+            return None;
+        }
+        match self.dirty {
+            Dirty::No => None,
+            Dirty::Since(first, last) => Some(
+                (last + Duration::from_millis(AUTOSAVE_QUIET_MS))
+                    .min(first + Duration::from_millis(AUTOSAVE_MAX_MS)),
+            ),
+        }
+    }
+
+    /// Begins to save; [`Self::saved`] ends it.
+    pub fn begin_save(&mut self) {
+        self.dirty = Dirty::No;
+        let bytes = self.document.to_bytes(&self.blobs);
+        let (files, path, expected) = (Arc::clone(&self.files), self.path.clone(), self.stamp.clone());
+        self.saving = Some(Box::pin(async move { files.write(&path, bytes, expected).await }));
+    }
+
+    /// Waits until the save that was begun is done; for ever when none was. Cancel-safe.
+    pub async fn saved(&mut self) {
+        let Some(saving) = self.saving.as_mut() else { return std::future::pending().await };
+        let result = saving.await;
+        self.saving = None;
+        match result {
+            Ok(stamp) => {
+                self.stamp = Some(stamp);
+                self.problem = None;
+            }
+            Err(error) => {
+                tracing::warn!(session = %self.session, path = %self.path.display(), %error, "not saved");
+                self.problem = Some(with_sources(&error));
+            }
+        }
+    }
+
+    /// Saves for the last time. Where the file has become somebody else's meanwhile, the notebook goes beside it.
+    /// `None` when the file holds everything; else what is wrong and where the notebook is.
+    pub async fn save_finally(&mut self) -> Option<String> {
+        if self.saving.is_some() {
+            self.saved().await;
+        }
+        if self.dirty == Dirty::No && self.problem.is_none() {
+            return None;
+        }
+        self.begin_save();
+        let saving = self.saving.take()?;
+        let error = match saving.await {
+            Ok(stamp) => {
+                self.stamp = Some(stamp);
+                self.problem = None;
+                return None;
+            }
+            Err(error) => error,
+        };
+        if let WriteError::Changed { now: Some(_), .. } = &error
+            && let Some(stamp) = self.same_sources().await
+        {
+            let bytes = self.document.to_bytes(&self.blobs);
+            return match self.files.write(&self.path, bytes, Some(stamp)).await {
+                Ok(_) => None,
+                Err(error) => Some(with_sources(&error)),
+            };
+        }
+        let beside = beside(&self.path, self.session);
+        let bytes = self.document.to_bytes(&self.blobs);
+        match self.files.write(&beside, bytes, None).await {
+            Ok(_) => Some(format!("{}; the results are in {}", with_sources(&error), beside.display())),
+            Err(_) => Some(format!("{}; the outputs stay in the log of the session", with_sources(&error))),
+        }
+    }
+
+    /// The stamp of the file as it is, if it differs from ours in outputs alone: then it is our own earlier save,
+    /// of which this daemon does not know because the one before it died.
+    async fn same_sources(&mut self) -> Option<FileStamp> {
+        let (bytes, stamp) = self.files.read(&self.path).await.ok()?;
+        let other = Notebook::parse(&bytes).ok()?;
+        let sources = |notebook: &Notebook| -> Vec<_> {
+            notebook.cells().map(|cell| (cell.kind(), cell.source())).collect()
+        };
+        (sources(&other) == sources(&self.document)).then_some(stamp)
+    }
+}
+
+/// `analysis.ipynb` → `analysis.outlive-0192f3aa.ipynb`.
+fn beside(path: &Path, session: SessionId) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let id = session.to_string();
+    path.with_file_name(format!("{stem}.outlive-{}.ipynb", &id[id.len() - 8..]))
+}
+
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,164 @@
+//! A session's state as clients see it.
+
+use outlive_core::diagnosis::evidence::HangEvidence;
+use outlive_core::id::{Position, RunId};
+use outlive_core::limits::RUN_SOURCE_VIEW_BYTES_MAX;
+use outlive_core::log::fold::Fold;
+use outlive_core::runtime::Program;
+use outlive_core::session::Session;
+use outlive_core::session::advance::{Verdict, verdict};
+use outlive_core::session::spec::Workload;
+use outlive_core::session::state::{Health, Life, Run, RunState as CoreRunState, Status};
+use outlive_protocol::http::{
+    Question, ReportSummary, RunCounts, RunState, RunView, RuntimeState, RuntimeView, SessionState,
+    SessionView,
+};
+
+/// The whole session.
+#[must_use]
+pub fn session(session: &Session, position: Position, peers: u32) -> SessionView {
+    let (closed_at, save_problem) = match &session.life {
+        Life::Closed { at, save_problem, .. } => (Some(*at), save_problem.clone()),
+        Life::Open | Life::Closing(_) | Life::Saving(_) => (None, None),
+    };
+    let (kind, path) = match &session.spec.workload {
+        Workload::Notebook { path, .. } => ("notebook", Some(path.clone())),
+        Workload::Command { .. } => ("command", None),
+        Workload::Kernel => ("kernel", None),
+    };
+    SessionView {
+        id: session.spec.id,
+        generation: session.generation,
+        position,
+        title: title(session),
+        kind: kind.to_owned(),
+        path,
+        created_at: session.spec.created_at,
+        closed_at,
+        state: state(session),
+        runtime: runtime(session),
+        runs: RunCounts {
+            queued: u32::try_from(session.queue.len()).unwrap_or(u32::MAX),
+            running: u32::from(session.running.is_some()),
+            succeeded: session.ended.succeeded,
+            failed: session.ended.failed,
+            cancelled: session.ended.cancelled,
+        },
+        current: session.running,
+        question: session.question.as_ref().map(|question| Question {
+            run: question.run,
+            prompt: question.prompt.clone(),
+            password: question.password,
+        }),
+        last_report: session.reports.last().map(|report| ReportSummary {
+            id: report.id,
+            code: report.cause().code,
+            summary: report.cause().summary.clone(),
+            at: report.at,
+        }),
+        save_problem,
+        peers,
+    }
+}
+
+fn title(session: &Session) -> String {
+    match (&session.spec.workload, &session.spec.launch.program) {
+        (Workload::Notebook { path, .. }, _) => path.rsplit('/').next().unwrap_or(path).to_owned(),
+        (_, Program::Kernel { display_name, .. }) => display_name.clone(),
+        (_, Program::Command { argv }) => argv.join(" "),
+    }
+}
+
+fn state(session: &Session) -> SessionState {
+    let ended = matches!(session.life, Life::Closed { .. });
+    match verdict(session) {
+        Verdict::Succeeded if ended => SessionState::Succeeded,
+        Verdict::Failed if ended => SessionState::Failed,
+        Verdict::Stopped if ended => SessionState::Stopped,
+        Verdict::Open if session.is_settled() => SessionState::Idle,
+        Verdict::Open | Verdict::Succeeded | Verdict::Failed | Verdict::Stopped => SessionState::Working,
+    }
+}
+
+fn runtime(session: &Session) -> RuntimeView {
+    let name = match &session.spec.launch.program {
+        Program::Kernel { display_name, .. } => display_name.clone(),
+        Program::Command { argv } => argv.first().cloned().unwrap_or_default(),
+    };
+    let cause = || session.present_report().map(|report| report.cause().code);
+    let state = match &session.runtime.status {
+        Status::Down => RuntimeState::Down,
+        Status::Launching => RuntimeState::Launching,
+        Status::Ready(Health::Responsive) if session.running.is_some() => RuntimeState::Busy,
+        Status::Ready(Health::Responsive) => RuntimeState::Idle,
+        Status::Ready(Health::Unresponsive(hang)) => RuntimeState::Unresponsive { detail: describe(hang) },
+        Status::Stopping { why, step } => RuntimeState::Stopping { why: *why, step: *step },
+        Status::Draining { status, .. } | Status::Exited(status) => {
+            RuntimeState::Exited { status: *status, cause: cause() }
+        }
+        Status::Backoff { after_ms } => RuntimeState::Backoff { after_ms: *after_ms },
+        Status::GaveUp { reason } => RuntimeState::GaveUp { reason: reason.clone() },
+    };
+    RuntimeView {
+        id: session.spec.runtime,
+        incarnation: session.runtime.incarnation,
+        name,
+        state,
+        pid: session.runtime.pid,
+        since: session.runtime.since,
+    }
+}
+
+/// One run.
+#[must_use]
+pub fn run(session: &Session, fold: &Fold, id: RunId) -> Option<RunView> {
+    let run = session.runs.get(&id)?;
+    Some(of_run(session, fold, id, run))
+}
+
+/// All runs, in the order in which they were queued.
+#[must_use]
+pub fn runs(session: &Session, fold: &Fold) -> Vec<RunView> {
+    session.order.iter().filter_map(|id| self::run(session, fold, *id)).collect()
+}
+
+fn of_run(session: &Session, fold: &Fold, id: RunId, run: &Run) -> RunView {
+    let mut source = run.new.source.clone();
+    if source.len() > RUN_SOURCE_VIEW_BYTES_MAX {
+        let cut = (0..=RUN_SOURCE_VIEW_BYTES_MAX).rev().find(|at| source.is_char_boundary(*at)).unwrap_or(0);
+        source.truncate(cut);
+        source.push('…');
+    }
+    RunView {
+        id,
+        session: session.spec.id,
+        index: run.index,
+        cell: run.new.cell,
+        source,
+        state: match &run.state {
+            CoreRunState::Queued => RunState::Queued,
+            CoreRunState::Running { .. } => RunState::Running,
+            CoreRunState::Ended(outcome) => RunState::Ended { outcome: outcome.clone() },
+        },
+        attempt: run.attempt,
+        head: fold.run(id).map(outlive_core::log::fold::RunFold::head).unwrap_or_default(),
+        execution_count: run.execution_count,
+        queued_at: run.queued_at,
+        started_at: run.started_at,
+        ended_at: run.ended_at,
+    }
+}
+
+/// What a silent process looks like: stopped, spinning or asleep.
+fn describe(hang: &HangEvidence) -> String {
+    let doing = match hang.state {
+        Some('T' | 't') => "stopped by a signal",
+        Some('D') => "waiting in a system call",
+        Some('R') => "running",
+        Some('Z') => "ended",
+        Some(_) => "asleep",
+        None => "not to be looked at",
+    };
+    let used = hang.cpu_ms.map(|ms| format!(", {ms} ms of processor time since")).unwrap_or_default();
+    format!("no answer for {:.1} s: {doing}{used}", hang.silent_ms as f64 / 1_000.0)
+}

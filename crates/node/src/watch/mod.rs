@@ -1,0 +1,142 @@
+//! Readers of a session's log, from any place in it to its end, live.
+//!
+//! A reader subscribes first and then reads the log, so nothing falls between the two; what it is told twice it knows
+//! by its position. One that falls behind the live tail is told so and reads on from the log: there is no silent gap.
+
+pub mod run;
+pub mod session;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use outlive_core::id::{Position, SessionId};
+use outlive_core::log::Entry;
+use outlive_protocol::http::{Problem, StreamEvent};
+use outlive_store::{Engine, LaneFilter, ReadLimit};
+use tokio::sync::broadcast;
+
+use crate::api::Delivered;
+use crate::problem;
+
+/// What a reader makes of the log.
+pub(super) trait Telling: Send + 'static {
+    /// Takes the next entry and says what the reader is told, and whether that was the last of it.
+    fn tell(&mut self, entry: &Entry, out: &mut VecDeque<Delivered>) -> Told;
+    /// The lanes that it wants.
+    fn lanes(&self) -> &LaneFilter;
+    /// The reader has caught up with the log for the first time.
+    fn caught_up(&mut self, _out: &mut VecDeque<Delivered>) {}
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Told {
+    /// There may be.
+    More,
+    /// That was all.
+    All,
+}
+
+/// Where a reader reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Log,
+    Live,
+    Done,
+}
+
+/// A reader: log first, then live, then log again where it fell behind.
+pub(super) struct Reader<T> {
+    engine: Arc<dyn Engine>,
+    session: SessionId,
+    /// `None`: it does not stay.
+    live: Option<broadcast::Receiver<Arc<Entry>>>,
+    through: Position,
+    mode: Mode,
+    waiting: VecDeque<Delivered>,
+    telling: T,
+}
+
+impl<T: Telling> Reader<T> {
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        session: SessionId,
+        live: Option<broadcast::Receiver<Arc<Entry>>>,
+        first: Vec<Delivered>,
+        telling: T,
+    ) -> Self {
+        Self { engine, session, live, through: Position(0), mode: Mode::Log, waiting: first.into(), telling }
+    }
+
+    /// The next event; `None` after the last.
+    pub(super) async fn next(&mut self) -> Option<Delivered> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            match self.mode {
+                Mode::Log => self.read().await,
+                Mode::Live => self.listen().await,
+                Mode::Done => return None,
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let page =
+            self.engine.read(self.session, self.through, self.telling.lanes(), ReadLimit::default()).await;
+        match page {
+            Ok(page) if page.entries.is_empty() && page.through <= self.through => {
+                self.telling.caught_up(&mut self.waiting);
+                match self.live {
+                    Some(_) => self.mode = Mode::Live,
+                    None => self.end(),
+                }
+            }
+            Ok(page) => {
+                for entry in &page.entries {
+                    self.take(entry);
+                }
+                self.through = self.through.max(page.through);
+            }
+            Err(error) => self.fail(problem::store(&error)),
+        }
+    }
+
+    async fn listen(&mut self) {
+        let Some(live) = &mut self.live else { return self.end() };
+        match live.recv().await {
+            Ok(entry) => self.take(&entry),
+            Err(broadcast::error::RecvError::Lagged(skipped)) => {
+                self.waiting.push_back(Delivered { cursor: None, event: StreamEvent::Gap { skipped } });
+                self.mode = Mode::Log;
+            }
+            // The session's task has ended: what it wrote last is in the log.
+            Err(broadcast::error::RecvError::Closed) => {
+                self.live = None;
+                self.mode = Mode::Log;
+            }
+        }
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        if self.mode == Mode::Done || entry.position <= self.through {
+            return;
+        }
+        self.through = entry.position;
+        if self.telling.lanes().wants(entry.lane) && self.telling.tell(entry, &mut self.waiting) == Told::All
+        {
+            self.mode = Mode::Done;
+        }
+    }
+
+    fn end(&mut self) {
+        self.waiting.push_back(Delivered { cursor: None, event: StreamEvent::End { outcome: None } });
+        self.mode = Mode::Done;
+    }
+
+    fn fail(&mut self, problem: Problem) {
+        self.waiting.push_back(Delivered { cursor: None, event: StreamEvent::Problem { problem } });
+        self.mode = Mode::Done;
+    }
+}
