@@ -1,5 +1,7 @@
 //! Frames from outside: what is signed comes through as the bytes it was; nothing else does, and nothing panics.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use bytes::Bytes;
 use outlive_core::time::WallTime;
 use outlive_jupyter::message::{DELIMITER, DecodeError, Message, Raw, SIGNATURE_SCHEME, SigningKey};
