@@ -154,30 +154,26 @@ fn closing(session: &Session, why: StopWhy, now: Now) -> Decision {
 
 /// Ends the runs that can no longer run, or begins them again where the policy says so.
 fn settle(session: &Session, now: Now) -> Decision {
-    let process = session.process();
+    match session.life {
+        Life::Open => {}
+        Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => {
+            let stopped = |_| RunOutcome::Cancelled { why: CancelWhy::Stopped };
+            let decision = end_each(session.queue.iter().copied(), stopped, None, now);
+            if !decision.is_none() {
+                return decision;
+            }
+        }
+    }
     match &session.runtime.status {
         // Running work waits until all that it wrote is in the log; queued work need not wait.
         Status::Draining { then, status } => {
             let again = session.is_command() && matches!(then, super::event::AfterExit::Restart { .. });
-            if again { Decision::none() } else { settle_queued(session, process, *status, now) }
+            if again { Decision::none() } else { settle_queued(session, session.process(), *status, now) }
         }
         Status::Exited(status) => settle_all(session, *status, now),
         Status::GaveUp { .. } => settle_all(session, ExitStatus::Unknown, now),
         Status::Backoff { .. } | Status::Down => settle_lost(session, now),
-        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => closing_queue(session, now),
-    }
-}
-
-/// A session that is ending runs nothing more of what is queued.
-fn closing_queue(session: &Session, now: Now) -> Decision {
-    match session.life {
-        Life::Open => Decision::none(),
-        Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => end_each(
-            session.queue.iter().copied(),
-            |_| RunOutcome::Cancelled { why: CancelWhy::Stopped },
-            None,
-            now,
-        ),
+        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => Decision::none(),
     }
 }
 

@@ -106,7 +106,7 @@ impl Task {
                 Life::Over => return self.finish().await,
             }
             match self.wait().await {
-                Woken::Link(event) => self.from_link(event).await?,
+                Woken::Link(event) => self.linked(event).await?,
                 Woken::Timer(timer) => {
                     self.timers.remove(&timer);
                     self.input(Input::Timer(timer), None).await?.ok();
@@ -262,7 +262,7 @@ impl Task {
         }
     }
 
-    async fn from_link(&mut self, event: Option<FromLink>) -> Result<(), WriteError> {
+    async fn linked(&mut self, event: Option<FromLink>) -> Result<(), WriteError> {
         match event {
             Some(FromLink::Record(record)) => {
                 let mut records = vec![record];
@@ -281,16 +281,16 @@ impl Task {
                 }
                 self.records(records).await?;
                 match after {
-                    Some(event) => self.from_link_event(event).await,
+                    Some(event) => self.link_said(event).await,
                     None => Ok(()),
                 }
             }
-            Some(event) => self.from_link_event(event).await,
-            None => self.from_link_event(FromLink::Gone { report: None }).await,
+            Some(event) => self.link_said(event).await,
+            None => self.link_said(FromLink::Gone { report: None }).await,
         }
     }
 
-    async fn from_link_event(&mut self, event: FromLink) -> Result<(), WriteError> {
+    async fn link_said(&mut self, event: FromLink) -> Result<(), WriteError> {
         match event {
             FromLink::Record(record) => self.records(vec![record]).await,
             // The shim may have missed orders of a daemon that died, or of a connection that broke.
