@@ -1,0 +1,207 @@
+//! A stream that survives its daemon: silence, a broken connection and a daemon's death all end in coming back with
+//! the last cursor.
+//!
+//! ```text
+//!            open ──event──► shown, cursor kept ──► …  ──► end
+//!             ▲ │ lost, silent for 2 s, cut as a slow reader
+//!             │ ▼
+//!   a daemon (found, or started again) ◄── waited for, when it said that it is shutting down
+//! ```
+
+use std::time::Duration;
+
+use outlive_core::id::{RunId, SessionId};
+use outlive_protocol::http::StreamEvent;
+
+use super::{CallError, Client, EventStream};
+use crate::daemon::{self, Daemon};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Reconnections in a row without one event in between, after which something is wrong that time does not mend.
+const FRUITLESS_MAX: u32 = 5;
+/// How long a daemon that shut down is waited for: an upgrade or a restart of its service.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is attached to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Everything that happens in a session.
+    Session {
+        /// Which.
+        id: SessionId,
+        /// Whether somebody is there who can answer a program's question.
+        interactive: bool,
+    },
+    /// The output of one run.
+    Run {
+        /// Its session.
+        id: SessionId,
+        /// Which.
+        run: RunId,
+    },
+}
+
+/// What comes out of a stream.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Next {
+    /// An event.
+    Event(StreamEvent),
+    /// Something about the way to the daemon that the user wants to know.
+    Notice(String),
+    /// The stream is complete.
+    End,
+}
+
+/// A stream with its place.
+pub struct Attached<'a> {
+    daemon: &'a Daemon,
+    client: Client,
+    target: Target,
+    follow: bool,
+    /// The last event that is a place to come back to.
+    cursor: Option<String>,
+    link: Link,
+    fruitless: u32,
+}
+
+enum Link {
+    Open(Box<EventStream>),
+    /// The daemon is to be found again; whether it said good-bye.
+    Lost {
+        goodbye: bool,
+    },
+    /// As before, and the user was told.
+    Seeking {
+        goodbye: bool,
+    },
+    Ended,
+}
+
+impl<'a> Attached<'a> {
+    /// Opens a stream from a cursor, or from the first line.
+    pub async fn open(
+        daemon: &'a Daemon,
+        client: Client,
+        target: Target,
+        follow: bool,
+        cursor: Option<String>,
+    ) -> Result<Self, Failure> {
+        let stream = client.events(&path(target, follow, cursor.as_deref())).await?;
+        Ok(Self { daemon, client, target, follow, cursor, link: Link::Open(Box::new(stream)), fruitless: 0 })
+    }
+
+    /// The way to the daemon that serves the stream now.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The next event. Cancel-safe: what was not returned is not lost.
+    pub async fn next(&mut self) -> Result<Next, Failure> {
+        loop {
+            match &mut self.link {
+                Link::Ended => return Ok(Next::End),
+                Link::Lost { goodbye } => {
+                    let goodbye = *goodbye;
+                    self.link = Link::Seeking { goodbye };
+                    return Ok(Next::Notice(self.notice(goodbye)));
+                }
+                Link::Seeking { goodbye } => {
+                    let goodbye = *goodbye;
+                    self.come_back(goodbye).await?;
+                }
+                Link::Open(stream) => match stream.next().await {
+                    Ok(Some((cursor, event))) => {
+                        if let Some(event) = self.received(cursor, event)? {
+                            return Ok(Next::Event(event));
+                        }
+                    }
+                    // A stream ends with an `end` or a `problem`; a bare end of file is a daemon that died.
+                    Ok(None) => self.lose(false)?,
+                    Err(error) if error.is_daemon_gone() => self.lose(false)?,
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        cursor: Option<String>,
+        event: StreamEvent,
+    ) -> Result<Option<StreamEvent>, Failure> {
+        match event {
+            StreamEvent::Problem { problem } if problem.status == 503 => {
+                self.lose(problem.code == "shutting-down")?;
+                Ok(None)
+            }
+            StreamEvent::Problem { problem } => Err(problem.into()),
+            event => {
+                self.fruitless = 0;
+                if cursor.is_some() {
+                    self.cursor = cursor;
+                }
+                if matches!(event, StreamEvent::End { .. }) {
+                    self.link = Link::Ended;
+                }
+                Ok(Some(event))
+            }
+        }
+    }
+
+    fn lose(&mut self, goodbye: bool) -> Result<(), Failure> {
+        self.fruitless += 1;
+        if self.fruitless > FRUITLESS_MAX {
+            return Err(Failure::new(Exit::Daemon, "the daemon's stream breaks off again and again")
+                .hint(format!("look at its log, {}; {}", self.daemon.log().display(), self.afterwards())));
+        }
+        self.link = Link::Lost { goodbye };
+        Ok(())
+    }
+
+    async fn come_back(&mut self, goodbye: bool) -> Result<(), Failure> {
+        let found = if goodbye || !self.daemon.may_start() {
+            tokio::time::timeout(RETURN_TIMEOUT, self.daemon.wait_for()).await.unwrap_or_else(|_| {
+                let what = format!("no daemon came back within {} s", RETURN_TIMEOUT.as_secs());
+                Err(Failure::new(Exit::Daemon, what).hint(self.afterwards()))
+            })
+        } else {
+            self.daemon.connect_or_start(&mut daemon::silent).await
+        };
+        self.client = found?;
+        match self.client.events(&path(self.target, self.follow, self.cursor.as_deref())).await {
+            Ok(stream) => {
+                self.link = Link::Open(Box::new(stream));
+                Ok(())
+            }
+            Err(CallError::Refused(problem)) if problem.status == 503 => self.lose(goodbye),
+            Err(error) if error.is_daemon_gone() => self.lose(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn notice(&self, goodbye: bool) -> String {
+        let what = if goodbye { "the daemon is shutting down" } else { "the daemon does not answer" };
+        let then =
+            if goodbye || !self.daemon.may_start() { "waiting for it" } else { "looking for it again" };
+        format!("{what}; {then} (what runs goes on)")
+    }
+
+    fn afterwards(&self) -> String {
+        let (Target::Session { id, .. } | Target::Run { id, .. }) = self.target;
+        format!("what runs goes on: `outlive attach {}` comes back to it", crate::select::short(id))
+    }
+}
+
+fn path(target: Target, follow: bool, cursor: Option<&str>) -> String {
+    match target {
+        Target::Session { id, interactive } => {
+            let after = cursor.unwrap_or("0");
+            format!("/v1/sessions/{id}/attach?after={after}&interactive={interactive}&follow={follow}")
+        }
+        Target::Run { id, run } => {
+            let cursor = cursor.unwrap_or("0.0");
+            format!("/v1/sessions/{id}/runs/{run}/attach?cursor={cursor}&follow={follow}")
+        }
+    }
+}

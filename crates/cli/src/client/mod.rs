@@ -1,0 +1,322 @@
+//! The native API over the daemon's Unix socket: one HTTP/1.1 connection for each call.
+
+pub mod attached;
+mod sse;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use outlive_core::diagnosis::FailureReport;
+use outlive_core::id::{RunId, SessionId};
+use outlive_protocol::http::{
+    API_VERSION, CreateSession, DoctorView, Input, NodeView, Problem, Restart, RunView, SessionView, Stop,
+    StopNode, StreamEvent,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Longest wait for an answer. The daemon answers at once; only a stopped or overloaded one takes seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for a daemon that stops many sessions one after the other.
+const STOP_TIMEOUT: Duration = Duration::from_secs(600);
+/// Largest answer, in bytes: a list of ten thousand runs with their sources.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Silence after which a stream counts as dead: eight of the server's comments.
+const SILENCE: Duration = Duration::from_millis(8 * outlive_core::limits::SSE_COMMENT_MS);
+
+/// A call that has no answer to show.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody listens on the socket: no daemon runs. Nothing was sent.
+    #[error("no daemon listens on {}", socket.display())]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket cannot be used. Nothing was sent.
+    #[error("the daemon's socket {} cannot be used: {source}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection broke, or no answer came in time: whether it was done is unknown.
+    #[error("the daemon's answer was lost: {reason}")]
+    Lost {
+        /// What broke.
+        reason: String,
+    },
+    /// The answer is not what this version of the API says.
+    #[error("the daemon's answer to {what} cannot be read: {reason}")]
+    Unreadable {
+        /// The call.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The daemon refused.
+    #[error(transparent)]
+    Refused(#[from] Box<Problem>),
+}
+
+impl CallError {
+    fn lost(reason: impl ToString) -> Self {
+        Self::Lost { reason: reason.to_string() }
+    }
+
+    /// Whether a daemon has to be found again before anything else.
+    pub const fn is_daemon_gone(&self) -> bool {
+        matches!(self, Self::NotRunning { .. } | Self::Lost { .. })
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let text = error.to_string();
+        match error {
+            CallError::Refused(problem) => Self::from(*problem),
+            CallError::NotRunning { .. } => {
+                Self::new(Exit::Daemon, text).hint("start one with `outlive serve`, or by any `outlive run`")
+            }
+            CallError::Connect { .. } => {
+                Self::new(Exit::Daemon, text).hint("`outlive doctor` looks at the directories")
+            }
+            CallError::Lost { .. } => Self::new(Exit::Daemon, text)
+                .hint("see what happened with `outlive ps`; the daemon's log is in the state directory"),
+            CallError::Unreadable { .. } => Self::new(Exit::Daemon, text)
+                .hint("daemon and client may be of different versions: `outlive daemon stop --keep-runtimes`, then try again"),
+        }
+    }
+}
+
+/// A way to one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// A connection with the task that drives it; dropping it closes both.
+struct Connection {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    _driver: JoinSet<()>,
+}
+
+impl Client {
+    /// A client for the daemon behind a socket. Nothing is sent yet.
+    pub const fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Who answers.
+    pub async fn node(&self) -> Result<NodeView, CallError> {
+        self.get("/v1/live").await
+    }
+
+    /// Stops the daemon. It answers when everything that it ran has ended, each in its own deadlines.
+    pub async fn stop_node(&self, how: StopNode) -> Result<(), CallError> {
+        self.exchange(Method::POST, "/v1/node/stop", Some(&how), STOP_TIMEOUT).await.map(drop)
+    }
+
+    /// What the daemon finds wrong.
+    pub async fn doctor(&self) -> Result<DoctorView, CallError> {
+        self.get("/v1/doctor").await
+    }
+
+    /// The open sessions, or all that are remembered.
+    pub async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, CallError> {
+        self.get(if all { "/v1/sessions?all=true" } else { "/v1/sessions" }).await
+    }
+
+    /// Makes a session. Asking again with the same id is harmless.
+    pub async fn create(&self, request: &CreateSession) -> Result<SessionView, CallError> {
+        self.ask(Method::POST, "/v1/sessions", Some(request)).await
+    }
+
+    /// Forgets an ended session.
+    pub async fn forget(&self, id: SessionId) -> Result<(), CallError> {
+        let path = format!("/v1/sessions/{id}");
+        self.exchange::<()>(Method::DELETE, &path, None, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    /// Interrupts what runs.
+    pub async fn interrupt(&self, id: SessionId) -> Result<SessionView, CallError> {
+        self.ask::<(), _>(Method::POST, &format!("/v1/sessions/{id}/interrupt"), None).await
+    }
+
+    /// Restarts the runtime.
+    pub async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, CallError> {
+        self.ask(Method::POST, &format!("/v1/sessions/{id}/restart"), Some(&how)).await
+    }
+
+    /// Stops the runtime and closes the session.
+    pub async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, CallError> {
+        self.ask(Method::POST, &format!("/v1/sessions/{id}/stop"), Some(&how)).await
+    }
+
+    /// A session's runs, in order.
+    pub async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, CallError> {
+        self.get(&format!("/v1/sessions/{id}/runs")).await
+    }
+
+    /// Answers a run's question.
+    pub async fn input(&self, id: SessionId, run: RunId, value: String) -> Result<RunView, CallError> {
+        self.ask(Method::POST, &format!("/v1/sessions/{id}/runs/{run}/input"), Some(&Input { value })).await
+    }
+
+    /// A session's failures, oldest first.
+    pub async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, CallError> {
+        self.get(&format!("/v1/sessions/{id}/reports")).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        self.ask::<(), T>(Method::GET, path, None).await
+    }
+
+    /// A call with an answer.
+    async fn ask<B, T>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T, CallError>
+    where
+        B: Serialize + Sync,
+        T: DeserializeOwned,
+    {
+        let what = format!("{method} {path}");
+        let bytes = self.exchange(method, path, body, ANSWER_TIMEOUT).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| CallError::Unreadable { what, reason: error.to_string() })
+    }
+
+    async fn exchange<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        let request = request(method, path, body, "application/json");
+        let answer = async {
+            let mut connection = self.connect().await?;
+            let response = connection.sender.send_request(request).await.map_err(CallError::lost)?;
+            let (head, body) = response.into_parts();
+            let bytes = collect(body).await?;
+            if head.status.is_success() { Ok(bytes) } else { Err(refused(head.status.as_u16(), &bytes)) }
+        };
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            let seconds = patience.as_secs();
+            Err(CallError::lost(format!("none within {seconds} s; the daemon may be suspended")))
+        })
+    }
+
+    /// Opens a stream of events.
+    async fn events(&self, path: &str) -> Result<EventStream, CallError> {
+        let request = request::<()>(Method::GET, path, None, "text/event-stream");
+        let opening = async {
+            let mut connection = self.connect().await?;
+            let response: Response<Incoming> =
+                connection.sender.send_request(request).await.map_err(CallError::lost)?;
+            let (head, body) = response.into_parts();
+            if !head.status.is_success() {
+                return Err(refused(head.status.as_u16(), &collect(body).await?));
+            }
+            Ok(EventStream {
+                body,
+                reader: sse::Reader::default(),
+                ready: Vec::new().into(),
+                _connection: connection,
+            })
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, opening)
+            .await
+            .unwrap_or_else(|_| Err(CallError::lost("the stream did not open in time")))
+    }
+
+    async fn connect(&self) -> Result<Connection, CallError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
+            // A socket file without a listener is left behind by a daemon that was killed.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                CallError::NotRunning { socket: self.socket.clone() }
+            }
+            _ => CallError::Connect { socket: self.socket.clone(), source },
+        })?;
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::lost)?;
+        let mut driver = JoinSet::new();
+        // What breaks a connection is told to the call that waits on it.
+        driver.spawn(async move { drop(connection.await) });
+        Ok(Connection { sender, _driver: driver })
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+fn request<B: Serialize>(method: Method, path: &str, body: Option<&B>, accept: &str) -> Request<Full<Bytes>> {
+    let mut builder =
+        Request::builder().method(method).uri(path).header(HOST, "localhost").header(ACCEPT, accept);
+    builder = builder.header("outlive-api", API_VERSION);
+    let bytes = match body {
+        None => Bytes::new(),
+        Some(body) => {
+            builder = builder.header(CONTENT_TYPE, "application/json");
+            serde_json::to_vec(body).expect("API bodies have string keys and finite numbers").into()
+        }
+    };
+    builder.body(Full::new(bytes)).expect("paths are made of literals, ids and numbers")
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, CallError> {
+    Limited::new(body, ANSWER_BYTES_MAX).collect().await.map(|all| all.to_bytes()).map_err(CallError::lost)
+}
+
+fn refused(status: u16, body: &[u8]) -> CallError {
+    let problem = serde_json::from_slice(body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        Problem::new(status, "unexplained", &format!("The daemon answered with status {status}"), text)
+    });
+    CallError::Refused(Box::new(problem))
+}
+
+/// One open stream.
+struct EventStream {
+    body: Incoming,
+    reader: sse::Reader,
+    ready: std::collections::VecDeque<sse::Frame>,
+    _connection: Connection,
+}
+
+impl EventStream {
+    /// The next event with its cursor; `None` when the server closed the stream. Cancel-safe.
+    async fn next(&mut self) -> Result<Option<(Option<String>, StreamEvent)>, CallError> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                let event = serde_json::from_str(&frame.data).map_err(|error| CallError::Unreadable {
+                    what: "an event".to_owned(),
+                    reason: error.to_string(),
+                })?;
+                return Ok(Some((frame.id, event)));
+            }
+            let silent = || CallError::lost(format!("silent for {} s", SILENCE.as_secs()));
+            match tokio::time::timeout(SILENCE, self.body.frame()).await.map_err(|_| silent())? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(bytes) = frame.map_err(CallError::lost)?.into_data() {
+                        self.ready.extend(self.reader.push(&bytes).map_err(CallError::lost)?);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `outlive daemon`: the daemon itself.
+
+use clap::Subcommand;
+use outlive_process::Process;
+use outlive_protocol::http::StopNode;
+
+use crate::daemon::Daemon;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::{clock, terminal};
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What to do with it.
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Stop the daemon, with everything that it runs
+    Stop {
+        /// Leave kernels and commands running; the next daemon takes them over
+        #[arg(long)]
+        keep_runtimes: bool,
+    },
+    /// Say whether a daemon runs, and which
+    Status {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Args {
+    /// Does it.
+    pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
+        match self.action {
+            Action::Stop { keep_runtimes } => stop(daemon, keep_runtimes).await,
+            Action::Status { json } => status(daemon, json).await,
+        }
+    }
+}
+
+async fn stop(daemon: &Daemon, keep_runtimes: bool) -> Result<Exit, Failure> {
+    let Some((client, node)) = daemon.running().await? else {
+        terminal::talk("no daemon runs");
+        return Ok(Exit::Ok);
+    };
+    // Held before it is told to end, so that its end cannot be missed nor mistaken.
+    let process = i32::try_from(node.pid).ok().and_then(|pid| Process::open(pid).ok());
+    client.stop_node(StopNode { keep_runtimes }).await?;
+    if let Some(process) = process {
+        process
+            .exited()
+            .await
+            .map_err(|error| Failure::new(Exit::Failed, format!("waiting for the daemon's end: {error}")))?;
+    }
+    let what = if keep_runtimes { "; what it ran goes on" } else { "" };
+    terminal::talk(format!("stopped the daemon (pid {}){what}", node.pid));
+    Ok(Exit::Ok)
+}
+
+async fn status(daemon: &Daemon, json: bool) -> Result<Exit, Failure> {
+    let Some((client, node)) = daemon.running().await? else {
+        terminal::talk("no daemon runs");
+        return Ok(Exit::Daemon);
+    };
+    if json {
+        terminal::line(serde_json::to_string_pretty(&node).expect("a node has string keys"))?;
+        return Ok(Exit::Ok);
+    }
+    let age = terminal::span(clock::now().0.saturating_sub(node.started_at.0));
+    let ready = if node.ready { "ready" } else { "recovering" };
+    terminal::line(format!("outlive {}, pid {}, {ready}, up {age}", node.version, node.pid))?;
+    terminal::line(format!("state   {}", node.state_directory))?;
+    terminal::line(format!("socket  {}", client.socket().display()))?;
+    Ok(Exit::Ok)
+}

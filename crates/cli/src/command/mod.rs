@@ -1,0 +1,112 @@
+//! The commands, one file each.
+
+pub mod attach;
+pub mod completions;
+pub mod config;
+pub mod daemon;
+pub mod doctor;
+pub mod explain;
+pub mod forget;
+pub mod interrupt;
+pub mod logs;
+pub mod ps;
+pub mod restart;
+pub mod run;
+pub mod serve;
+pub mod shim;
+pub mod stop;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The command line.
+#[derive(Parser, Debug)]
+#[command(
+    name = "outlive",
+    version,
+    about = "Runs notebooks and commands that outlive their terminal",
+    after_help = crate::exit::HELP,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Directory of the daemon's state [OUTLIVE_STATE_DIR]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub state_dir: Option<String>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a notebook or a command, and show its output
+    Run(Box<run::Args>),
+    /// Show a session from its first line and follow it
+    Attach(attach::Args),
+    /// Print the output of a session
+    Logs(logs::Args),
+    /// Say what went wrong, why, and what to do
+    Explain(explain::Args),
+    /// List sessions
+    Ps(ps::Args),
+    /// Interrupt what runs in a session
+    Interrupt(interrupt::Args),
+    /// Restart a session's kernel or command
+    Restart(restart::Args),
+    /// Stop a session
+    Stop(stop::Args),
+    /// Forget ended sessions and their output
+    Forget(forget::Args),
+    /// Run the daemon in the foreground
+    Serve(serve::Args),
+    /// Stop the daemon, or say how it is
+    Daemon(daemon::Args),
+    /// Look at what Outlive needs, and say what is missing
+    Doctor(doctor::Args),
+    /// Show settings and where they are from
+    Config(config::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Does it. `serve` brings its own runtime; every other command waits on one thread.
+    pub fn run(self, config: Config) -> Result<Exit, Failure> {
+        match self {
+            Self::Serve(args) => args.run(config),
+            Self::Config(args) => args.run(&config),
+            Self::Completions(args) => args.run(),
+            command => tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::new(Exit::Failed, format!("the event loop cannot start: {error}")))?
+                .block_on(command.run_async(&Daemon::new(config.clone()), &config)),
+        }
+    }
+
+    async fn run_async(self, daemon: &Daemon, config: &Config) -> Result<Exit, Failure> {
+        match self {
+            Self::Run(args) => args.run(daemon, config).await,
+            Self::Attach(args) => args.run(daemon).await,
+            Self::Logs(args) => args.run(daemon).await,
+            Self::Explain(args) => args.run(daemon).await,
+            Self::Ps(args) => args.run(daemon).await,
+            Self::Interrupt(args) => args.run(daemon).await,
+            Self::Restart(args) => args.run(daemon).await,
+            Self::Stop(args) => args.run(daemon).await,
+            Self::Forget(args) => args.run(daemon).await,
+            Self::Daemon(args) => args.run(daemon).await,
+            Self::Doctor(args) => args.run(daemon, config).await,
+            Self::Serve(_) | Self::Config(_) | Self::Completions(_) => {
+                unreachable!("answered without a runtime")
+            }
+        }
+    }
+}

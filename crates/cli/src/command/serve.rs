@@ -1,0 +1,194 @@
+//! `outlive serve`: the daemon. In the foreground for people and services; in the background for clients, which wait
+//! at the other end of a pipe for the word that it is ready.
+//!
+//! Start: directories → lock → listen → recover → serve. End, in this order: no requests, no tasks, store flushed,
+//! lock given back. Kernels and commands go on after SIGTERM, SIGINT and SIGHUP; `outlive daemon stop` ends them too.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use outlive_node::api::Api;
+use outlive_node::clock::SystemClock;
+use outlive_node::{Node, NodeConfig, lock};
+use outlive_process::{detached, signals};
+use outlive_server::{BoundTcp, Listeners, TcpPolicy, Token, bind_tcp, bind_unix};
+use outlive_store::Embedded;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Origin, Setting, paths};
+use crate::daemon::{Readiness, own_program};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Also listen on this TCP address; its clients need the token
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub tcp: Option<String>,
+    /// File with the token for TCP clients; made when it is missing
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or a filter by module
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Directory of the socket and of path claims [OUTLIVE_RUNTIME_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<String>,
+    /// Directory of managed environments [OUTLIVE_CACHE_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<String>,
+    /// The socket, which otherwise follows from the directories.
+    #[arg(long, hide = true, value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// Started by a client: says when it is ready through the inherited pipe.
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+impl Args {
+    /// Serves until it is told to end.
+    pub fn run(self, mut config: Config) -> Result<Exit, Failure> {
+        if let Some(socket) = self.socket {
+            config.socket = Setting { value: socket, origin: Origin::Flag("socket".to_owned()) };
+        }
+        let client =
+            self.background.then(|| signals::inherited_fd(detached::INHERITED_FD)).and_then(Result::ok);
+        let mut client = Waiting(client);
+        let ended = start_logging(&config).and_then(|()| {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+                    Failure::new(Exit::Failed, format!("the event loop cannot start: {error}"))
+                })?;
+            runtime.block_on(serve(&config, &mut client))
+        });
+        match ended {
+            Ok(()) => Ok(Exit::Ok),
+            Err(failure) => {
+                client.tell(&Readiness::Failed { what: failure.what.clone(), hint: failure.hint.clone() });
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// The client that started us and waits.
+struct Waiting(Option<OwnedFd>);
+
+impl Waiting {
+    fn tell(&mut self, readiness: &Readiness) {
+        if let Some(pipe) = self.0.take() {
+            let text = serde_json::to_vec(readiness).expect("two strings at most");
+            // A client that left does not want to know.
+            drop(File::from(pipe).write_all(&text));
+        }
+    }
+}
+
+fn start_logging(config: &Config) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.log_level.value).map_err(|error| {
+        let Setting { value, origin } = &config.log_level;
+        Failure::new(Exit::Usage, format!("the log level {value:?} (from {origin}) cannot be used: {error}"))
+            .hint("one of error, warn, info, debug, trace")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::Paint::err().is_on())
+        .init();
+    Ok(())
+}
+
+/// What keeps the daemon from starting, with its sources.
+fn cannot(error: &dyn std::error::Error) -> Failure {
+    let mut what = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        what.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    Failure::new(Exit::Daemon, what)
+}
+
+async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
+    let signals = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(watch_signals(signals.clone())?);
+    let state = &config.state_dir.value;
+    paths::private(&config.runtime_dir.value, "runtime_dir")?;
+    paths::private(state, "state_dir")?;
+    paths::socket_fits(&config.socket.value)?;
+    let lock = lock::take(state).map_err(|error| cannot(&error))?;
+    let node_id = lock::node_id(state).map_err(|error| cannot(&error))?;
+    let engine = Embedded::open(&state.join("store")).map_err(|error| cannot(&error))?;
+    // Bound before the recovery: clients that come now wait for it instead of starting another daemon.
+    let unix = bind_unix(&config.socket.value).map_err(|error| cannot(&error))?;
+    let tcp = listen_tcp(config).await?;
+    // Nothing is relative from here on, and no directory of the user's is kept from being unmounted.
+    drop(std::env::set_current_dir("/"));
+    let node = Node::start(NodeConfig {
+        node: node_id,
+        state: state.clone(),
+        claims: config.runtime_dir.value.join("claims"),
+        program: own_program(),
+        engine: Arc::new(engine),
+        clock: Arc::new(SystemClock::default()),
+    })
+    .await
+    .map_err(|error| cannot(&error))?;
+    let address = tcp.as_ref().map(BoundTcp::address);
+    let socket = config.socket.value.display();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %socket, tcp = ?address, "ready");
+    client.tell(&Readiness::Ready);
+    let shutdown = CancellationToken::new();
+    let ending = async {
+        tokio::select! {
+            () = node.ending() => {}
+            () = signals.cancelled() => tracing::info!("a signal ends the daemon; what it runs goes on"),
+        }
+        shutdown.cancel();
+    };
+    let api: Arc<dyn Api> = Arc::clone(&node) as Arc<dyn Api>;
+    tokio::join!(outlive_server::serve(api, Listeners { unix, tcp }, shutdown.clone()), ending);
+    node.stop().await;
+    tasks.shutdown().await;
+    tracing::info!("ended");
+    drop(lock);
+    Ok(())
+}
+
+async fn listen_tcp(config: &Config) -> Result<Option<BoundTcp>, Failure> {
+    let Setting { value: Some(address), origin } = &config.tcp else { return Ok(None) };
+    let address: SocketAddr = address.parse().map_err(|_| {
+        Failure::new(Exit::Usage, format!("{address:?} (from {origin}) is no address to listen on"))
+            .hint("write it as ADDRESS:PORT, for instance 127.0.0.1:8787")
+    })?;
+    let token = Token::load_or_create(&config.token_file.value).map_err(|error| cannot(&error))?;
+    let policy = TcpPolicy { token, hosts: Vec::new(), origins: Vec::new() };
+    bind_tcp(address, policy).await.map(Some).map_err(|error| cannot(&error))
+}
+
+/// Cancels the token at the first signal that asks for the end.
+fn watch_signals(token: CancellationToken) -> Result<impl Future<Output = ()>, Failure> {
+    let on = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}")))
+    };
+    let (mut terminate, mut interrupt, mut hangup) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        token.cancel();
+    })
+}

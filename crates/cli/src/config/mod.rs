@@ -1,0 +1,294 @@
+//! Settings: file < environment < flag, each value with where it is from (`outlive config show`).
+
+mod file;
+pub mod paths;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// One setting.
+pub struct Key {
+    /// Its name in the file; `OUTLIVE_` and the name in capitals in the environment.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub about: &'static str,
+    /// What its value looks like.
+    kind: Kind,
+}
+
+/// What a value looks like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Path,
+    Flag,
+    Text,
+}
+
+/// Every setting.
+pub const KEYS: [Key; 7] = [
+    Key { name: "state_dir", about: "logs, tables and the daemon's own log", kind: Kind::Path },
+    Key { name: "runtime_dir", about: "the daemon's socket and path claims", kind: Kind::Path },
+    Key { name: "cache_dir", about: "managed Python environments", kind: Kind::Path },
+    Key { name: "start_daemon", about: "start a daemon when none runs", kind: Kind::Flag },
+    Key { name: "log_level", about: "what the daemon logs", kind: Kind::Text },
+    Key { name: "tcp", about: "address to listen on, beside the socket", kind: Kind::Text },
+    Key { name: "token_file", about: "the token that TCP clients must know", kind: Kind::Path },
+];
+
+/// Where a value is from; later ones win.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A line of the configuration file.
+    File { path: PathBuf, line: usize },
+    /// An environment variable.
+    Env(String),
+    /// A flag of this command.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Env(name) => write!(f, "${name}"),
+            Self::Flag(name) => write!(f, "--{name}"),
+        }
+    }
+}
+
+/// A value with where it is from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it is from.
+    pub origin: Origin,
+}
+
+/// All settings of this command.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything durable is.
+    pub state_dir: Setting<PathBuf>,
+    /// Where sockets and claims are; shared by all daemons of a user on one machine.
+    pub runtime_dir: Setting<PathBuf>,
+    /// What can be made again.
+    pub cache_dir: Setting<PathBuf>,
+    /// Whether a daemon is started when none runs.
+    pub start_daemon: Setting<bool>,
+    /// A `tracing` filter for the daemon.
+    pub log_level: Setting<String>,
+    /// A TCP address to listen on.
+    pub tcp: Setting<Option<String>>,
+    /// Where the token for TCP is.
+    pub token_file: Setting<PathBuf>,
+    /// The daemon's socket, which follows from the directories.
+    pub socket: Setting<PathBuf>,
+    /// The configuration file, whether or not it exists.
+    pub file: PathBuf,
+}
+
+/// What configuration is read from, so that tests can give it.
+pub struct Sources<'a> {
+    /// An environment variable's value; an empty one counts as unset.
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Values of flags, by key and flag name.
+    pub flags: BTreeMap<&'static str, (&'static str, String)>,
+    /// What relative paths of environment and flags are relative to.
+    pub cwd: PathBuf,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+    /// The user's id.
+    pub uid: u32,
+}
+
+impl Sources<'_> {
+    fn env(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    /// An XDG base directory: only absolute ones count (XDG Base Directory Specification).
+    fn xdg(&self, name: &str, below_home: &str) -> Option<PathBuf> {
+        let said = self.env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        said.or_else(|| self.home.as_ref().map(|home| home.join(below_home)))
+    }
+}
+
+impl Config {
+    /// Reads all layers.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, Failure> {
+        let named = sources.env("OUTLIVE_CONFIG").map(|path| sources.cwd.join(path));
+        let file = match &named {
+            Some(path) => path.clone(),
+            None => sources.xdg("XDG_CONFIG_HOME", ".config").unwrap_or_default().join("outlive/config.toml"),
+        };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                let what = format!("the configuration file {} cannot be read: {error}", file.display());
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        };
+        let values = file::parse(&file, &text)
+            .map_err(|error| Failure { hint: error.hint, ..Failure::new(Exit::Usage, error.what) })?;
+        let mut layered = BTreeMap::new();
+        for key in &KEYS {
+            if let Some(setting) = layer(key, &file, &values, sources)? {
+                layered.insert(key.name, setting);
+            }
+        }
+        Self::typed(layered, file, sources)
+    }
+
+    /// Gives the values their types, and fills in the defaults.
+    fn typed(
+        mut said: BTreeMap<&'static str, Setting<String>>,
+        file: PathBuf,
+        sources: &Sources<'_>,
+    ) -> Result<Self, Failure> {
+        let homeless = |key: &str| {
+            Failure::new(Exit::Usage, format!("there is no home directory to put {key} into"))
+                .hint(format!("set OUTLIVE_{}", key.to_uppercase()))
+        };
+        let mut path = |key: &'static str, default: Option<PathBuf>| match said.remove(key) {
+            Some(setting) => Ok(setting.map(PathBuf::from)),
+            None => match default {
+                Some(value) => Ok(Setting { value, origin: Origin::Default }),
+                None => Err(homeless(key)),
+            },
+        };
+        let below = |base: Option<PathBuf>| base.map(|base| base.join("outlive"));
+        let state_default = below(sources.xdg("XDG_STATE_HOME", ".local/state"));
+        let runtime_default =
+            sources.env("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()).map_or_else(
+                || PathBuf::from(format!("/tmp/outlive-{}", sources.uid)),
+                |base| base.join("outlive"),
+            );
+        let state_dir = path("state_dir", state_default.clone())?;
+        let runtime_dir = path("runtime_dir", Some(runtime_default))?;
+        let cache_dir = path("cache_dir", below(sources.xdg("XDG_CACHE_HOME", ".cache")))?;
+        let token_file = path("token_file", Some(state_dir.value.join("token")))?;
+        let socket = socket(&state_dir, state_default.as_deref(), &runtime_dir);
+        let default = |value: &str| Setting { value: value.to_owned(), origin: Origin::Default };
+        let start = said.remove("start_daemon").unwrap_or_else(|| default("true"));
+        Ok(Self {
+            state_dir,
+            runtime_dir,
+            cache_dir,
+            token_file,
+            socket,
+            start_daemon: Setting { value: start.value == "true", origin: start.origin },
+            log_level: said.remove("log_level").unwrap_or_else(|| default("info")),
+            tcp: optional(said.remove("tcp")),
+            file,
+        })
+    }
+
+    /// Each setting as text with where it is from and what it is.
+    pub fn rows(&self) -> Vec<(&'static str, String, &Origin, &'static str)> {
+        let path = |setting: &Setting<PathBuf>| setting.value.display().to_string();
+        let about = |name| KEYS.iter().find(|key| key.name == name).map_or("", |key| key.about);
+        let row = |name, value, origin| (name, value, origin, about(name));
+        vec![
+            row("state_dir", path(&self.state_dir), &self.state_dir.origin),
+            row("runtime_dir", path(&self.runtime_dir), &self.runtime_dir.origin),
+            row("cache_dir", path(&self.cache_dir), &self.cache_dir.origin),
+            row("start_daemon", self.start_daemon.value.to_string(), &self.start_daemon.origin),
+            row("log_level", self.log_level.value.clone(), &self.log_level.origin),
+            row("tcp", self.tcp.value.clone().unwrap_or_default(), &self.tcp.origin),
+            row("token_file", path(&self.token_file), &self.token_file.origin),
+            ("socket", path(&self.socket), &self.socket.origin, "follows from the directories"),
+        ]
+    }
+}
+
+impl<T> Setting<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting { value: change(self.value), origin: self.origin }
+    }
+}
+
+fn optional(said: Option<Setting<String>>) -> Setting<Option<String>> {
+    match said {
+        Some(Setting { value, origin }) => {
+            Setting { value: Some(value).filter(|text| !text.is_empty()), origin }
+        }
+        None => Setting { value: None, origin: Origin::Default },
+    }
+}
+
+/// The value of one key by the highest layer that has one, checked.
+fn layer(
+    key: &Key,
+    file: &Path,
+    values: &file::Values,
+    sources: &Sources<'_>,
+) -> Result<Option<Setting<String>>, Failure> {
+    let variable = format!("OUTLIVE_{}", key.name.to_uppercase());
+    let (setting, base) = if let Some((flag, value)) = sources.flags.get(key.name) {
+        (
+            Setting { value: value.clone(), origin: Origin::Flag((*flag).to_owned()) },
+            Some(sources.cwd.as_path()),
+        )
+    } else if let Some(value) = sources.env(&variable) {
+        let value = value
+            .into_string()
+            .map_err(|_| Failure::new(Exit::Usage, format!("${variable} is not valid UTF-8")))?;
+        (Setting { value, origin: Origin::Env(variable) }, Some(sources.cwd.as_path()))
+    } else if let Some((value, line)) = values.get(key.name) {
+        let origin = Origin::File { path: file.to_owned(), line: *line };
+        (Setting { value: value.clone(), origin }, file.parent())
+    } else {
+        return Ok(None);
+    };
+    let Setting { value, origin } = setting;
+    let value = match key.kind {
+        Kind::Text => value,
+        Kind::Path => {
+            let expanded = match (value.strip_prefix("~/"), &sources.home) {
+                (Some(rest), Some(home)) => home.join(rest),
+                (_, _) => base.unwrap_or(Path::new("/")).join(&value),
+            };
+            expanded.to_string_lossy().into_owned()
+        }
+        Kind::Flag => match value.as_str() {
+            "true" | "1" | "yes" | "on" => "true".to_owned(),
+            "false" | "0" | "no" | "off" => "false".to_owned(),
+            other => {
+                let what = format!("`{}` is true or false, and {origin} says {other:?}", key.name);
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        },
+    };
+    Ok(Some(Setting { value, origin }))
+}
+
+/// The runtime directory is shared by all daemons of a user, so the socket of a daemon with a state directory of its
+/// own gets a name of its own; a runtime directory of its own is enough by itself.
+fn socket(
+    state: &Setting<PathBuf>,
+    state_default: Option<&Path>,
+    runtime: &Setting<PathBuf>,
+) -> Setting<PathBuf> {
+    let usual = Some(state.value.as_path()) == state_default || runtime.origin != Origin::Default;
+    if usual {
+        return Setting { value: runtime.value.join("outlive.sock"), origin: runtime.origin.clone() };
+    }
+    let digest = Sha256::digest(state.value.as_os_str().as_encoded_bytes());
+    let name: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    Setting { value: runtime.value.join(format!("outlive-{name}.sock")), origin: state.origin.clone() }
+}
+
+#[cfg(test)]
+mod tests;

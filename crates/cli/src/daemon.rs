@@ -1,0 +1,314 @@
+//! Finding the daemon, and starting one when none runs.
+//!
+//! A daemon is this same binary (`outlive serve`) in a session of its own, with `/` as working directory and its own
+//! log. It says over an inherited pipe that it is ready, or why it cannot be; nothing is polled. Two clients that
+//! start one at the same time exclude each other by a lock, so that one starts it and the other finds it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use outlive_protocol::http::{API_VERSION, NodeView};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+
+use crate::client::{CallError, Client};
+use crate::config::{Config, paths};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Longest wait for a daemon that starts. It reads the logs of live sessions and finds their processes.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a daemon that somebody else starts is looked for.
+const LOOK_PERIOD: Duration = Duration::from_millis(200);
+/// Longest message over the readiness pipe, in bytes.
+const READINESS_BYTES_MAX: u64 = 65_536;
+/// How much of a dead daemon's log is shown, in lines.
+const LOG_LINES: usize = 8;
+/// A daemon's log is set aside at its start when it is larger, in bytes.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// What a starting daemon says over its pipe, once, as JSON.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Readiness {
+    /// It listens.
+    Ready,
+    /// It ends.
+    Failed {
+        /// What happened, to what.
+        what: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+/// The way to this user's daemon.
+pub struct Daemon {
+    config: Config,
+    /// Waits for daemons that we started, so that one that ends before us leaves no zombie.
+    children: Mutex<JoinSet<()>>,
+}
+
+/// For callers that say nothing while a daemon is started.
+pub fn silent(_: &str) {}
+
+impl Daemon {
+    /// The daemon that a configuration leads to.
+    pub fn new(config: Config) -> Self {
+        Self { config, children: Mutex::new(JoinSet::new()) }
+    }
+
+    /// Whether one may be started when none runs.
+    pub const fn may_start(&self) -> bool {
+        self.config.start_daemon.value
+    }
+
+    /// The daemon's own log, when it was started by a client.
+    pub fn log(&self) -> PathBuf {
+        self.config.state_dir.value.join("daemon.log")
+    }
+
+    /// The daemon that runs; `None` when none does.
+    pub async fn running(&self) -> Result<Option<(Client, NodeView)>, Failure> {
+        let socket = &self.config.socket.value;
+        paths::socket_fits(socket)?;
+        let client = Client::new(socket.clone());
+        match client.node().await {
+            Ok(node) => {
+                same_version(&node)?;
+                Ok(Some((client, node)))
+            }
+            Err(CallError::NotRunning { .. }) => Ok(None),
+            // It went away between connect and answer.
+            Err(CallError::Lost { .. }) if !socket.exists() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The daemon that runs, else one that is started now if the configuration allows it.
+    pub async fn connect_or_start(&self, talk: &mut (dyn FnMut(&str) + Send)) -> Result<Client, Failure> {
+        if let Some((client, node)) = self.running().await? {
+            if node.version != env!("CARGO_PKG_VERSION") {
+                talk(&format!(
+                    "note: the daemon is outlive {}, this is {}; `outlive daemon stop --keep-runtimes` lets the next command start the new one",
+                    node.version,
+                    env!("CARGO_PKG_VERSION")
+                ));
+            }
+            return Ok(client);
+        }
+        if !self.may_start() {
+            let origin = &self.config.start_daemon.origin;
+            return Err(Failure::new(Exit::Daemon, "no daemon runs, and none may be started")
+                .hint(format!("`outlive serve` starts one; start_daemon = false is from {origin}")));
+        }
+        self.start(talk).await
+    }
+
+    /// Waits for a daemon that somebody else starts.
+    pub async fn wait_for(&self) -> Result<Client, Failure> {
+        let mut look = tokio::time::interval(LOOK_PERIOD);
+        loop {
+            look.tick().await;
+            if let Some((client, node)) = self.running().await?
+                && node.ready
+            {
+                return Ok(client);
+            }
+        }
+    }
+
+    async fn start(&self, talk: &mut (dyn FnMut(&str) + Send)) -> Result<Client, Failure> {
+        paths::private(&self.config.runtime_dir.value, "runtime_dir")?;
+        paths::private(&self.config.state_dir.value, "state_dir")?;
+        let _lock = self.start_lock().await?;
+        // Whoever held the lock before us may have started it.
+        if let Some((client, _)) = self.running().await? {
+            return Ok(client);
+        }
+        talk("starting the outlive daemon");
+        let reader = self.spawn()?;
+        let readiness = tokio::time::timeout(START_TIMEOUT, read_readiness(reader)).await;
+        let failed = |what: String, hint: Option<String>| Failure {
+            hint: hint.or_else(|| Some(format!("its log is {}", self.log().display()))),
+            ..Failure::new(Exit::Daemon, what)
+        };
+        match readiness {
+            Err(_) => {
+                let seconds = START_TIMEOUT.as_secs();
+                Err(failed(
+                    format!("the daemon is not ready after {seconds} s; it may still be recovering"),
+                    None,
+                ))
+            }
+            Ok(Some(Readiness::Ready)) => Ok(Client::new(self.config.socket.value.clone())),
+            Ok(said) => {
+                // A service may have started its own in the same moment, which is as good.
+                if let Some((client, _)) = self.running().await? {
+                    return Ok(client);
+                }
+                match said {
+                    Some(Readiness::Failed { what, hint }) => {
+                        Err(failed(format!("the daemon cannot start: {what}"), hint))
+                    }
+                    Some(Readiness::Ready) | None => {
+                        let tail = tail(&self.log());
+                        Err(failed(format!("the daemon died while it was starting{tail}"), None))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the lock that one starting client holds. It goes with the file.
+    async fn start_lock(&self) -> Result<File, Failure> {
+        let path = self.config.socket.value.with_extension("start");
+        let shown = path.display().to_string();
+        let locked = tokio::task::spawn_blocking(move || {
+            let file = outlive_process::detached::open_log(&path)?;
+            file.lock()?;
+            Ok::<_, io::Error>(file)
+        });
+        let joined = tokio::time::timeout(START_TIMEOUT, locked).await;
+        match joined {
+            Ok(Ok(Ok(file))) => Ok(file),
+            Ok(Ok(Err(error))) => {
+                Err(Failure::new(Exit::Daemon, format!("{shown} cannot be locked: {error}")))
+            }
+            Ok(Err(error)) => Err(Failure::new(Exit::Failed, format!("waiting for a lock: {error}"))),
+            Err(_) => {
+                Err(Failure::new(Exit::Daemon, "another client has been starting the daemon for too long")
+                    .hint(format!("`fuser {shown}` names it")))
+            }
+        }
+    }
+
+    /// Starts the daemon's process; what it says comes out of the pipe.
+    fn spawn(&self) -> Result<OwnedFd, Failure> {
+        let cannot = |what: &str, error: io::Error| {
+            Failure::new(Exit::Daemon, format!("the daemon cannot be started: {what}: {error}"))
+        };
+        let log_path = self.log();
+        set_aside(&log_path);
+        let log = outlive_process::detached::open_log(&log_path)
+            .map_err(|error| cannot(&format!("its log {}", log_path.display()), error))?;
+        let (reader, writer) = io::pipe().map_err(|error| cannot("its pipe", error))?;
+        let program = own_program();
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let config = &self.config;
+        let args = [
+            "serve".to_owned(),
+            "--background".to_owned(),
+            format!("--state-dir={}", path(&config.state_dir.value)),
+            format!("--runtime-dir={}", path(&config.runtime_dir.value)),
+            format!("--cache-dir={}", path(&config.cache_dir.value)),
+            format!("--socket={}", path(&config.socket.value)),
+            format!("--log-level={}", config.log_level.value),
+        ];
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let process = outlive_process::detached::spawn(&program, &args, Some(writer.into()), log)
+            .map_err(|error| cannot(&program.display().to_string(), error))?;
+        self.children.lock().expect("nothing panics while it is held").spawn(async move {
+            if process.exited().await.is_ok() {
+                drop(process.reap());
+            }
+        });
+        Ok(reader.into())
+    }
+}
+
+/// Bodies of another version of the API would be misread.
+fn same_version(node: &NodeView) -> Result<(), Failure> {
+    if node.api == API_VERSION {
+        return Ok(());
+    }
+    let what = format!(
+        "the daemon (outlive {}, pid {}) speaks version {} of the API, this outlive {} speaks {API_VERSION}",
+        node.version,
+        node.pid,
+        node.api,
+        env!("CARGO_PKG_VERSION")
+    );
+    let hint = if node.api < API_VERSION {
+        format!(
+            "upgrade the daemon: `kill {}` ends it and leaves kernels and commands running; the next command starts the new one",
+            node.pid
+        )
+    } else {
+        "upgrade this outlive: the daemon is newer".to_owned()
+    };
+    Err(Failure::new(Exit::Daemon, what).hint(hint))
+}
+
+/// The file to start: this one, or what has replaced it since (an upgrade), or this one though its file is gone.
+pub fn own_program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .map(|path| match path.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
+            Some(replaced) => PathBuf::from(replaced),
+            None => path,
+        })
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
+/// What the daemon said; `None` when it ended without a word.
+async fn read_readiness(reader: OwnedFd) -> Option<Readiness> {
+    let receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(reader).ok()?;
+    let mut text = Vec::new();
+    receiver.take(READINESS_BYTES_MAX).read_to_end(&mut text).await.ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Keeps one older log, so that a daemon's log does not grow for ever.
+fn set_aside(log: &Path) {
+    if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+        // When it fails the log goes on growing, which `doctor` shows.
+        drop(std::fs::rename(log, log.with_extension("log.1")));
+    }
+}
+
+/// The last lines of a log, indented below the sentence that they explain.
+fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().rev().take(LOG_LINES).collect();
+    lines.iter().rev().map(|line| format!("\n    {}", terminal::one_line(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_refused_with_the_way_out() {
+        let node = |api| {
+            serde_json::from_value(serde_json::json!({
+                "node": uuid::Uuid::nil(), "boot": uuid::Uuid::nil(), "version": "9.9.9", "api": api, "pid": 77,
+                "state_directory": "/s", "started_at": 0, "ready": true,
+            }))
+            .expect("a node")
+        };
+        let newer = same_version(&node(API_VERSION + 1)).expect_err("another version");
+        assert_eq!(newer.exit, Exit::Daemon);
+        assert!(newer.hint.expect("a hint").contains("upgrade this outlive"));
+        let older = same_version(&node(API_VERSION - 1)).expect_err("another version");
+        assert!(older.hint.expect("a hint").contains("kill 77"));
+        same_version(&node(API_VERSION)).expect("the same");
+    }
+
+    #[test]
+    fn a_large_log_is_set_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("daemon.log");
+        File::create(&log).and_then(|file| file.set_len(LOG_BYTES_MAX + 1)).expect("made");
+        set_aside(&log);
+        assert!(!log.exists() && directory.path().join("daemon.log.1").exists());
+    }
+}

@@ -1,0 +1,287 @@
+//! Following a session: events are shown as they come, questions are asked, signals make the client leave while the
+//! work goes on.
+//!
+//! ```text
+//!  stream ──► watch (nothing twice) ──► screen (bars, plain lines, raw bytes, JSON)
+//!  signals ─► Ctrl-C: detach, interrupt, stop or continue?    SIGTERM, SIGHUP: detach
+//!  terminal ► answers to the program's questions
+//! ```
+
+mod ask;
+mod bars;
+pub mod notebook;
+mod output;
+pub mod screen;
+pub mod state;
+pub mod verdict;
+pub mod watch;
+
+use outlive_core::id::{Seq, SessionId};
+use outlive_core::time::WallTime;
+use outlive_protocol::http::{Question, Stop, StreamEvent};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::ask::{Ask, Manner};
+use self::screen::Screen;
+use self::watch::Watch;
+use crate::client::attached::{Attached, Next};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::select::short;
+
+/// When following is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// The stream has ended: the session is closed, or only what there is was asked for.
+    End,
+    /// Or all work that was queued is done, though the session stays open.
+    WorkDone,
+}
+
+/// How following ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// Everything was seen.
+    Seen,
+    /// The user left; the work goes on. The signal that it is reported as.
+    Detached(Exit),
+}
+
+/// A follower.
+pub struct Follow<'a> {
+    /// Where events come from.
+    pub attached: Attached<'a>,
+    /// The session.
+    pub session: SessionId,
+    /// How events are shown.
+    pub screen: Box<dyn Screen>,
+    /// Whether somebody is there to be asked.
+    pub interactive: bool,
+    /// When it is over.
+    pub until: Until,
+    /// Only what came at this time or later is shown.
+    pub since: Option<WallTime>,
+}
+
+/// What the terminal is asked.
+enum Dialogue {
+    /// Nothing.
+    None,
+    /// What Ctrl-C means.
+    Menu(Ask),
+    /// The program's question.
+    Question(Question, Ask),
+}
+
+/// What happened next.
+enum Happened {
+    Interrupt,
+    Leave(u8),
+    Typed(std::io::Result<Option<String>>),
+    Came(Result<Next, Failure>),
+}
+
+impl Follow<'_> {
+    /// Follows to the end, or until the user leaves.
+    pub async fn run(mut self) -> Result<(Watch, Left), Failure> {
+        let mut signals = Signals::new()?;
+        let mut watch = Watch::default();
+        let mut dialogue = Dialogue::None;
+        loop {
+            let happened = tokio::select! {
+                biased;
+                _ = signals.interrupt.recv() => Happened::Interrupt,
+                _ = signals.terminate.recv() => Happened::Leave(15),
+                _ = signals.hangup.recv() => Happened::Leave(1),
+                typed = dialogue.typed() => Happened::Typed(typed),
+                next = self.attached.next() => Happened::Came(next),
+            };
+            match happened {
+                Happened::Leave(number) => return Ok((watch, self.detach(dialogue, Exit::Signal(number)))),
+                Happened::Interrupt => match self.interrupt(dialogue) {
+                    Some(menu) => dialogue = menu,
+                    None => return Ok((watch, self.detach(Dialogue::None, Exit::INTERRUPTED))),
+                },
+                Happened::Typed(typed) => {
+                    let typed = typed.unwrap_or(None);
+                    match self.typed(std::mem::replace(&mut dialogue, Dialogue::None), typed).await? {
+                        None => return Ok((watch, self.detach(Dialogue::None, Exit::INTERRUPTED))),
+                        Some(next) => dialogue = next,
+                    }
+                    if matches!(dialogue, Dialogue::None) {
+                        self.screen.resume();
+                        // The program may have asked while the menu stood there.
+                        dialogue = self.question(&watch, dialogue);
+                    }
+                }
+                Happened::Came(next) => match next? {
+                    Next::Notice(text) => self.screen.say(&text),
+                    Next::End => break,
+                    Next::Event(event) => {
+                        let is_end = matches!(event, StreamEvent::End { .. });
+                        let Some(event) = watch.admit(event) else { continue };
+                        let is_view = matches!(event, StreamEvent::Session { .. });
+                        if let Some(event) = recent(event, self.since) {
+                            self.screen.show(&event, &watch)?;
+                        }
+                        if is_view {
+                            dialogue = self.question(&watch, dialogue);
+                        }
+                        if is_end || self.until == Until::WorkDone && watch.is_work_done() {
+                            break;
+                        }
+                    }
+                },
+            }
+        }
+        drop(dialogue);
+        self.screen.finish(&watch)?;
+        Ok((watch, Left::Seen))
+    }
+
+    fn detach(&mut self, dialogue: Dialogue, exit: Exit) -> Left {
+        drop(dialogue);
+        self.screen.pause();
+        let id = short(self.session);
+        crate::terminal::talk(format!(
+            "detached; the run goes on. `outlive attach {id}` comes back to it, `outlive stop {id}` ends it"
+        ));
+        Left::Detached(exit)
+    }
+
+    /// Ctrl-C: the menu; `None` when the user leaves (a second Ctrl-C, or nobody to be asked).
+    fn interrupt(&mut self, dialogue: Dialogue) -> Option<Dialogue> {
+        if matches!(dialogue, Dialogue::Menu(_)) || !self.interactive {
+            return None;
+        }
+        drop(dialogue);
+        self.screen.pause();
+        let ask = Ask::new("\n[d]etach  [i]nterrupt  [s]top  [c]ontinue? ", Manner::Key).ok()?;
+        Some(Dialogue::Menu(ask))
+    }
+
+    /// An answer; `None` when it was to leave.
+    async fn typed(
+        &mut self,
+        dialogue: Dialogue,
+        typed: Option<String>,
+    ) -> Result<Option<Dialogue>, Failure> {
+        match dialogue {
+            Dialogue::None => Ok(Some(Dialogue::None)),
+            Dialogue::Menu(ask) => {
+                drop(ask);
+                let client = self.attached.client();
+                let done = match typed.as_deref() {
+                    None | Some("d" | "D") => return Ok(None),
+                    Some("i" | "I") => client.interrupt(self.session).await.map(drop),
+                    Some("s" | "S") => client.stop(self.session, Stop { force: false }).await.map(drop),
+                    Some(_) => Ok(()),
+                };
+                if let Err(error) = done {
+                    self.screen.say(&format!("that failed: {error}"));
+                }
+                Ok(Some(Dialogue::None))
+            }
+            Dialogue::Question(question, ask) => {
+                drop(ask);
+                // The end of the terminal's input is no answer; somebody else may give one.
+                let Some(value) = typed else { return Ok(Some(Dialogue::None)) };
+                if let Err(error) = self.attached.client().input(self.session, question.run, value).await {
+                    self.screen.say(&format!("the answer was not taken: {error}"));
+                }
+                Ok(Some(Dialogue::None))
+            }
+        }
+    }
+
+    /// Brings the dialogue in line with what the program asks now.
+    fn question(&mut self, watch: &Watch, dialogue: Dialogue) -> Dialogue {
+        let asked = watch.session.as_ref().and_then(|session| session.question.clone());
+        match (dialogue, asked) {
+            (Dialogue::Menu(ask), _) => Dialogue::Menu(ask),
+            (Dialogue::Question(standing, ask), Some(asked)) if standing == asked => {
+                Dialogue::Question(standing, ask)
+            }
+            (Dialogue::Question(_, ask), asked) => {
+                drop(ask);
+                self.screen.resume();
+                if asked.is_none() {
+                    self.screen.say("(answered elsewhere)");
+                }
+                self.ask(asked)
+            }
+            (Dialogue::None, asked) => self.ask(asked),
+        }
+    }
+
+    fn ask(&mut self, asked: Option<Question>) -> Dialogue {
+        let Some(asked) = asked else { return Dialogue::None };
+        if !self.interactive {
+            let id = short(self.session);
+            self.screen.say(&format!(
+                "the program asks {:?} and nobody is here to answer: `outlive attach {id}` at a terminal",
+                asked.prompt
+            ));
+            return Dialogue::None;
+        }
+        self.screen.pause();
+        let manner = if asked.password { Manner::Secret } else { Manner::Line };
+        match Ask::new(&asked.prompt, manner) {
+            Ok(ask) => Dialogue::Question(asked, ask),
+            Err(error) => {
+                self.screen.resume();
+                self.screen.say(&format!(
+                    "the program asks {:?}, and the terminal cannot be used: {error}",
+                    asked.prompt
+                ));
+                Dialogue::None
+            }
+        }
+    }
+}
+
+/// What of an event came at a time or later.
+fn recent(event: StreamEvent, since: Option<WallTime>) -> Option<StreamEvent> {
+    let Some(since) = since else { return Some(event) };
+    match event {
+        StreamEvent::Output { run, attempt, first, mut chunks } => {
+            let old = chunks.iter().take_while(|chunk| chunk.at < since).count();
+            chunks.drain(..old);
+            let first = Seq(first.0 + old as u64);
+            (!chunks.is_empty()).then_some(StreamEvent::Output { run, attempt, first, chunks })
+        }
+        StreamEvent::Run { ref run } if run.ended_at.is_some_and(|at| at < since) => None,
+        StreamEvent::Report { ref report } if report.at < since => None,
+        event => Some(event),
+    }
+}
+
+impl Dialogue {
+    /// What was typed; waits for ever when nothing is asked. Cancel-safe.
+    async fn typed(&mut self) -> std::io::Result<Option<String>> {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Menu(ask) | Self::Question(_, ask) => ask.answer().await,
+        }
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}")))
+        };
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+}

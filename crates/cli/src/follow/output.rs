@@ -1,0 +1,220 @@
+//! One chunk of output as text for a terminal or a pipe.
+
+use std::borrow::Cow;
+
+use outlive_core::log::ChunkKind;
+use outlive_protocol::http::ChunkView;
+use serde_json::Value;
+
+use crate::terminal;
+
+/// Where a piece of output goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Out,
+    Err,
+}
+
+/// What a chunk shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// Bytes of a stream, as they are.
+    Stream(Place, Vec<u8>),
+    /// Whole lines of its own.
+    Lines(Place, String),
+    /// Something that replaces what was shown before (a progress display): worth a place that is overwritten.
+    Fleeting(String),
+    /// Nothing to see.
+    Nothing,
+}
+
+/// Turns a chunk into text. `colours` says whether escape sequences of a traceback are kept.
+pub fn piece(chunk: &ChunkView, colours: bool) -> Piece {
+    let large = |place| match &chunk.blob {
+        Some(blob) => {
+            Piece::Lines(place, format!("[large output, {}, in the notebook]", terminal::bytes(blob.size)))
+        }
+        None => Piece::Nothing,
+    };
+    let content = chunk.content.as_ref();
+    match chunk.kind {
+        ChunkKind::Stdout | ChunkKind::Stderr => {
+            let place = if chunk.kind == ChunkKind::Stdout { Place::Out } else { Place::Err };
+            bytes(chunk).map_or_else(|| large(place), |bytes| Piece::Stream(place, bytes))
+        }
+        ChunkKind::DisplayData | ChunkKind::ExecuteResult => match content {
+            Some(content) => Piece::Lines(Place::Out, bundle(&content["data"])),
+            None => large(Place::Out),
+        },
+        ChunkKind::UpdateDisplayData => match content {
+            Some(content) => Piece::Fleeting(bundle(&content["data"])),
+            None => Piece::Nothing,
+        },
+        ChunkKind::Error => match content {
+            Some(content) => Piece::Lines(Place::Err, traceback(content, colours)),
+            None => large(Place::Err),
+        },
+        ChunkKind::Gap => {
+            let reason = content.and_then(|content| content["reason"].as_str()).unwrap_or("reason unknown");
+            Piece::Lines(Place::Err, format!("[output was lost here: {}]", terminal::one_line(reason)))
+        }
+        ChunkKind::ClearOutput | ChunkKind::Started | ChunkKind::InputRequest | ChunkKind::Other => {
+            Piece::Nothing
+        }
+    }
+}
+
+/// The bytes of a stream chunk; `None` when they are in a blob.
+pub fn bytes(chunk: &ChunkView) -> Option<Vec<u8>> {
+    match (&chunk.text, &chunk.base64) {
+        (Some(text), _) => Some(text.clone().into_bytes()),
+        (None, Some(base64)) => decode(base64),
+        (None, None) => None,
+    }
+}
+
+/// A MIME bundle: its plain text, and a note for each picture that only the notebook can show.
+fn bundle(data: &Value) -> String {
+    let Some(data) = data.as_object() else { return String::new() };
+    let mut lines = Vec::new();
+    let picture = data.iter().find(|(mime, _)| mime.starts_with("image/"));
+    if let Some((mime, content)) = picture {
+        let size = text_of(content).and_then(|base64| png_size(mime, &base64));
+        let size = size.map_or_else(String::new, |(width, height)| format!(" {width}×{height}"));
+        lines.push(format!("[{mime}{size} in the notebook]"));
+    }
+    let plain = ["text/plain", "text/markdown", "text/latex"]
+        .iter()
+        .find_map(|mime| data.get(*mime).and_then(text_of));
+    match plain {
+        // Beside a picture the plain text is mostly its object's name.
+        Some(text) if lines.is_empty() || !text.starts_with('<') => lines.push(text.into_owned()),
+        Some(_) => {}
+        None if lines.is_empty() => {
+            let mimes: Vec<_> = data.keys().map(|mime| terminal::one_line(mime)).collect();
+            lines.push(format!("[{} in the notebook]", mimes.join(", ")));
+        }
+        None => {}
+    }
+    lines.join("\n")
+}
+
+/// A value of a MIME bundle: a string, or a list of lines (nbformat's multi-line strings).
+fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Array(lines) => Some(Cow::Owned(lines.iter().filter_map(Value::as_str).collect())),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+fn traceback(content: &Value, colours: bool) -> String {
+    let lines: Vec<_> =
+        content["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let text = if lines.is_empty() {
+        let part = |name: &str| content[name].as_str().unwrap_or("").to_owned();
+        format!("{}: {}", part("ename"), part("evalue"))
+    } else {
+        lines.join("\n")
+    };
+    if colours { text } else { console::strip_ansi_codes(&text).into_owned() }
+}
+
+/// Width and height of a PNG: big-endian at byte 16 (PNG specification §11.2.2).
+fn png_size(mime: &str, base64: &str) -> Option<(u32, u32)> {
+    // 24 bytes are 32 digits; a picture may be megabytes.
+    let head: String = base64.chars().filter(|c| !c.is_whitespace()).take(32).collect();
+    let head = decode(&head).filter(|head| mime == "image/png" && head.starts_with(b"\x89PNG"))?;
+    let number = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
+    Some((number(16)?, number(20)?))
+}
+
+/// Standard base64 (RFC 4648 §4); `None` for anything else.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=').as_bytes();
+    if digits.len() % 4 == 1 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    for group in digits.chunks(4) {
+        let mut word = 0_u32;
+        for place in 0..4 {
+            word = word << 6 | u32::from(group.get(place).map_or(Some(0), |byte| digit(*byte))?);
+        }
+        bytes.extend_from_slice(&word.to_be_bytes()[1..group.len()]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use outlive_core::time::WallTime;
+    use serde_json::json;
+
+    use super::*;
+
+    fn chunk(kind: ChunkKind, content: Value) -> ChunkView {
+        ChunkView { kind, at: WallTime(0), text: None, base64: None, content: Some(content), blob: None }
+    }
+
+    fn shown(data: Value) -> String {
+        match piece(&chunk(ChunkKind::DisplayData, json!({ "data": data })), false) {
+            Piece::Lines(Place::Out, text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn base64_comes_back_as_it_went() {
+        for length in 0..40_u8 {
+            let bytes: Vec<u8> = (0..length).map(|n| n.wrapping_mul(37).wrapping_add(200)).collect();
+            assert_eq!(decode(&outlive_protocol::http::base64(&bytes)), Some(bytes));
+        }
+        assert_eq!(decode("a"), None);
+        assert_eq!(decode("a*bc"), None);
+    }
+
+    #[test]
+    fn a_picture_is_a_note_with_its_size() {
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+        png.extend([0, 0, 2, 128, 0, 0, 1, 224, 8, 6, 0, 0]);
+        let png = outlive_protocol::http::base64(&png);
+        let figure = json!({"image/png": png, "text/plain": "<Figure size 640x480 with 1 Axes>"});
+        assert_eq!(shown(figure), "[image/png 640×480 in the notebook]");
+        assert_eq!(shown(json!({"image/svg+xml": "<svg/>"})), "[image/svg+xml in the notebook]");
+        assert_eq!(shown(json!({"image/png": "rubbish"})), "[image/png in the notebook]");
+    }
+
+    #[test]
+    fn html_has_its_plain_text_and_what_has_none_is_named() {
+        assert_eq!(shown(json!({"text/html": "<b>1</b>", "text/plain": ["1\n", "2"]})), "1\n2");
+        assert_eq!(shown(json!({"application/x": {}})), "[application/x in the notebook]");
+    }
+
+    #[test]
+    fn a_traceback_loses_its_colours_only_where_nobody_sees_them() {
+        let error = chunk(
+            ChunkKind::Error,
+            json!({"ename": "E", "evalue": "v", "traceback": ["\x1b[31mE\x1b[0m: v"]}),
+        );
+        assert_eq!(piece(&error, false), Piece::Lines(Place::Err, "E: v".to_owned()));
+        assert_eq!(piece(&error, true), Piece::Lines(Place::Err, "\x1b[31mE\x1b[0m: v".to_owned()));
+        let bare = chunk(ChunkKind::Error, json!({"ename": "E", "evalue": "v", "traceback": []}));
+        assert_eq!(piece(&bare, false), Piece::Lines(Place::Err, "E: v".to_owned()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_come_through_as_they_are() {
+        let mut stream = chunk(ChunkKind::Stderr, Value::Null);
+        stream.base64 = Some("/wA=".to_owned());
+        assert_eq!(piece(&stream, false), Piece::Stream(Place::Err, vec![0xff, 0]));
+    }
+}

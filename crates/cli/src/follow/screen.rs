@@ -1,0 +1,91 @@
+//! How events are shown. Data goes to standard output, everything else to standard error.
+
+use outlive_protocol::http::{ChunkView, StreamEvent};
+
+use super::output::{self, Piece, Place};
+use super::watch::Watch;
+use crate::failure::Failure;
+use crate::report;
+use crate::terminal::{self, Paint};
+
+/// A way to show events.
+pub trait Screen: Send {
+    /// Shows what is new. The watch has taken the event already.
+    fn show(&mut self, event: &StreamEvent, watch: &Watch) -> Result<(), Failure>;
+    /// Says a line of ours.
+    fn say(&mut self, text: &str) {
+        terminal::talk(text);
+    }
+    /// Clears the place where a question is going to stand, and stays away from it until `resume`.
+    fn pause(&mut self) {}
+    /// The question is answered.
+    fn resume(&mut self) {}
+    /// The last word, unless the reader left before the end.
+    fn finish(&mut self, _watch: &Watch) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// One event a line, as the API sends it.
+pub struct Json;
+
+impl Screen for Json {
+    fn show(&mut self, event: &StreamEvent, _watch: &Watch) -> Result<(), Failure> {
+        let text = serde_json::to_string(event).expect("events have string keys and finite numbers");
+        terminal::line(text)
+    }
+}
+
+/// A command's output as if it had been run here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Raw {
+    /// Its streams and nothing else.
+    Streams,
+    /// Also what else there is to see; a death is explained, an exit code of its own needs no words.
+    Explained,
+}
+
+impl Screen for Raw {
+    fn show(&mut self, event: &StreamEvent, _watch: &Watch) -> Result<(), Failure> {
+        match event {
+            StreamEvent::Output { chunks, .. } => chunks.iter().try_for_each(|chunk| self.chunk(chunk)),
+            StreamEvent::Reset { attempt, .. } => {
+                terminal::talk(format!(
+                    "outlive: started again (attempt {attempt}); its output so far is void"
+                ));
+                Ok(())
+            }
+            StreamEvent::Report { report } => {
+                if *self == Self::Explained && !report::is_plain_exit(report) {
+                    terminal::error_bytes(report::text(report, Paint::err()).as_bytes());
+                }
+                Ok(())
+            }
+            StreamEvent::Session { .. }
+            | StreamEvent::Run { .. }
+            | StreamEvent::Gap { .. }
+            | StreamEvent::End { .. }
+            | StreamEvent::Problem { .. }
+            | StreamEvent::Unknown => Ok(()),
+        }
+    }
+}
+
+impl Raw {
+    fn chunk(self, chunk: &ChunkView) -> Result<(), Failure> {
+        match output::piece(chunk, Paint::err().is_on()) {
+            Piece::Lines(..) if self == Self::Streams => Ok(()),
+            Piece::Stream(Place::Out, bytes) => terminal::data(&bytes),
+            Piece::Stream(Place::Err, bytes) => {
+                terminal::error_bytes(&bytes);
+                Ok(())
+            }
+            Piece::Lines(Place::Out, text) => terminal::line(text),
+            Piece::Lines(Place::Err, text) => {
+                terminal::talk(text);
+                Ok(())
+            }
+            Piece::Fleeting(_) | Piece::Nothing => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! States in words.
+
+use outlive_protocol::http::{RuntimeState, SessionState, SessionView};
+
+use crate::terminal;
+
+/// A session's state in one word.
+pub const fn session(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Working => "working",
+        SessionState::Idle => "idle",
+        SessionState::Succeeded => "succeeded",
+        SessionState::Failed => "failed",
+        SessionState::Stopped => "stopped",
+        SessionState::Unknown => "unknown",
+    }
+}
+
+/// A runtime's state in a few words.
+pub fn runtime(state: &RuntimeState) -> String {
+    match state {
+        RuntimeState::Down => "down".to_owned(),
+        RuntimeState::Launching => "launching".to_owned(),
+        RuntimeState::Idle => "idle".to_owned(),
+        RuntimeState::Busy => "busy".to_owned(),
+        RuntimeState::Unresponsive { .. } => "unresponsive".to_owned(),
+        RuntimeState::Stopping { .. } => "stopping".to_owned(),
+        RuntimeState::Exited { status, cause: None } => status.to_string(),
+        RuntimeState::Exited { cause: Some(cause), .. } => cause.to_string(),
+        RuntimeState::Backoff { .. } => "restarting".to_owned(),
+        RuntimeState::GaveUp { .. } => "gave up".to_owned(),
+        RuntimeState::Unknown => "unknown".to_owned(),
+    }
+}
+
+/// What somebody who waits wants to know about the runtime; empty when all is well.
+pub fn trouble(session: &SessionView) -> String {
+    match &session.runtime.state {
+        RuntimeState::Unresponsive { detail } => {
+            format!("{} does not answer ({})", session.runtime.name, terminal::one_line(detail))
+        }
+        RuntimeState::Backoff { after_ms } => {
+            format!("{} is started again in {}", session.runtime.name, terminal::span(after_ms * 1_000))
+        }
+        RuntimeState::GaveUp { reason } => {
+            format!("{} is not started again: {}", session.runtime.name, terminal::one_line(reason))
+        }
+        RuntimeState::Down
+        | RuntimeState::Launching
+        | RuntimeState::Idle
+        | RuntimeState::Busy
+        | RuntimeState::Stopping { .. }
+        | RuntimeState::Exited { .. }
+        | RuntimeState::Unknown => String::new(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Which session is meant: by id or the beginning of one, by title or file name, or the latest.
+
+use outlive_core::id::SessionId;
+use outlive_protocol::http::SessionView;
+
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// How many candidates an ambiguous name lists.
+const CANDIDATES_MAX: usize = 8;
+
+/// The part of an id that people see and type.
+pub fn short(id: SessionId) -> String {
+    id.to_string().chars().take(8).collect()
+}
+
+/// Finds the session that the user means.
+pub async fn session(client: &Client, name: Option<&str>) -> Result<SessionView, Failure> {
+    choose(client.sessions(true).await?, name)
+}
+
+/// Chooses among all sessions, newest first: an exact title or path wins over the beginning of an id.
+fn choose(sessions: Vec<SessionView>, name: Option<&str>) -> Result<SessionView, Failure> {
+    let Some(name) = name.filter(|name| *name != "latest") else {
+        return sessions.into_iter().max_by_key(|session| session.created_at).ok_or_else(|| {
+            Failure::new(Exit::NotFound, "there is no session yet").hint("`outlive run` makes one")
+        });
+    };
+    let absolute = std::path::absolute(name).ok().map(|path| path.to_string_lossy().into_owned());
+    let prefix = name.to_ascii_lowercase();
+    let is_open = |session: &SessionView| session.closed_at.is_none();
+    let is_named =
+        |session: &SessionView| session.title == name || session.path.is_some() && session.path == absolute;
+    let tests: [&dyn Fn(&SessionView) -> bool; 4] = [
+        &|session| session.id.to_string() == prefix,
+        // Of several sessions of one notebook at most one is open, and that is the one that is meant.
+        &|session| is_named(session) && is_open(session),
+        &is_named,
+        &|session| {
+            let id = session.id.to_string();
+            id.starts_with(&prefix) || id.replace('-', "").starts_with(&prefix)
+        },
+    ];
+    for test in tests {
+        let found: Vec<_> = sessions.iter().filter(|session| test(session)).collect();
+        match found.as_slice() {
+            [] => {}
+            [one] => return Ok((*one).clone()),
+            several => return Err(ambiguous(name, several)),
+        }
+    }
+    Err(Failure::new(Exit::NotFound, format!("there is no session {name:?}"))
+        .hint("`outlive ps -a` lists all"))
+}
+
+fn ambiguous(name: &str, several: &[&SessionView]) -> Failure {
+    let row = |session: &&SessionView| {
+        let state = if session.closed_at.is_none() { "open" } else { "ended" };
+        (short(session.id), format!("{} ({state})", terminal::one_line(&session.title)))
+    };
+    let mut facts: Vec<_> = several.iter().take(CANDIDATES_MAX).map(row).collect();
+    if several.len() > CANDIDATES_MAX {
+        facts.push(("…".to_owned(), format!("and {} more", several.len() - CANDIDATES_MAX)));
+    }
+    Failure {
+        facts,
+        ..Failure::new(Exit::NotFound, format!("{name:?} fits {} sessions", several.len()))
+            .hint("name one by its id")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(id: &str, title: &str, created_at: u64, closed_at: Option<u64>) -> SessionView {
+        serde_json::from_value(json!({
+            "id": id, "generation": 1, "position": 1, "title": title, "kind": "notebook",
+            "path": format!("/work/{title}"), "created_at": created_at, "closed_at": closed_at, "state": "idle",
+            "runtime": {"id": id, "incarnation": 1, "name": "k", "state": {"state": "idle"}, "pid": 1, "since": 0},
+            "runs": {"queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0},
+            "current": null, "question": null, "last_report": null, "save_problem": null, "peers": 0,
+        }))
+        .expect("a session")
+    }
+
+    fn all() -> Vec<SessionView> {
+        vec![
+            session("aaaa1111-0000-4000-8000-000000000001", "a.ipynb", 1, Some(5)),
+            session("aaaa2222-0000-4000-8000-000000000002", "a.ipynb", 9, None),
+            session("bbbb0000-0000-4000-8000-000000000003", "b.ipynb", 3, Some(4)),
+            session("cccc0000-0000-4000-8000-000000000004", "b.ipynb", 2, Some(4)),
+        ]
+    }
+
+    fn chosen(name: Option<&str>) -> Result<String, Failure> {
+        choose(all(), name).map(|session| short(session.id))
+    }
+
+    #[test]
+    fn by_prefix_title_path_or_the_latest() {
+        assert_eq!(chosen(None).expect("one"), "aaaa2222");
+        assert_eq!(chosen(Some("latest")).expect("one"), "aaaa2222");
+        assert_eq!(chosen(Some("B")).expect("one"), "bbbb0000");
+        assert_eq!(chosen(Some("aaaa11110000")).expect("dashes may be left out"), "aaaa1111");
+        assert_eq!(chosen(Some("a.ipynb")).expect("the open one"), "aaaa2222");
+        assert_eq!(chosen(Some("/work/a.ipynb")).expect("by path"), "aaaa2222");
+    }
+
+    #[test]
+    fn several_are_listed_and_none_is_said() {
+        let failure = chosen(Some("b.ipynb")).expect_err("both have ended");
+        assert_eq!(failure.exit, Exit::NotFound);
+        assert_eq!(failure.facts[0].0, "bbbb0000");
+        assert_eq!(failure.facts[1], ("cccc0000".to_owned(), "b.ipynb (ended)".to_owned()));
+        assert_eq!(chosen(Some("aaaa")).expect_err("open or not").facts.len(), 2);
+        assert!(chosen(Some("zzz")).expect_err("none").what.contains("zzz"));
+        assert!(choose(Vec::new(), None).expect_err("none").what.contains("no session yet"));
+    }
+}
