@@ -59,6 +59,10 @@ fn held_guards(source: &Source, body: &Range<usize>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for pattern in GUARDS {
         for (at, _) in code.match_indices(pattern) {
+            if code[..at].ends_with("self") {
+                // A method of our own that happens to be called so.
+                continue;
+            }
             let start = code[..at].rfind([';', '{', '}']).map_or(0, |before| before + 1);
             let after = at + pattern.len();
             let statement_end = code[after..].find(';').map_or(code.len(), |offset| after + offset);
