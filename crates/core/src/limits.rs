@@ -43,6 +43,15 @@ pub const SUSPENDED_MS: u64 = 2_000;
 /// How long a process may take from spawn to ready, in milliseconds. A cold import of a large environment from a
 /// network disk takes tens of seconds.
 pub const READY_TIMEOUT_MS: u64 = 60_000;
+/// Between two looks at a kernel's socket that does not listen yet, in milliseconds. ZeroMQ's own retries grow to a
+/// second: this saves about 100 ms of a kernel's start.
+pub const PROBE_PERIOD_MS: u64 = 5;
+/// How many last lines of a tool that makes a Python environment stand in an error. pip's own reason fits.
+pub const INSTALL_TAIL_LINES_MAX: usize = 12;
+/// How long pip waits for one answer of an index, in seconds: an offline machine is told soon.
+pub const INSTALL_ANSWER_SECONDS: u64 = 15;
+/// How often pip asks an index again.
+pub const INSTALL_RETRIES_MAX: u32 = 2;
 /// From `shutdown_request` to SIGTERM, in milliseconds: atexit handlers run in it.
 pub const STOP_ASK_MS: u64 = 5_000;
 /// From SIGTERM to SIGKILL, in milliseconds.

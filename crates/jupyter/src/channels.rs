@@ -14,6 +14,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt as _};
+use outlive_core::limits::PROBE_PERIOD_MS;
 use outlive_core::runtime::spec::Transport;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -28,10 +29,6 @@ use zeromq::{
 use crate::connection::ConnectionInfo;
 use crate::heartbeat::Heartbeat;
 use crate::message::{Channel, DecodeError, KeyError, Message, SigningKey};
-
-/// Time between two looks at a port that does not listen yet. zeromq's own retries grow to a second: this saves
-/// about 100 ms of a kernel's start.
-const PROBE_PERIOD: Duration = Duration::from_millis(5);
 
 /// What a reader task pushes.
 #[derive(Debug)]
@@ -207,7 +204,7 @@ impl Readers {
     }
 
     /// Stops reading iopub, or goes on. A kernel that was told not to drop then waits; any other drops what exceeds
-    /// the sockets' buffers.
+    /// the sockets' buffers. After a death go on, so that what still stands in the buffers is read.
     pub fn hold_iopub(&self, hold: bool) {
         self.iopub_held.send_replace(hold);
     }
@@ -258,7 +255,7 @@ impl Connector<'_> {
     }
 
     async fn until_listening(&self, port: u16, what: &'static str) -> Result<(), ConnectError> {
-        let mut ticks = tokio::time::interval(PROBE_PERIOD);
+        let mut ticks = tokio::time::interval(Duration::from_millis(PROBE_PERIOD_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

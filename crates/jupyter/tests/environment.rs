@@ -224,6 +224,19 @@ fn a_notebook_with_requirements_gets_its_own_environment_unless_a_kernel_is_aske
 }
 
 #[test]
+fn the_cache_is_where_the_user_wants_it() {
+    let mut machine = Machine::new();
+    machine.python("true");
+    for (variable, folder) in
+        [("XDG_CACHE_HOME", "xdg/outlive/environments"), ("OUTLIVE_CACHE_DIR", "mine/environments")]
+    {
+        machine.set(variable, folder.split('/').next().unwrap());
+        let Origin::Managed(prefix) = machine.python3().origin else { panic!("made") };
+        assert_eq!(prefix.parent().unwrap(), machine.path(folder));
+    }
+}
+
+#[test]
 fn an_interrupted_environment_is_made_anew() {
     let machine = Machine::new();
     machine.python("exit 1");

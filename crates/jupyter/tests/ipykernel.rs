@@ -25,7 +25,7 @@ fn managed_prefix() -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     let here = Surroundings::of_this_process().unwrap();
     let mut variables = here.variables().clone();
-    variables.insert("XDG_CACHE_HOME".to_owned(), cache.to_str().unwrap().to_owned());
+    variables.insert("OUTLIVE_CACHE_DIR".to_owned(), cache.to_str().unwrap().to_owned());
     let surroundings = Surroundings::new(variables, here.directory().to_owned());
     managed::find_or_make(&[], &surroundings, &mut |progress| eprintln!("{progress}")).unwrap()
 }

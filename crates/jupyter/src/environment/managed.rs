@@ -1,5 +1,5 @@
-//! Python environments that Outlive makes: `$XDG_CACHE_HOME/outlive/environments/KEY`, where the key is a hash of
-//! the Python version and the packages.
+//! Python environments that Outlive makes: `environments/KEY` in its cache directory, where the key is a hash of the
+//! Python version and the packages.
 //!
 //! An environment cannot be renamed (its scripts name their interpreter), so it is made in place and a marker is
 //! written last: one without the marker was interrupted and is made anew. A lock file beside it keeps two makers
@@ -11,6 +11,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use outlive_core::limits::{INSTALL_ANSWER_SECONDS, INSTALL_RETRIES_MAX, INSTALL_TAIL_LINES_MAX};
 use ring::digest;
 
 use super::{Progress, has_ipykernel, python_of};
@@ -20,11 +21,6 @@ use crate::surroundings::Surroundings;
 const MARKER: &str = "outlive-complete";
 /// What every environment has. The tests run with 7; a major version that nobody has tried is not taken silently.
 const IPYKERNEL: &str = "ipykernel<8";
-/// How many of a tool's last lines stand in an error.
-const TAIL_LINES_MAX: usize = 12;
-/// How long pip waits for an answer, in seconds, and how often it tries: an offline machine is told soon.
-const PIP_PATIENCE: [&str; 4] = ["--timeout", "15", "--retries", "2"];
-
 /// An environment could not be made. What was begun is made anew next time.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
@@ -35,7 +31,9 @@ pub enum MakeError {
     )]
     NoPython,
     /// There is no place for it.
-    #[error("neither XDG_CACHE_HOME nor HOME is set, so there is no place to make a Python environment")]
+    #[error(
+        "none of OUTLIVE_CACHE_DIR, XDG_CACHE_HOME and HOME is set, so there is no place to make a Python environment"
+    )]
     NoCache,
     /// A tool of Python failed.
     #[error("{action} in {} failed ({how}){advice}{}", .directory.display(), quoted(.tail))]
@@ -52,7 +50,7 @@ pub enum MakeError {
         tail: Vec<String>,
     },
     /// The file system is full.
-    #[error("no space is left for a Python environment in {}: free some, or set XDG_CACHE_HOME elsewhere", .directory.display())]
+    #[error("no space is left for a Python environment in {}: free some, or set OUTLIVE_CACHE_DIR to another disk", .directory.display())]
     DiskFull {
         /// The environment.
         directory: PathBuf,
@@ -123,14 +121,18 @@ pub fn find_or_make(
     Ok(directory)
 }
 
-/// Where the environments are.
+/// Where the environments are: below Outlive's cache directory (`OUTLIVE_CACHE_DIR`, by default
+/// `$XDG_CACHE_HOME/outlive`).
 #[must_use]
 pub fn cache_root(surroundings: &Surroundings) -> Option<PathBuf> {
+    let below = |cache: PathBuf| cache.join("outlive");
+    let absolute = |path: &PathBuf| path.is_absolute();
     let cache = surroundings
-        .path("XDG_CACHE_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| surroundings.home().map(|home| home.join(".cache")))?;
-    Some(cache.join("outlive/environments"))
+        .path("OUTLIVE_CACHE_DIR")
+        .filter(absolute)
+        .or_else(|| surroundings.path("XDG_CACHE_HOME").filter(absolute).map(below))
+        .or_else(|| surroundings.home().map(|home| below(home.join(".cache"))))?;
+    Some(cache.join("environments"))
 }
 
 /// Marked, and its interpreter still works: the Python below it may have been removed since.
@@ -205,7 +207,8 @@ impl Maker {
             None => {
                 let mut command = Command::new(python);
                 command.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]);
-                command.args(PIP_PATIENCE);
+                command.args(["--timeout", &INSTALL_ANSWER_SECONDS.to_string()]);
+                command.args(["--retries", &INSTALL_RETRIES_MAX.to_string()]);
                 command
             }
         };
@@ -238,7 +241,7 @@ fn run(
     let mut child = command.spawn().map_err(failed)?;
     // The command holds our copies of the pipe's writing end: without this the reading below never ends.
     drop(command);
-    let mut tail = VecDeque::with_capacity(TAIL_LINES_MAX);
+    let mut tail = VecDeque::with_capacity(INSTALL_TAIL_LINES_MAX);
     let mut lines = BufReader::new(reader);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).map_err(failed)? > 0 {
@@ -247,7 +250,7 @@ fn run(
         if text.is_empty() {
             continue;
         }
-        if tail.len() == TAIL_LINES_MAX {
+        if tail.len() == INSTALL_TAIL_LINES_MAX {
             tail.pop_front();
         }
         tail.push_back(text.clone());
