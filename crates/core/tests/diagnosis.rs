@@ -362,6 +362,21 @@ fn every_code_is_written_once_and_has_its_page() {
     assert!("out-of-luck".parse::<CauseCode>().is_err());
 }
 
+/// A full tail does not grow: the newer one has been read by whoever counts more bytes.
+#[test]
+fn the_newer_tail_is_kept() {
+    let tail = |text: &str, stderr_bytes| Evidence {
+        stderr_tail: text.to_owned(),
+        stderr_bytes,
+        ..Evidence::default()
+    };
+    let mut known = tail("xxxx early", 65_536);
+    known.merge(tail("xxx late", 70_000));
+    assert_eq!(known.stderr_tail, "xxx late");
+    known.merge(tail("xxxx early", 65_536));
+    assert_eq!(known.stderr_tail, "xxx late");
+}
+
 fn any_status() -> impl Strategy<Value = Option<ExitStatus>> {
     prop_oneof![
         Just(None),

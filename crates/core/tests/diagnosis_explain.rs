@@ -155,8 +155,7 @@ fn a_launch_that_found_no_program() {
     assert_snapshot!(page(failure), @r#"
     kernel python3 did not start: missing-interpreter
 
-      `/opt/gone/bin/python` does not exist, or the interpreter that its first line
-      names does not (certain).
+      Cannot execute /opt/gone/bin/python: No such file or directory (certain).
 
       when         2026-11-21 22:52:03 UTC
       command      /opt/gone/bin/python -m ipykernel_launcher

@@ -50,7 +50,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Adds what was learnt later. A fact that is known stays; what was missing is filled in; of a tail the longer
+    /// Adds what was learnt later. A fact that is known stays; what was missing is filled in; of a tail the newer
     /// and of a count the larger is kept. Merging the same twice changes nothing.
     pub fn merge(&mut self, late: Self) {
         if self.phase == Phase::Launching {
@@ -62,9 +62,14 @@ impl Evidence {
         if self.cwd.is_empty() {
             self.cwd = late.cwd;
         }
-        keep_longer(&mut self.stderr_tail, late.stderr_tail);
+        // A tail that was full has moved on without growing: who has read more in all has the newer one.
+        if late.stderr_bytes > self.stderr_bytes {
+            self.stderr_bytes = late.stderr_bytes;
+            self.stderr_tail = late.stderr_tail;
+        } else if late.stderr_bytes == self.stderr_bytes {
+            keep_longer(&mut self.stderr_tail, late.stderr_tail);
+        }
         keep_longer(&mut self.stdout_tail, late.stdout_tail);
-        self.stderr_bytes = self.stderr_bytes.max(late.stderr_bytes);
         self.memory.merge(late.memory);
         fill(&mut self.stop, late.stop);
         fill(&mut self.launch, late.launch);

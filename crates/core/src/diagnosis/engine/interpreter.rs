@@ -61,7 +61,9 @@ fn of_exec(case: &Case<'_>, launch: &LaunchEvidence) -> Option<Finding> {
             ),
         ),
     };
-    let summary = format!("`{program}` {what}");
+    // A launch that looked before it leapt knows more than the error number: which of the two is missing.
+    let said = launch.message.split("; ").next().filter(|said| said.contains(program));
+    let summary = said.map_or_else(|| format!("`{program}` {what}"), str::to_owned);
     let finding = Finding::new(Rank::Root, CauseCode::MissingInterpreter, Confidence::Certain, summary);
     let evidence = [lines::fact("execve", errno_text(errno)), lines::fact("launch", launch.message.clone())];
     Some(finding.evidence(evidence).remedy(remedy))
