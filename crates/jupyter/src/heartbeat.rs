@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use zeromq::{DealerSocket, SocketRecv as _, SocketSend as _, ZmqError, ZmqMessage};
 
 /// No echo.
@@ -47,7 +47,7 @@ impl Heartbeat {
 
     async fn echo(&mut self, payload: Bytes) -> Result<(), ZmqError> {
         let mut question = ZmqMessage::from(payload.clone());
-        question.push_front(BytesMut::new().freeze());
+        question.push_front(Bytes::new());
         self.socket.send(question).await?;
         loop {
             let answer = self.socket.recv().await?;

@@ -4,7 +4,7 @@
 //! In the order in which a launch uses it:
 //!
 //! ```text
-//! surroundings  the user's variables and folder        ┐
+//! surroundings  the user's variables and folder         ┐
 //! kernelspec    which kernels exist                     │ in the CLI and the daemon
 //! environment   a Python that has ipykernel             ┘
 //! connection    ports or socket paths, key, the file    ┐
