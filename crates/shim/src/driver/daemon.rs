@@ -1,0 +1,157 @@
+//! What the daemon wants.
+
+use bytes::BytesMut;
+use outlive_core::runtime::spec::{InterruptMode, Program};
+use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::time::Now;
+use outlive_jupyter::request::ExecuteMode;
+use outlive_process::stop::signal_group;
+use outlive_protocol::shim::{FromShim, ToShim, VERSION, Welcome};
+use outlive_protocol::shim_codec::encode_from_shim;
+use rustix::process::Signal;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::oneshot;
+
+use super::{Driver, Fate, Life, Peer};
+use crate::link::{ConnectionId, LinkEvent};
+
+impl Driver {
+    pub(super) fn on_link(&mut self, event: LinkEvent, now: Now) {
+        match event {
+            LinkEvent::Greeted { id, hello, writer, open } => self.on_hello(id, &hello, writer, open),
+            LinkEvent::Message { id, message } => {
+                // One that was superseded may have said something just before it was closed.
+                if self.peer.as_ref().is_some_and(|peer| peer.id == id) {
+                    self.on_message(message, now);
+                }
+            }
+            LinkEvent::Closed { id } => {
+                if self.peer.as_ref().is_some_and(|peer| peer.id == id) {
+                    self.peer = None;
+                }
+            }
+        }
+    }
+
+    fn on_hello(
+        &mut self,
+        id: ConnectionId,
+        hello: &ToShim,
+        writer: OwnedWriteHalf,
+        open: oneshot::Sender<()>,
+    ) {
+        let version = match self.check_hello(hello) {
+            Ok(version) => version,
+            Err(reason) => {
+                tracing::warn!(reason, "a daemon was told that it means somebody else");
+                let frame = encode_from_shim(&FromShim::Wrong { reason }).expect("a sentence fits a frame");
+                // A new connection takes a sentence at once; then both sides are dropped.
+                let _gone = writer.try_write(&frame);
+                return;
+            }
+        };
+        let welcome = Welcome {
+            version,
+            identity: self.identity.clone(),
+            open_runs: self.open_runs(),
+            last_src: self.journal.last(),
+        };
+        let frame = encode_from_shim(&FromShim::Welcome(welcome)).expect("ten thousand runs fit a frame");
+        self.journal.rewind();
+        self.peer = Some(Peer { id, writer, _open: open, outbox: BytesMut::from(&frame[..]) });
+    }
+
+    /// The version to speak, or why not.
+    fn check_hello(&mut self, hello: &ToShim) -> Result<u16, String> {
+        let ToShim::Hello { version, session, process, acked, .. } = hello else {
+            return Err("the first message must be a Hello".to_owned());
+        };
+        // A daemon speaks its own version and the one before, and so do we.
+        if version.abs_diff(VERSION) > 1 {
+            return Err(format!("this shim speaks version {VERSION} of the protocol, the daemon {version}"));
+        }
+        let own = (self.launch.session, self.launch.process);
+        if (*session, *process) != own {
+            return Err(format!("this shim holds process {} of session {}", own.1, own.0));
+        }
+        if !self.journal.acknowledge(*acked) {
+            let last = self.journal.last();
+            return Err(format!(
+                "record {acked} was never sent, the last one is {last}: this is another process"
+            ));
+        }
+        Ok((*version).min(VERSION))
+    }
+
+    fn open_runs(&self) -> Vec<crate::kernel::runs::RunKey> {
+        match &self.life {
+            Life::Supervising(supervised) => supervised.open_runs(),
+            Life::Waiting | Life::Ended => Vec::new(),
+        }
+    }
+
+    fn on_message(&mut self, message: ToShim, now: Now) {
+        match message {
+            ToShim::Hello { .. } => tracing::warn!("a second Hello on one connection; ignored"),
+            ToShim::Ack { through } => {
+                if !self.journal.acknowledge(through) {
+                    tracing::warn!(%through, "acknowledges what was never sent; the connection is closed");
+                    self.peer = None;
+                }
+            }
+            ToShim::Execute { run, attempt, code, allow_stdin, silent } => match &mut self.life {
+                Life::Waiting => self.start_command((run, attempt), now),
+                Life::Supervising(supervised) => {
+                    let mode = match (silent, allow_stdin) {
+                        (true, _) => ExecuteMode::Silent,
+                        (false, true) => ExecuteMode::Interactive,
+                        (false, false) => ExecuteMode::Unattended,
+                    };
+                    if let Some(notice) = supervised.execute((run, attempt), &code, mode, now) {
+                        self.record(notice, now);
+                    }
+                }
+                Life::Ended => {}
+            },
+            ToShim::Interrupt => self.interrupt(now),
+            ToShim::Input { run, value } => {
+                if let Life::Supervising(supervised) = &mut self.life {
+                    supervised.input(run, &value, now);
+                }
+            }
+            ToShim::Stop { why, from } => self.stop(why, from, now),
+            ToShim::Goodbye => {
+                if matches!(self.life, Life::Ended) {
+                    self.fate = Fate::Goodbye;
+                } else {
+                    tracing::warn!("a goodbye while the process lives; ignored");
+                }
+            }
+            ToShim::Refuse { reason } => self.disown(&reason, now),
+        }
+    }
+
+    /// No daemon wants this process: it is stopped in the normal ladder, and its records are for nobody.
+    pub(super) fn disown(&mut self, reason: &str, now: Now) {
+        tracing::warn!(reason, "refused; the process is stopped");
+        self.fate = Fate::Disowned;
+        self.stop(StopWhy::Disowned, StopStep::Ask, now);
+    }
+
+    fn interrupt(&mut self, now: Now) {
+        let Life::Supervising(supervised) = &self.life else { return };
+        if !supervised.is_alive() || !supervised.is_ready {
+            return;
+        }
+        let by_message = matches!(
+            self.launch.spec.program,
+            Program::Kernel { interrupt_mode: InterruptMode::Message, .. }
+        );
+        if by_message && supervised.kernel.as_ref().is_some_and(|kernel| kernel.interrupt(now)) {
+            return;
+        }
+        if let Err(error) = signal_group(supervised.process.pid(), Signal::INT) {
+            tracing::warn!(%error, "the interrupt was not delivered");
+        }
+    }
+}
