@@ -38,6 +38,11 @@ pub fn text(report: &FailureReport, paint: Paint) -> String {
     text
 }
 
+/// Whether a report tells somebody who watches something new: not the end that a user asked for.
+pub fn is_news(report: &FailureReport) -> bool {
+    report.cause().code != CauseCode::KilledByOperator
+}
+
 /// Whether a report says no more than that a command ended with an exit code of its own.
 pub fn is_plain_exit(report: &FailureReport) -> bool {
     report.cause().code == CauseCode::ExitCode

@@ -67,15 +67,22 @@ pub struct Attached<'a> {
 
 enum Link {
     Open(Box<EventStream>),
-    /// The daemon is to be found again; whether it said good-bye.
-    Lost {
-        goodbye: bool,
-    },
+    /// To be opened again.
+    Lost(Why),
     /// As before, and the user was told.
-    Seeking {
-        goodbye: bool,
-    },
+    Seeking(Why),
     Ended,
+}
+
+/// Why a stream broke off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The daemon died, hangs or is out of reach.
+    Gone,
+    /// The daemon said that it is shutting down.
+    Goodbye,
+    /// The daemon ended this stream and lives on: we read too slowly, or it has too much to do.
+    Cut,
 }
 
 impl<'a> Attached<'a> {
@@ -101,14 +108,16 @@ impl<'a> Attached<'a> {
         loop {
             match &mut self.link {
                 Link::Ended => return Ok(Next::End),
-                Link::Lost { goodbye } => {
-                    let goodbye = *goodbye;
-                    self.link = Link::Seeking { goodbye };
-                    return Ok(Next::Notice(self.notice(goodbye)));
+                Link::Lost(why) => {
+                    let why = *why;
+                    self.link = Link::Seeking(why);
+                    if let Some(notice) = self.notice(why) {
+                        return Ok(Next::Notice(notice));
+                    }
                 }
-                Link::Seeking { goodbye } => {
-                    let goodbye = *goodbye;
-                    self.come_back(goodbye).await?;
+                Link::Seeking(why) => {
+                    let why = *why;
+                    self.come_back(why).await?;
                 }
                 Link::Open(stream) => match stream.next().await {
                     Ok(Some((cursor, event))) => {
@@ -117,8 +126,8 @@ impl<'a> Attached<'a> {
                         }
                     }
                     // A stream ends with an `end` or a `problem`; a bare end of file is a daemon that died.
-                    Ok(None) => self.lose(false)?,
-                    Err(error) if error.is_daemon_gone() => self.lose(false)?,
+                    Ok(None) => self.lose(Why::Gone)?,
+                    Err(error) if error.is_daemon_gone() => self.lose(Why::Gone)?,
                     Err(error) => return Err(error.into()),
                 },
             }
@@ -132,7 +141,7 @@ impl<'a> Attached<'a> {
     ) -> Result<Option<StreamEvent>, Failure> {
         match event {
             StreamEvent::Problem { problem } if problem.status == 503 => {
-                self.lose(problem.code == "shutting-down")?;
+                self.lose(if problem.code == "shutting-down" { Why::Goodbye } else { Why::Cut })?;
                 Ok(None)
             }
             StreamEvent::Problem { problem } => Err(problem.into()),
@@ -149,18 +158,18 @@ impl<'a> Attached<'a> {
         }
     }
 
-    fn lose(&mut self, goodbye: bool) -> Result<(), Failure> {
+    fn lose(&mut self, why: Why) -> Result<(), Failure> {
         self.fruitless += 1;
         if self.fruitless > FRUITLESS_MAX {
             return Err(Failure::new(Exit::Daemon, "the daemon's stream breaks off again and again")
                 .hint(format!("look at its log, {}; {}", self.daemon.log().display(), self.afterwards())));
         }
-        self.link = Link::Lost { goodbye };
+        self.link = Link::Lost(why);
         Ok(())
     }
 
-    async fn come_back(&mut self, goodbye: bool) -> Result<(), Failure> {
-        let found = if goodbye || !self.daemon.may_start() {
+    async fn come_back(&mut self, why: Why) -> Result<(), Failure> {
+        let found = if why == Why::Goodbye || !self.daemon.may_start() {
             tokio::time::timeout(RETURN_TIMEOUT, self.daemon.wait_for()).await.unwrap_or_else(|_| {
                 let what = format!("no daemon came back within {} s", RETURN_TIMEOUT.as_secs());
                 Err(Failure::new(Exit::Daemon, what).hint(self.afterwards()))
@@ -174,17 +183,21 @@ impl<'a> Attached<'a> {
                 self.link = Link::Open(Box::new(stream));
                 Ok(())
             }
-            Err(CallError::Refused(problem)) if problem.status == 503 => self.lose(goodbye),
-            Err(error) if error.is_daemon_gone() => self.lose(false),
+            Err(CallError::Refused(problem)) if problem.status == 503 => self.lose(why),
+            Err(error) if error.is_daemon_gone() => self.lose(Why::Gone),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn notice(&self, goodbye: bool) -> String {
-        let what = if goodbye { "the daemon is shutting down" } else { "the daemon does not answer" };
-        let then =
-            if goodbye || !self.daemon.may_start() { "waiting for it" } else { "looking for it again" };
-        format!("{what}; {then} (what runs goes on)")
+    fn notice(&self, why: Why) -> Option<String> {
+        let what = match why {
+            Why::Gone => "the daemon does not answer",
+            Why::Goodbye => "the daemon is shutting down",
+            Why::Cut => return None,
+        };
+        let waits = why == Why::Goodbye || !self.daemon.may_start();
+        let then = if waits { "waiting for it" } else { "looking for it again" };
+        Some(format!("{what}; {then} (what runs goes on)"))
     }
 
     fn afterwards(&self) -> String {

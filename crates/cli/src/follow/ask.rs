@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::net::unix::pipe::Receiver;
 
 use crate::terminal;
@@ -24,6 +25,48 @@ pub enum Manner {
     Key,
 }
 
+/// The terminal with Ctrl-C and its like not echoed. Dropping it puts it back.
+pub struct Quiet(Option<(File, Termios)>);
+
+/// Makes the terminal quiet, if it is ours to change.
+pub fn quiet() -> Quiet {
+    Quiet(try_quiet().ok().flatten())
+}
+
+fn try_quiet() -> io::Result<Option<(File, Termios)>> {
+    let terminal = open()?;
+    if !is_foreground(&terminal) {
+        return Ok(None);
+    }
+    let before = tcgetattr(&terminal)?;
+    let mut modes = before.clone();
+    modes.local_modes.remove(LocalModes::ECHOCTL);
+    tcsetattr(&terminal, OptionalActions::Now, &modes)?;
+    Ok(Some((terminal, before)))
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Some((terminal, before)) = self.0.take()
+            && is_foreground(&terminal)
+        {
+            // A terminal that is gone needs no putting back.
+            let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+        }
+    }
+}
+
+/// Whether we are the terminal's foreground job: a background job that changes its modes is stopped (SIGTTOU).
+fn is_foreground(terminal: &File) -> bool {
+    tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp())
+}
+
+/// Opens the controlling terminal anew.
+fn open() -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/tty", flags, Mode::empty())?.into())
+}
+
 /// A question that stands at the terminal. Dropping it takes it back.
 pub struct Ask {
     terminal: Receiver,
@@ -35,8 +78,7 @@ pub struct Ask {
 impl Ask {
     /// Shows a question.
     pub fn new(prompt: &str, manner: Manner) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open("/dev/tty", flags, Mode::empty())?);
+        let file = open()?;
         let before = tcgetattr(&file)?;
         let mut modes = before.clone();
         match manner {

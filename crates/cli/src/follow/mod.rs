@@ -73,6 +73,16 @@ enum Dialogue {
     Question(Question, Ask),
 }
 
+/// What follows from an answer.
+enum Then {
+    /// The user leaves.
+    Leave,
+    /// Go on.
+    Wait,
+    /// Go on, and ask what the program asks now.
+    Ask,
+}
+
 /// What happened next.
 enum Happened {
     Interrupt,
@@ -87,14 +97,19 @@ impl Follow<'_> {
         let mut signals = Signals::new()?;
         let mut watch = Watch::default();
         let mut dialogue = Dialogue::None;
+        // What Ctrl-C echoes would move the cursor away from the bars.
+        let _quiet = self.interactive.then(ask::quiet);
         loop {
+            let is_menu = matches!(dialogue, Dialogue::Menu(_));
             let happened = tokio::select! {
                 biased;
                 _ = signals.interrupt.recv() => Happened::Interrupt,
                 _ = signals.terminate.recv() => Happened::Leave(15),
                 _ = signals.hangup.recv() => Happened::Leave(1),
                 typed = dialogue.typed() => Happened::Typed(typed),
-                next = self.attached.next() => Happened::Came(next),
+                // While the menu stands there, output waits: the daemon keeps it, and a stream that it cuts for
+                // being slow is opened again where it was.
+                next = self.attached.next(), if !is_menu => Happened::Came(next),
             };
             match happened {
                 Happened::Leave(number) => return Ok((watch, self.detach(dialogue, Exit::Signal(number)))),
@@ -104,14 +119,13 @@ impl Follow<'_> {
                 },
                 Happened::Typed(typed) => {
                     let typed = typed.unwrap_or(None);
-                    match self.typed(std::mem::replace(&mut dialogue, Dialogue::None), typed).await? {
-                        None => return Ok((watch, self.detach(Dialogue::None, Exit::INTERRUPTED))),
-                        Some(next) => dialogue = next,
-                    }
-                    if matches!(dialogue, Dialogue::None) {
-                        self.screen.resume();
-                        // The program may have asked while the menu stood there.
-                        dialogue = self.question(&watch, dialogue);
+                    match self.typed(std::mem::replace(&mut dialogue, Dialogue::None), typed).await {
+                        Then::Leave => return Ok((watch, self.detach(Dialogue::None, Exit::INTERRUPTED))),
+                        Then::Wait => self.screen.resume(),
+                        Then::Ask => {
+                            self.screen.resume();
+                            dialogue = self.question(&watch, Dialogue::None);
+                        }
                     }
                 }
                 Happened::Came(next) => match next? {
@@ -160,19 +174,15 @@ impl Follow<'_> {
         Some(Dialogue::Menu(ask))
     }
 
-    /// An answer; `None` when it was to leave.
-    async fn typed(
-        &mut self,
-        dialogue: Dialogue,
-        typed: Option<String>,
-    ) -> Result<Option<Dialogue>, Failure> {
+    /// Does what was answered.
+    async fn typed(&mut self, dialogue: Dialogue, typed: Option<String>) -> Then {
         match dialogue {
-            Dialogue::None => Ok(Some(Dialogue::None)),
+            Dialogue::None => Then::Wait,
             Dialogue::Menu(ask) => {
                 drop(ask);
                 let client = self.attached.client();
                 let done = match typed.as_deref() {
-                    None | Some("d" | "D") => return Ok(None),
+                    None | Some("d" | "D") => return Then::Leave,
                     Some("i" | "I") => client.interrupt(self.session).await.map(drop),
                     Some("s" | "S") => client.stop(self.session, Stop { force: false }).await.map(drop),
                     Some(_) => Ok(()),
@@ -180,16 +190,20 @@ impl Follow<'_> {
                 if let Err(error) = done {
                     self.screen.say(&format!("that failed: {error}"));
                 }
-                Ok(Some(Dialogue::None))
+                // The program may have asked before the menu came, and its question was taken back.
+                Then::Ask
             }
             Dialogue::Question(question, ask) => {
                 drop(ask);
                 // The end of the terminal's input is no answer; somebody else may give one.
-                let Some(value) = typed else { return Ok(Some(Dialogue::None)) };
-                if let Err(error) = self.attached.client().input(self.session, question.run, value).await {
-                    self.screen.say(&format!("the answer was not taken: {error}"));
+                let Some(value) = typed else { return Then::Wait };
+                match self.attached.client().input(self.session, question.run, value).await {
+                    Ok(_) => Then::Wait,
+                    Err(error) => {
+                        self.screen.say(&format!("the answer was not taken: {error}"));
+                        Then::Ask
+                    }
                 }
-                Ok(Some(Dialogue::None))
             }
         }
     }

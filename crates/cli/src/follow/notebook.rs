@@ -1,7 +1,9 @@
 //! A notebook's run: each cell's output as it comes, and where the run stands: bars on a terminal, plain lines elsewhere.
 
 use outlive_core::session::{CancelWhy, RunOutcome};
-use outlive_protocol::http::{RunCounts, RunState, RunView, SessionState, SessionView, StreamEvent};
+use outlive_protocol::http::{
+    RunCounts, RunState, RunView, RuntimeState, SessionState, SessionView, StreamEvent,
+};
 
 use super::bars::Bars;
 use super::output::{self, Piece, Place};
@@ -50,6 +52,9 @@ impl Notebook {
         }
         if let Some(bars) = &mut self.bars {
             bars.counts(settled(session.runs), total(session.runs), &self.trouble);
+            if session.runtime.state == RuntimeState::Launching {
+                bars.began("starting", &session.runtime.name);
+            }
         }
     }
 
@@ -104,6 +109,8 @@ impl Screen for Notebook {
                 Ok(())
             }
             StreamEvent::Run { run } => self.run(run, watch),
+            // What the kernel itself logs while no cell runs is for its report and for `logs --raw`.
+            StreamEvent::Output { run: None, .. } if !watch.is_running() => Ok(()),
             StreamEvent::Output { chunks, .. } => {
                 let colours = self.paint.is_on();
                 chunks
@@ -115,6 +122,7 @@ impl Screen for Notebook {
                 self.say(&format!("started again (attempt {attempt}); its output so far is void"));
                 Ok(())
             }
+            StreamEvent::Report { report } if !report::is_news(report) => Ok(()),
             StreamEvent::Report { report } => {
                 let text = report::text(report, self.paint);
                 self.say(&format!("\n{text}"));

@@ -56,7 +56,8 @@ impl Screen for Raw {
                 Ok(())
             }
             StreamEvent::Report { report } => {
-                if *self == Self::Explained && !report::is_plain_exit(report) {
+                let is_plain = report::is_plain_exit(report) || !report::is_news(report);
+                if *self == Self::Explained && !is_plain {
                     terminal::error_bytes(report::text(report, Paint::err()).as_bytes());
                 }
                 Ok(())

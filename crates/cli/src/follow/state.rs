@@ -1,5 +1,7 @@
 //! States in words.
 
+use outlive_core::diagnosis::CauseCode;
+use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_protocol::http::{RuntimeState, SessionState, SessionView};
 
 use crate::terminal;
@@ -25,8 +27,10 @@ pub fn runtime(state: &RuntimeState) -> String {
         RuntimeState::Busy => "busy".to_owned(),
         RuntimeState::Unresponsive { .. } => "unresponsive".to_owned(),
         RuntimeState::Stopping { .. } => "stopping".to_owned(),
-        RuntimeState::Exited { status, cause: None } => status.to_string(),
-        RuntimeState::Exited { cause: Some(cause), .. } => cause.to_string(),
+        RuntimeState::Exited { status, cause } => match cause {
+            Some(cause) if !matches!(cause, CauseCode::ExitCode | CauseCode::Signal) => cause.to_string(),
+            Some(_) | None => status.to_string(),
+        },
         RuntimeState::Backoff { .. } => "restarting".to_owned(),
         RuntimeState::GaveUp { .. } => "gave up".to_owned(),
         RuntimeState::Unknown => "unknown".to_owned(),
@@ -44,6 +48,14 @@ pub fn trouble(session: &SessionView) -> String {
         }
         RuntimeState::GaveUp { reason } => {
             format!("{} is not started again: {}", session.runtime.name, terminal::one_line(reason))
+        }
+        RuntimeState::Stopping { why: StopWhy::User, step } => {
+            let how = match step {
+                StopStep::Ask => "asked to end",
+                StopStep::Term => "told to end (SIGTERM)",
+                StopStep::Kill => "being killed",
+            };
+            format!("{} is {how}", session.runtime.name)
         }
         RuntimeState::Down
         | RuntimeState::Launching

@@ -94,6 +94,11 @@ impl Watch {
         settled > 0 && counts.queued + counts.running == 0 && seen >= settled as usize
     }
 
+    /// Whether a run is running, as far as was seen.
+    pub fn is_running(&self) -> bool {
+        self.runs.values().any(|run| run.state == RunState::Running)
+    }
+
     /// What went wrong first: the outcome of the first run that neither succeeded nor was cancelled after another.
     pub fn first_failure(&self) -> Option<&RunOutcome> {
         self.outcomes().find(|outcome| match outcome {
