@@ -83,7 +83,7 @@ impl Driver {
         Ok((*version).min(VERSION))
     }
 
-    fn open_runs(&self) -> Vec<crate::kernel::runs::RunKey> {
+    pub(super) fn open_runs(&self) -> Vec<crate::kernel::runs::RunKey> {
         match &self.life {
             Life::Supervising(supervised) => supervised.open_runs(),
             Life::Waiting | Life::Ended => Vec::new(),
@@ -138,7 +138,7 @@ impl Driver {
         self.stop(StopWhy::Disowned, StopStep::Ask, now);
     }
 
-    fn interrupt(&mut self, now: Now) {
+    pub(super) fn interrupt(&mut self, now: Now) {
         let Life::Supervising(supervised) = &self.life else { return };
         if !supervised.is_alive() || !supervised.is_ready {
             return;

@@ -1,7 +1,7 @@
 //! The stop ladder at work.
 
 use outlive_core::diagnosis::evidence::{Evidence, StopEvidence};
-use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::runtime::{Program, StopStep, StopWhy};
 use outlive_core::time::Now;
 use outlive_process::stop::{kill_all, signal_group};
 use outlive_protocol::shim::StateNotice;
@@ -45,6 +45,11 @@ impl Driver {
     }
 
     fn act(&mut self, step: StopStep, now: Now) {
+        let is_kernel = matches!(self.launch.spec.program, Program::Kernel { .. });
+        if step == StopStep::Ask && is_kernel && !self.open_runs().is_empty() {
+            // A kernel hears the request to end only between cells; interrupted, it ends with its atexit handlers.
+            self.interrupt(now);
+        }
         let (Some(stopping), Life::Supervising(supervised)) = (&mut self.stopping, &mut self.life) else {
             return;
         };

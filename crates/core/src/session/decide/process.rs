@@ -91,6 +91,13 @@ fn run_finished(
         (Some(_), RunOutcome::Succeeded) => RunOutcome::Succeeded,
         (Some(why), _) => ended_as(session, why),
     };
+    let outcome = match (&session.runtime.status, outcome) {
+        // The exception is that of the interrupt with which a stop begins.
+        (Status::Stopping { .. }, RunOutcome::Raised { .. }) => {
+            RunOutcome::Cancelled { why: CancelWhy::Stopped }
+        }
+        (_, outcome) => outcome,
+    };
     let failed = !outcome.is_success();
     let mut decision = Decision::none().fact(Fact::RunEnded {
         run: id,
