@@ -16,7 +16,7 @@ use outlive_core::id::{Position, SessionId};
 use outlive_core::limits::SEGMENT_MARK_BYTES;
 use outlive_core::log::Lane;
 
-use super::segment::{self, BadFrame, FORMAT, Frames, Head, KIND_HEAD, Next, Stored};
+use super::segment::{self, BadFrame, FORMAT, Frames, Head, KIND_HEAD, Next, Stored, Survey};
 use crate::engine::Dropped;
 use crate::error::{ReadError, Unavailable};
 
@@ -225,15 +225,17 @@ fn repair(
     file.seek(SeekFrom::Start(damage.offset))?;
     file.read_to_end(&mut tail)?;
     let mut bytes = tail.len() as u64;
-    let mut records = segment::count_records(&tail);
+    let mut survey = Survey::default();
+    survey.add(&tail);
     for path in later {
         let content = fs::read(path)?;
         bytes += content.len() as u64;
-        records += segment::count_records(&content);
+        survey.add(&content);
     }
     if bytes > 0 {
         // A file system may leave zeros where a write was lost: as little as a cut frame they hold a record.
         let never_whole = damage.cut == Cut::Short || tail.iter().all(|byte| *byte == 0);
+        let records = survey.records;
         let torn = never_whole && records == 0 && later.is_empty();
         let aside = if torn { Vec::new() } else { put_aside(directory, path, &tail, later)? };
         let what = format!("{} at byte {}: {}", name(path), damage.offset, damage.what);
@@ -250,8 +252,8 @@ fn repair(
         file.sync_all()?;
     }
     if bytes > 0 {
-        // No record is shorter than a byte: positions above this one were never given out.
-        let after = Position(found.last.0.saturating_add(bytes));
+        // A lost record takes at least a byte: positions above this one were never given out.
+        let after = Position(found.last.max(survey.highest).0.saturating_add(bytes));
         let (segment, file) = Segment::create(directory, found.next_number, session, after)?;
         file.sync_all()?;
         found.segments.push(segment);

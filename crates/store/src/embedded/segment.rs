@@ -185,23 +185,38 @@ impl Frames {
     }
 }
 
-/// How many whole records stand somewhere in `bytes`, which do not begin with a whole frame.
-pub(super) fn count_records(bytes: &[u8]) -> u64 {
-    let mut records = 0;
-    let mut at = 0;
-    while at + HEADER_BYTES <= bytes.len() {
-        let rest = &bytes[at..];
-        // Most offsets are ruled out by version and flags before a checksum is computed.
-        let plausible = rest[4] == frame::VERSION && rest[6] == 0 && rest[7] == 0;
-        match plausible.then(|| frame::split(rest)) {
-            Some(Ok(Some(frame))) => {
-                records += u64::from(frame.kind != KIND_HEAD && Stored::parse(&frame).is_some());
-                at += frame.frame_bytes;
+/// What still can be recognised in bytes that do not begin with a whole frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Survey {
+    /// Whole records.
+    pub(super) records: u64,
+    /// The highest position that a record has or that a head speaks of.
+    pub(super) highest: Position,
+}
+
+impl Survey {
+    /// Looks for whole frames at every offset.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        let mut at = 0;
+        while at + HEADER_BYTES <= bytes.len() {
+            let rest = &bytes[at..];
+            // Most offsets are ruled out by version and flags before a checksum is computed.
+            let plausible = rest[4] == frame::VERSION && rest[6] == 0 && rest[7] == 0;
+            let Some(Ok(Some(frame))) = plausible.then(|| frame::split(rest)) else {
+                at += 1;
+                continue;
+            };
+            at += frame.frame_bytes;
+            if frame.kind == KIND_HEAD {
+                let after =
+                    serde_json::from_slice(frame.body).map_or(Position::default(), |head: Head| head.after);
+                self.highest = self.highest.max(after);
+            } else if let Some(stored) = Stored::parse(&frame) {
+                self.records += 1;
+                self.highest = self.highest.max(stored.position);
             }
-            Some(Ok(None) | Err(_)) | None => at += 1,
         }
     }
-    records
 }
 
 /// The name of the n-th segment.

@@ -57,14 +57,16 @@ impl Tables {
             Err(_) => return Err(damaged("its structure is broken".to_owned())),
         };
         let tables = Self { database, changes: Mutex::new(broadcast::channel(TABLE_WATCH_CHANGES_MAX).0) };
-        // So that reading never meets a table that is not there.
-        tables
-            .commit(|write| {
-                write.open_table(ROWS)?;
-                write.open_table(COUNTERS)?;
-                Ok(())
-            })
-            .map_err(|error| damaged(error.to_string()))?;
+        // So that reading never meets a table that is not there. Nothing is written when they are.
+        if tables.revision().is_err() {
+            tables
+                .commit(|write| {
+                    write.open_table(ROWS)?;
+                    write.open_table(COUNTERS)?;
+                    Ok(())
+                })
+                .map_err(|error| damaged(error.to_string()))?;
+        }
         Ok(tables)
     }
 
