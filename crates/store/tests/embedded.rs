@@ -1,5 +1,7 @@
 //! The engine in a directory, on a real file system: crashes, full disks, segments, files left behind.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

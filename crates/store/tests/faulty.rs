@@ -1,6 +1,8 @@
 //! Owners that write by the rules, over a store that loses answers, stores twice and admits what it should refuse:
 //! what was written counts once, in order, and the run ends once. (E12, the part of it that the log decides.)
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use std::sync::{Arc, Mutex};
 
 use outlive_core::id::{Attempt, BootId, NodeId, Position, RunId, Seq, SessionId};
