@@ -141,6 +141,7 @@ pub async fn kernel(
         ..
     } = resolved;
     env.extend(kernel_env);
+    let transport = transport(&argv);
     let program = Program::Kernel {
         name,
         display_name,
@@ -148,9 +149,15 @@ pub async fn kernel(
         argv,
         resource_dir: resource_dir.map(|path| path.to_string_lossy().into_owned()),
         interrupt_mode,
-        transport: Transport::default(),
+        transport,
     };
     spec(program, &cwd, env, wishes)
+}
+
+/// ipykernel listens on Unix sockets as well, which only this user can reach; of other kernels we do not know.
+fn transport(argv: &[String]) -> Transport {
+    let is_ipykernel = argv.iter().any(|word| word.starts_with("ipykernel"));
+    if is_ipykernel { Transport::Ipc } else { Transport::Tcp }
 }
 
 /// How many lines of progress wait to be shown; then the work waits.

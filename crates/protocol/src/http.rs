@@ -363,6 +363,9 @@ pub struct RunView {
     pub cell: Option<usize>,
     /// What it runs: source or command line, at most 4 KiB of it.
     pub source: String,
+    /// Whether an exception of its own is expected or allowed: then it does not stop what is queued behind it.
+    #[serde(default)]
+    pub may_raise: bool,
     /// Where it stands.
     pub state: RunState,
     /// The attempt that counts; 0 while it is queued.

@@ -193,7 +193,13 @@ fn name(run: &RunView) -> String {
 fn settled_line(run: &RunView, outcome: &RunOutcome, total: u32, paint: Paint) -> String {
     let (ink, word) = match outcome {
         RunOutcome::Succeeded => (Ink::Green, "ok".to_owned()),
+        RunOutcome::Raised { ename, .. } if run.may_raise => {
+            (Ink::Yellow, format!("raised {}, as it may", terminal::one_line(ename)))
+        }
         RunOutcome::Raised { ename, .. } => (Ink::Red, format!("failed: {}", terminal::one_line(ename))),
+        RunOutcome::Failed { summary, .. } if run.started_at.is_none() => {
+            (Ink::Red, format!("not run: {}", terminal::one_line(summary)))
+        }
         RunOutcome::Failed { summary, .. } => (Ink::Red, format!("failed: {}", terminal::one_line(summary))),
         RunOutcome::TimedOut { limit_ms } => {
             (Ink::Red, format!("took longer than {}", terminal::span(limit_ms * 1_000)))
@@ -228,13 +234,15 @@ fn summary(session: &SessionView, paint: Paint) -> String {
         }
         SessionState::Working | SessionState::Idle | SessionState::Unknown => (Ink::Green, "✓"),
     };
-    let mut line = format!(
-        "{} {} ok, {} failed, {} skipped",
-        paint.text(ink, mark),
-        runs.succeeded,
-        runs.failed,
-        runs.cancelled
-    );
+    // A session that succeeded has cells that raised only where they may.
+    let failed = if session.state == SessionState::Succeeded { "raised as they may" } else { "failed" };
+    let mut line = format!("{} {} ok", paint.text(ink, mark), runs.succeeded);
+    if runs.failed > 0 || session.state != SessionState::Succeeded {
+        line.push_str(&format!(", {} {failed}", runs.failed));
+    }
+    if runs.cancelled > 0 {
+        line.push_str(&format!(", {} skipped", runs.cancelled));
+    }
     if let Some(closed) = session.closed_at {
         line.push_str(&format!(", {}", terminal::span(closed.0.saturating_sub(session.created_at.0))));
     }
@@ -273,7 +281,11 @@ mod tests {
             summary: "killed at 2 GiB".to_owned(),
             report: ReportId::from_uuid(uuid::Uuid::nil()),
         };
-        assert_eq!(line(run(0, None, Some((0, 0))), failed), "[1/12] run 1 failed: killed at 2 GiB 0.0 s");
+        assert_eq!(
+            line(run(0, None, Some((0, 0))), failed.clone()),
+            "[1/12] run 1 failed: killed at 2 GiB 0.0 s"
+        );
+        assert_eq!(line(run(0, None, None), failed), "[1/12] run 1 not run: killed at 2 GiB");
         let skipped = RunOutcome::Cancelled { why: CancelWhy::EarlierFailure };
         assert_eq!(line(run(11, Some(20), None), skipped), "[12/12] cell 21 skipped");
     }

@@ -28,6 +28,7 @@ pub fn runtime(state: &RuntimeState) -> String {
         RuntimeState::Unresponsive { .. } => "unresponsive".to_owned(),
         RuntimeState::Stopping { .. } => "stopping".to_owned(),
         RuntimeState::Exited { status, cause } => match cause {
+            Some(CauseCode::KilledByOperator) => "stopped".to_owned(),
             Some(cause) if !matches!(cause, CauseCode::ExitCode | CauseCode::Signal) => cause.to_string(),
             Some(_) | None => status.to_string(),
         },

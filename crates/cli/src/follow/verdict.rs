@@ -17,8 +17,12 @@ pub enum Raised {
 
 /// How a notebook or kernel went.
 pub fn of_notebook(watch: &Watch, raised: Raised) -> Exit {
+    let state = watch.session.as_ref().map(|session| session.state);
+    if state == Some(SessionState::Succeeded) {
+        return Exit::Ok;
+    }
     let failure = watch.first_failure().map(|outcome| of_outcome(outcome, watch));
-    match (failure, watch.session.as_ref().map(|session| session.state)) {
+    match (failure, state) {
         // Cells that raise were allowed to; a death was not.
         (Some(Exit::Failed), _) if raised == Raised::IsAllowed => worst_but_raised(watch),
         (Some(exit), _) => exit,

@@ -375,10 +375,12 @@ pub fn facts_in(entry: &Entry, effect: &LogEffect) -> Vec<Fact> {
 pub async fn resume(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>) -> Result<(), Problem> {
     let folded = load(context, id).await.map_err(|error| problem::internal(with_sources(&error)))?;
     let Some(before) = folded.session else {
-        // Its creation was never answered.
+        // Its creation was never answered, or its log is gone: nobody would supervise what it had started.
+        refuse_all(context, &shims, "its session has no log");
         return context.forget(id).await.map_err(|error| problem::store(&error));
     };
     if let SessionLife::Closed { .. } = before.life {
+        refuse_all(context, &shims, "its session is closed");
         let view = view::session(&before, folded.fold.position(), 0);
         return context.index(&view, false).await.map_err(|error| problem::store(&error));
     }
@@ -399,6 +401,12 @@ pub async fn resume(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>
     task.take_up(shims);
     start(context, task, &handle);
     Ok(())
+}
+
+fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
+    for shim in shims {
+        context.runtimes.refuse(shim, reason);
+    }
 }
 
 /// The notebook as it was opened; the outputs are projected into it again. The file is looked at when it is saved.

@@ -7,6 +7,7 @@ use outlive_core::log::fold::Fold;
 use outlive_core::runtime::Program;
 use outlive_core::session::Session;
 use outlive_core::session::advance::{Verdict, verdict};
+use outlive_core::session::event::OnRaise;
 use outlive_core::session::spec::Workload;
 use outlive_core::session::state::{Health, Life, Run, RunState as CoreRunState, Status};
 use outlive_protocol::http::{
@@ -135,6 +136,7 @@ fn of_run(session: &Session, fold: &Fold, id: RunId, run: &Run) -> RunView {
         index: run.index,
         cell: run.new.cell,
         source,
+        may_raise: run.new.on_raise == OnRaise::GoOn,
         state: match &run.state {
             CoreRunState::Queued => RunState::Queued,
             CoreRunState::Running { .. } => RunState::Running,

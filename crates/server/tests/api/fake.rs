@@ -96,6 +96,7 @@ pub fn run_view() -> RunView {
         attempt: Attempt(0),
         head: Seq(0),
         execution_count: None,
+        may_raise: false,
         queued_at: WallTime(1),
         started_at: None,
         ended_at: None,

@@ -24,7 +24,7 @@ use outlive_core::runtime::spec::Transport;
 use outlive_core::session::RunOutcome;
 use outlive_core::time::{Now, Tick};
 use outlive_jupyter::channels::{Channels, ConnectError, Incoming};
-use outlive_jupyter::connection::{ConnectionInfo, PortReservation};
+use outlive_jupyter::connection::{AllocateError, ConnectionInfo, PortReservation};
 use outlive_jupyter::message::Message;
 use outlive_jupyter::request::{Client, ExecuteMode};
 use outlive_protocol::shim::StateNotice;
@@ -39,7 +39,8 @@ use wires::Wires;
 /// Our own requests' ids begin so; what they cause is nobody's output.
 const OWN: &str = "outlive-";
 const INFO: &str = "outlive-info";
-const PROBE: &str = "outlive-probe";
+const NO_DROP_PROBE: &str = "outlive-no-drop";
+const FAULT_PROBE: &str = "outlive-faults";
 
 /// A kernel whose iopub is not heard yet is asked again after this time, in milliseconds: the first status may have
 /// been sent before the subscription reached it.
@@ -55,6 +56,10 @@ const INFO_BYTES_MAX: usize = 131_072;
 /// slept for 15 s, against 20,000). One expression, so that no name is left in the user's namespace.
 const NO_DROP: &str = "(lambda t: t.schedule(lambda: t.socket.setsockopt(__import__('zmq').XPUB_NODROP, 1)))\
                        (get_ipython().kernel.iopub_thread)";
+
+/// Lets a native crash write its trace to the process's real standard error. ipykernel has put a pipe to itself in its
+/// place, and what stands in that is lost with it; its stream's `fileno` is the real one.
+const FAULTS: &str = "__import__('faulthandler').enable(__import__('sys').stderr.fileno())";
 
 /// Whether a message id is one of our own requests'.
 pub(crate) fn is_own_request(id: &str) -> bool {
@@ -145,7 +150,13 @@ pub(crate) fn prepare(
 ) -> Result<Prepared, String> {
     let (info, ports) = match transport {
         Transport::Tcp => ConnectionInfo::on_tcp(name).map(|(info, ports)| (info, Some(ports))),
-        Transport::Ipc => ConnectionInfo::in_directory(directory, name).map(|info| (info, None)),
+        Transport::Ipc => match ConnectionInfo::in_directory(directory, name) {
+            // A preference, not a promise: where no socket path is short enough, loopback ports do.
+            Err(AllocateError::PathTooLong { .. }) => {
+                ConnectionInfo::on_tcp(name).map(|(info, ports)| (info, Some(ports)))
+            }
+            made => made.map(|info| (info, None)),
+        },
     }
     .map_err(|error| chain(&error))?;
     let file = directory.join(CONNECTION_FILE);
@@ -293,7 +304,7 @@ impl Kernel {
                     Some(Effect::Failed(failure(LaunchStep::Ready, what, None)))
                 }
             },
-            (Stage::Ready { can_wait, .. }, PROBE) => {
+            (Stage::Ready { can_wait, .. }, NO_DROP_PROBE) => {
                 *can_wait = status.is_ok_and(|status| status.status == "ok");
                 tracing::debug!(can_wait = *can_wait, "back-pressure for this kernel");
                 None
@@ -313,7 +324,9 @@ impl Kernel {
             unreachable!("matched above")
         };
         if kernel_info["implementation"] == "ipython" {
-            let _not_asked = wires.shell(self.client.execute(PROBE, NO_DROP, ExecuteMode::Silent, now.wall));
+            for (id, code) in [(NO_DROP_PROBE, NO_DROP), (FAULT_PROBE, FAULTS)] {
+                let _not_asked = wires.shell(self.client.execute(id, code, ExecuteMode::Silent, now.wall));
+            }
         }
         for message in self.waiting.drain(..) {
             let _full_at_ten_thousand = wires.shell(message);
