@@ -320,3 +320,6 @@ impl EventStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

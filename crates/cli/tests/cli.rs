@@ -1,0 +1,260 @@
+//! The binary as a user meets it: what it says and how it ends. No kernel is needed here; `e2e` has those.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A home of its own; the daemon that is started in it is stopped at the end.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("olc-").tempdir_in("/tmp").expect("a directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outlive"));
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
+        command.env("HOME", self.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command.env("OUTLIVE_RUNTIME_DIR", self.path().join("run"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("started")
+    }
+
+    /// Exit code, standard output and standard error.
+    fn said(&self, arguments: &[&str]) -> (i32, String, String) {
+        said(self.run(arguments))
+    }
+}
+
+fn said(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let stopped = self.run(&["daemon", "stop"]);
+        if !stopped.status.success() && !std::thread::panicking() {
+            panic!("the daemon was not stopped: {stopped:?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_usage_errors() {
+    let home = Home::new();
+    for arguments in [
+        &["frobnicate"][..],
+        &["run"],
+        &["run", "a.ipynb", "--", "sh"],
+        &["run", "--memory", "lots", "--", "sh"],
+        &["run", "--env", "NOVALUE", "--", "sh"],
+        &["attach", "--since", "yesterday"],
+        &["run", "script.py"],
+        &["forget"],
+    ] {
+        let (code, out, err) = home.said(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.starts_with("error:") || err.contains("Usage:"), "{arguments:?}: {err}");
+    }
+    assert!(!home.path().join("run").exists(), "nothing was started");
+}
+
+// C8
+#[test]
+fn a_notebook_that_cannot_be_run_is_refused_with_its_name() {
+    let home = Home::new();
+    let refused = |name: &str, text: Option<&str>| {
+        if let Some(text) = text {
+            std::fs::write(home.path().join(name), text).expect("written");
+        }
+        let (code, _, err) = home.said(&["run", name]);
+        assert_eq!(code, 5, "{err}");
+        assert!(err.contains(name), "{err}");
+        if let Some(text) = text {
+            assert_eq!(std::fs::read_to_string(home.path().join(name)).expect("there"), text, "untouched");
+        }
+        err
+    };
+    assert!(refused("missing.ipynb", None).contains("no file"));
+    assert!(refused("broken.ipynb", Some("{\"cells\": [")).contains("not valid JSON"));
+    assert!(refused("old.ipynb", Some("{\"nbformat\": 3, \"worksheets\": []}")).contains("nbformat 3"));
+    assert!(refused("list.ipynb", Some("[]")).contains("not a notebook"));
+    std::fs::create_dir(home.path().join("dir.ipynb")).expect("made");
+    assert!(refused("dir.ipynb", None).contains("directory"));
+}
+
+#[test]
+fn configuration_is_shown_with_its_origin_and_mistakes_with_their_line() {
+    let home = Home::new();
+    let file = home.path().join(".config/outlive/config.toml");
+    std::fs::create_dir_all(file.parent().expect("has one")).expect("made");
+    std::fs::write(&file, "log_level = \"debug\"\n").expect("written");
+    let (code, out, _) = home.said(&["config", "show", "--json"]);
+    assert_eq!(code, 0);
+    let shown: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(shown["log_level"]["value"], "debug");
+    assert!(shown["log_level"]["from"].as_str().expect("text").ends_with("config.toml:1"));
+    assert_eq!(shown["runtime_dir"]["from"], "$OUTLIVE_RUNTIME_DIR");
+    std::fs::write(&file, "log_level = \"debug\"\nstat_dir = \"x\"\n").expect("written");
+    let (code, _, err) = home.said(&["ps"]);
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("config.toml:2:1: unknown key") && err.contains("did you mean `state_dir`?"),
+        "{err}"
+    );
+    std::fs::remove_file(file).expect("removed");
+}
+
+#[test]
+fn help_names_the_exit_codes_and_completions_are_for_a_shell() {
+    let home = Home::new();
+    let (code, out, _) = home.said(&["--help"]);
+    assert!(code == 0 && out.contains("128+n") && !out.contains("shim"), "{out}");
+    let (code, out, _) = home.said(&["completions", "bash"]);
+    assert!(code == 0 && out.contains("complete -F _outlive"), "{out}");
+    let (code, _, err) = home.said(&["shim", "/nowhere"]);
+    assert!(code == 2 && err.contains("for the daemon"), "{err}");
+}
+
+#[test]
+fn without_a_daemon_the_way_out_is_said() {
+    let home = Home::new();
+    let (code, _, err) =
+        said(home.command(&["ps"]).env("OUTLIVE_START_DAEMON", "0").output().expect("started"));
+    assert!(code == 6 && err.contains("$OUTLIVE_START_DAEMON"), "{err}");
+    let (code, _, err) = home.said(&["daemon", "status"]);
+    assert!(code == 6 && err.contains("no daemon runs"), "{err}");
+    let long = "x".repeat(120);
+    let (code, _, err) = said(
+        home.command(&["ps"]).env("OUTLIVE_RUNTIME_DIR", home.path().join(long)).output().expect("started"),
+    );
+    assert!(code == 2 && err.contains("OUTLIVE_RUNTIME_DIR"), "{err}");
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why() {
+    let home = Home::new();
+    // Something in the way of the store.
+    let state = home.path().join(".local/state/outlive");
+    std::fs::create_dir_all(&state).expect("made");
+    std::fs::write(state.join("store"), "in the way").expect("written");
+    let (code, _, err) = home.said(&["ps"]);
+    assert_eq!(code, 6, "{err}");
+    assert!(err.contains("the daemon cannot start") && err.contains("store"), "{err}");
+}
+
+#[test]
+fn a_command_is_as_if_it_had_been_run_here() {
+    let home = Home::new();
+    let (code, out, err) =
+        home.said(&["run", "-e", "A=b", "--", "sh", "-c", "echo $A; echo talk >&2; pwd; exit 42"]);
+    assert_eq!(code, 42, "{err}");
+    assert_eq!(out, format!("b\n{}\n", home.path().display()));
+    assert!(err.contains("talk\n"), "{err}");
+    let output = home.run(&["run", "--", "sh", "-c", "printf '\\377\\0'; kill -TERM $$"]);
+    assert_eq!(output.status.code(), Some(143));
+    assert_eq!(output.stdout, [0xff, 0], "bytes come as they are");
+}
+
+#[test]
+fn what_was_printed_can_be_read_again_and_forgotten() {
+    let home = Home::new();
+    home.said(&["run", "--", "sh", "-c", "echo hello; echo talk >&2"]);
+    let (code, out, err) = home.said(&["logs"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "hello\n", "talk\n"));
+    let (code, out, _) = home.said(&["attach"]);
+    assert_eq!((code, out.as_str()), (0, "hello\n"));
+    let (code, out, _) = home.said(&["ps", "-a", "--json"]);
+    let sessions: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, sessions[0]["state"].as_str()), (0, Some("succeeded")));
+    let id = sessions[0]["id"].as_str().expect("an id");
+    let (code, _, err) = home.said(&["explain", &id[..6]]);
+    assert!(code == 0 && err.contains("nothing has died"), "{err}");
+    let (code, ..) = home.said(&["forget", &id[..6]]);
+    assert_eq!(code, 0);
+    let (code, _, err) = home.said(&["logs", id]);
+    assert!(code == 8 && err.contains(id), "{err}");
+}
+
+// B4
+#[test]
+fn leaving_ends_the_client_and_not_the_work() {
+    let home = Home::new();
+    let marker = home.path().join("marker");
+    let fifo = home.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .expect("made");
+    let script = "echo started; read line < fifo; echo $line > marker; echo $line";
+    let mut client = home
+        .command(&["run", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("started");
+    let mut first = [0; 8];
+    client.stdout.as_mut().expect("piped").read_exact(&mut first).expect("it has started");
+    assert_eq!(&first, b"started\n");
+    let pid = rustix::process::Pid::from_raw(client.id().cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    let (code, _, err) = said(client.wait_with_output().expect("waited"));
+    assert!(code == 143 && err.contains("detached; the run goes on"), "{err}");
+    assert!(!marker.exists());
+    std::fs::write(&fifo, "later\n").expect("the command reads it");
+    // Comes back, sees all of it and the end.
+    let (code, out, _) = home.said(&["attach"]);
+    assert_eq!((code, out.as_str()), (0, "started\nlater\n"));
+    assert_eq!(std::fs::read_to_string(marker).expect("written"), "later\n");
+}
+
+#[test]
+fn a_reader_who_left_is_no_reason_to_stop_or_to_panic() {
+    let home = Home::new();
+    let fifo = home.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .expect("made");
+    let mut client = home
+        .command(&["run", "--", "sh", "-c", "read line < fifo; echo $line; read line < fifo; echo $line"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    drop(client.stdout.take());
+    std::fs::write(&fifo, "nobody reads this\n").expect("the command reads it");
+    let (code, _, err) = said(client.wait_with_output().expect("waited"));
+    assert_eq!(code, 141, "{err}");
+    assert!(!err.contains("panicked") && !err.contains("error"), "{err}");
+    std::fs::write(&fifo, "but it goes on\n").expect("the command reads it");
+    let (_, out, _) = home.said(&["attach"]);
+    assert_eq!(out, "nobody reads this\nbut it goes on\n");
+}
+
+#[test]
+fn two_clients_start_one_daemon() {
+    let home = Home::new();
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let mut command = home.command(&["run", "--", "echo", &number.to_string()]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+        })
+        .collect();
+    for (number, client) in clients.into_iter().enumerate() {
+        let (code, out, err) = said(client.wait_with_output().expect("waited"));
+        assert_eq!((code, out), (0, format!("{number}\n")), "{err}");
+    }
+    let (_, out, _) = home.said(&["ps", "-a", "--json"]);
+    let sessions: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(sessions.as_array().expect("a list").len(), 4, "all are in one daemon");
+}
