@@ -147,6 +147,14 @@ fn memory() {
     assert!(cause.summary.contains("7 GiB"), "{}", cause.summary);
     host.signal_sender = Some(77);
     assert_first(&host, SIGKILL, CauseCode::Signal, Confidence::Certain);
+    host.signal_sender = None;
+    host.memory.host_bytes_total = Some(24 * GIB);
+    host.memory.host_bytes_available = Some(GIB);
+    assert_first(&host, SIGKILL, CauseCode::OutOfMemory, Confidence::Likely);
+    // Somebody else's limit was hit: the machine had memory to spare.
+    host.memory.host_bytes_available = Some(22 * GIB);
+    assert_first(&host, SIGKILL, CauseCode::Signal, Confidence::Certain);
+    assert!(codes(&host, SIGKILL).contains(&CauseCode::OutOfMemory), "it is still named as possible");
 
     let near = Evidence { memory: cgroup(0), ..busy() };
     assert_first(&near, SIGKILL, CauseCode::OutOfMemory, Confidence::Possible);

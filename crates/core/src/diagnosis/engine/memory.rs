@@ -164,12 +164,21 @@ fn host_counted(case: &Case<'_>) -> Option<Verdict> {
     let peak =
         case.evidence.memory.rss_bytes_peak.map(|peak| format!(" at {}", bytes(peak))).unwrap_or_default();
     let summary = format!("killed{peak} when the machine ran out of memory");
-    // A process that is known to have sent the signal is the better explanation.
+    // The count is the machine's: with memory to spare it was probably a limit of somebody else that was hit. And a
+    // process that is known to have sent the signal is the better explanation.
     let (rank, confidence) = match case.evidence.signal_sender {
-        None | Some(0) => (Rank::Root, Confidence::Likely),
-        Some(_) => (Rank::Suspicion, Confidence::Possible),
+        None | Some(0) if !had_memory_to_spare(&case.evidence.memory) => (Rank::Root, Confidence::Likely),
+        _ => (Rank::Suspicion, Confidence::Possible),
     };
     Verdict::new(rank, confidence, summary, wait_status(case))
+}
+
+/// More than a tenth of the machine's memory was free, and more than the process had taken.
+fn had_memory_to_spare(memory: &MemoryEvidence) -> bool {
+    let (Some(total), Some(available)) = (memory.host_bytes_total, memory.host_bytes_available) else {
+        return false;
+    };
+    available > total / 10 && memory.rss_bytes_peak.is_some_and(|peak| available > peak)
 }
 
 /// The system refused memory to the launch.
