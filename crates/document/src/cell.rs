@@ -68,11 +68,24 @@ pub(crate) const MEMBER_LEVEL: usize = 3;
 pub(crate) struct Cell {
     pub key: CellKey,
     pub kind: CellKind,
+    /// The id that stands in the file.
+    id: Option<Box<str>>,
     /// Each value as its text.
     pub fields: Members<Box<str>>,
 }
 
 impl Cell {
+    pub fn new(kind: CellKind, fields: Members<Box<str>>) -> Self {
+        let mut cell = Self { key: CellKey::new(""), kind, id: None, fields };
+        let id = cell.json("id");
+        cell.id = id.as_ref().and_then(Json::as_str).filter(|id| !id.is_empty()).map(Into::into);
+        cell
+    }
+
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     pub fn json(&self, field: &str) -> Option<Json> {
         // The scanner has accepted every value before it was stored.
         Json::parse(self.fields.get(field)?).ok()

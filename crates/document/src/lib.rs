@@ -2,7 +2,7 @@
 //!
 //! A notebook goes through this crate in this order: [`file::read`] → [`Notebook::parse`] →
 //! [`Notebook::inject_parameters`] → [`Notebook::begin_run`], [`Notebook::apply_chunk`] …, [`Notebook::finish_run`] →
-//! [`Notebook::to_bytes`] → [`file::write_atomic`].
+//! [`Notebook::to_bytes`] → [`file::write_atomic`]; and [`Notebook::rebase`] where the file was changed meanwhile.
 //!
 //! Nothing here waits or spawns; [`file`] blocks on the disk and belongs on a blocking thread.
 
@@ -10,6 +10,7 @@ mod cell;
 mod error;
 pub mod file;
 mod json;
+mod merge;
 mod notebook;
 pub mod parameters;
 mod projection;

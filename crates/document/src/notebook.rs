@@ -1,6 +1,6 @@
 //! A notebook: parsed, looked at, edited, exported.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use outlive_core::limits::JSON_DEPTH_MAX;
 use serde_json::Value;
@@ -255,7 +255,8 @@ impl Notebook {
         let mut text = String::new();
         format::write(&mut text, &Json::Object(json), &self.style, CELL_LEVEL);
         let fields = split_object(&mut Scanner::new(&text)).expect("what was just written is JSON");
-        let cell = Cell { key: key.clone(), kind: CellKind::parse(word), fields };
+        let mut cell = Cell::new(CellKind::parse(word), fields);
+        cell.key = key.clone();
         let style = self.style.clone();
         let cells = self.cells_mut();
         let index = index.min(cells.items().len());
@@ -285,6 +286,45 @@ impl Notebook {
         cell.set("outputs", &Json::Array(Vec::new()), &style);
         cell.set("execution_count", &Json::null(), &style);
         self.projection.forget(key);
+    }
+
+    /// Gives a cell the members that a run fills, where they are missing.
+    pub(crate) fn ensure_output_fields(&mut self, key: &CellKey) -> Result<(), EditError> {
+        let style = self.style.clone();
+        let fields = &mut self.cell_mut(key)?.fields;
+        for (name, nothing) in [("outputs", "[]"), ("execution_count", "null")] {
+            if fields.get(name).is_none() {
+                fields.set(name, nothing.into(), &style, MEMBER_LEVEL);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn cell_list(&self) -> &[Cell] {
+        self.sequence().items()
+    }
+
+    /// Names the cells as they are named in `other`, of which `pairs` says which is which (index there, index here);
+    /// the rest get names that neither has.
+    pub(crate) fn take_keys(&mut self, other: &Self, pairs: &HashMap<usize, usize>) {
+        let named: HashMap<usize, CellKey> =
+            pairs.iter().map(|(&there, &here)| (here, other.cell_list()[there].key.clone())).collect();
+        let mut taken: HashSet<CellKey> = other.cells().map(|cell| cell.key().clone()).collect();
+        let mut next = self.next_key.max(other.next_key);
+        for (index, cell) in self.cells_mut().items_mut().iter_mut().enumerate() {
+            cell.key = match named.get(&index) {
+                Some(key) => key.clone(),
+                None => {
+                    let own = cell.id().map(CellKey::new).filter(|key| !taken.contains(key));
+                    own.unwrap_or_else(|| {
+                        next += 1;
+                        CellKey::new(format!("#{}", next - 1))
+                    })
+                }
+            };
+            taken.insert(cell.key.clone());
+        }
+        self.next_key = next;
     }
 
     pub(crate) fn cell_mut(&mut self, key: &CellKey) -> Result<&mut Cell, EditError> {
@@ -360,7 +400,7 @@ fn read_cells(
             refuse("is not an object");
             split_object(&mut Scanner::new("{}"))?
         };
-        let mut cell = Cell { key: CellKey::new(""), kind: CellKind::Unknown, fields };
+        let mut cell = Cell::new(CellKind::Unknown, fields);
         match cell.json("cell_type") {
             Some(Json::String(word)) => cell.kind = CellKind::parse(&word),
             _ => refuse("has no cell_type; it should be \"code\", \"markdown\" or \"raw\""),

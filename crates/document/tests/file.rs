@@ -1,5 +1,7 @@
 //! The file on disk is the old one or the new one, never half of one, and never somebody else's work lost.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

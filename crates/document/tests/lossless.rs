@@ -1,5 +1,7 @@
 //! A notebook that is read and written is the same file, but for what was changed.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use outlive_document::{CellKey, CellKind, NoBlobs, Notebook, NotebookError};
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! The same messages through Outlive and through nbclient and nbformat: the same file, byte for byte.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! Parameters are injected by papermill's convention.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use outlive_document::{CellKey, NoBlobs, Notebook, ParameterError};
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! Chunks of runs become the outputs of cells.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 

@@ -63,8 +63,12 @@ impl<'a> Scanner<'a> {
         match self.peek() {
             Some(b'{') => self.object(|scanner, _| scanner.value().map(drop))?,
             Some(b'[') => self.array(|scanner| scanner.value().map(drop))?,
-            Some(b'"') => drop(self.string()?),
-            _ => drop(self.literal()?),
+            Some(b'"') => {
+                self.string()?;
+            }
+            _ => {
+                self.literal()?;
+            }
         }
         Ok(start..self.pos)
     }

@@ -106,13 +106,7 @@ impl Notebook {
     /// # Errors
     /// When there is no such cell.
     pub fn begin_run(&mut self, cell: &CellKey, run: RunId) -> Result<(), EditError> {
-        let style = self.style.clone();
-        let fields = &mut self.cell_mut(cell)?.fields;
-        for (name, nothing) in [("outputs", "[]"), ("execution_count", "null")] {
-            if fields.get(name).is_none() {
-                fields.set(name, nothing.into(), &style, crate::cell::MEMBER_LEVEL);
-            }
-        }
+        self.ensure_output_fields(cell)?;
         self.projection.begin(cell.clone(), run);
         Ok(())
     }
@@ -197,6 +191,11 @@ impl Projection {
         self.runs.insert(run, RunState { cell: cell.clone(), applied: Seq(0) });
         let outputs = Outputs::new(run);
         self.cells.insert(cell, CellRun { run, before: Some(before), count: None, outputs });
+    }
+
+    /// Whether a run has put something into this cell, or is about to.
+    pub fn has(&self, cell: &CellKey) -> bool {
+        self.cells.contains_key(cell)
     }
 
     /// Forgets a cell that is gone.
