@@ -48,12 +48,16 @@ pub async fn create(
         }
         Workload::Command { .. } | Workload::Kernel => None,
     };
-    let made = write_beginning(context, spec, opened, request.run_all).await;
-    match made {
+    let made = async {
+        let (task, handle) = write_beginning(context, spec, opened, request.run_all).await?;
+        // Before it starts: its end is indexed too, and may come at once.
+        let view = handle.view.borrow().clone();
+        context.index(&view, true).await.map_err(|error| problem::store(&error))?;
+        Ok((task, handle))
+    };
+    match made.await {
         Ok((task, handle)) => {
             start(context, task, &handle);
-            let view = handle.view.borrow().clone();
-            context.index(&view, true).await.map_err(|error| problem::store(&error))?;
             Ok(handle)
         }
         Err(problem) => {
