@@ -145,6 +145,8 @@ pub const TABLE_WATCH_CHANGES_MAX: usize = 1_024;
 pub const RETENTION_DAYS: u64 = 30;
 /// How much ended sessions may hold in all, in bytes; then the oldest go first.
 pub const RETENTION_BYTES_MAX: u64 = 10 << 30;
+/// How often ended sessions are looked through, in milliseconds. They are kept for days, so an hour is often enough.
+pub const RETENTION_PERIOD_MS: u64 = 3_600_000;
 /// How long a blob that nothing names is kept, in milliseconds.
 pub const BLOB_GRACE_MS: u64 = 3_600_000;
 

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
+use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
@@ -97,6 +99,8 @@ impl Node {
             ending: CancellationToken::new(),
         });
         node.recover().await?;
+        node.retain().await?;
+        node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
         Ok(node)
     }
 
@@ -122,13 +126,26 @@ impl Node {
             tracing::warn!(process = %shim.identity.process, "a shim of no session is refused");
             context.runtimes.refuse(&shim, "no session of this daemon knows it");
         }
-        self.retain().await?;
         Ok(())
+    }
+
+    async fn retain_now_and_then(self: Arc<Self>) {
+        let context = &self.context;
+        loop {
+            let next = context.clock.now().tick + Duration::from_millis(RETENTION_PERIOD_MS);
+            tokio::select! {
+                biased;
+                () = context.stop.cancelled() => return,
+                () = context.clock.until(next) => {}
+            }
+            if let Err(error) = self.retain().await {
+                tracing::warn!(error = %with_sources(&error), "ended sessions are not forgotten");
+            }
+        }
     }
 
     /// Forgets ended sessions that are too old, then the oldest while all hold too much.
     async fn retain(&self) -> Result<(), StartError> {
-        use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS};
         let oldest = self.context.clock.now().wall.0.saturating_sub(RETENTION_DAYS * 86_400 * 1_000_000);
         let mut held = 0_u64;
         for row in self.context.all_indexed().await?.into_iter().filter(|row| !row.open) {

@@ -9,7 +9,7 @@ use outlive_core::limits::HELLO_TIMEOUT_MS;
 use outlive_core::runtime::ExitStatus;
 use outlive_process::Process;
 use outlive_protocol::frame::Decoder;
-use outlive_protocol::shim::{FromShim, Notice, StateNotice, ToShim, VERSION};
+use outlive_protocol::shim::{FromShim, Notice, ShimIdentity, StateNotice, ToShim, VERSION, Welcome};
 use outlive_protocol::shim_codec::{decode_from_shim, encode_to_shim};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -100,43 +100,50 @@ async fn connection(
     ends: &mut Ends,
     waiting: &mut VecDeque<ToShim>,
 ) -> Over {
-    let stream = match UnixStream::connect(directory.socket()).await {
-        Ok(stream) => stream,
+    let mut shim = match introduce(inner, directory, (talk.session, talk.process), talk.passed).await {
+        Ok(shim) => shim,
         Err(error) => return Over::Broken(error),
     };
-    let (mut read, mut write) = stream.into_split();
-    let mut decoder = Decoder::default();
-    let hello = ToShim::Hello {
-        version: VERSION,
-        session: talk.session,
-        process: talk.process,
-        boot: inner.who.boot,
-        acked: talk.passed,
-    };
-    if let Err(error) = send(&mut write, &hello).await {
-        return Over::Broken(error);
-    }
-    let deadline = inner.clock.now().tick + Duration::from_millis(HELLO_TIMEOUT_MS);
-    let first = tokio::select! {
-        biased;
-        first = receive(&mut read, &mut decoder) => first,
-        () = inner.clock.until(deadline) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    match first {
-        Ok(FromShim::Welcome(welcome)) => {
-            if ends.from.send(FromLink::Welcome(Box::new(welcome))).await.is_err() {
-                return Over::Released;
-            }
-        }
-        Ok(FromShim::Wrong { reason }) => return Over::Broken(io::Error::other(reason)),
-        Ok(FromShim::Record(_)) => return Over::Broken(io::Error::other("a record before the welcome")),
-        Err(error) => return Over::Broken(error),
+    if ends.from.send(FromLink::Welcome(Box::new(shim.welcome))).await.is_err() {
+        return Over::Released;
     }
     let Ends { to, from } = ends;
     tokio::select! {
         biased;
-        over = give(&mut write, to, waiting) => over,
-        over = take(&mut read, &mut decoder, talk, from) => over,
+        over = give(&mut shim.write, to, waiting) => over,
+        over = take(&mut shim.read, &mut shim.decoder, talk, from) => over,
+    }
+}
+
+/// A shim that has said who it is.
+struct Introduced {
+    welcome: Welcome,
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    decoder: Decoder,
+}
+
+/// Connects, and says who is meant: a shim listens to nobody else. All up to `acked` is stored.
+async fn introduce(
+    inner: &Inner,
+    directory: &Directory,
+    (session, process): (SessionId, ProcessKey),
+    acked: Src,
+) -> io::Result<Introduced> {
+    let (mut read, mut write) = UnixStream::connect(directory.socket()).await?.into_split();
+    let mut decoder = Decoder::default();
+    let hello = ToShim::Hello { version: VERSION, session, process, boot: inner.who.boot, acked };
+    send(&mut write, &hello).await?;
+    let deadline = inner.clock.now().tick + Duration::from_millis(HELLO_TIMEOUT_MS);
+    let first = tokio::select! {
+        biased;
+        first = receive(&mut read, &mut decoder) => first?,
+        () = inner.clock.until(deadline) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    match first {
+        FromShim::Welcome(welcome) => Ok(Introduced { welcome, read, write, decoder }),
+        FromShim::Wrong { reason } => Err(io::Error::other(reason)),
+        FromShim::Record(_) => Err(io::Error::other("a record before the welcome")),
     }
 }
 
@@ -210,7 +217,12 @@ async fn receive(read: &mut OwnedReadHalf, decoder: &mut Decoder) -> io::Result<
 }
 
 /// Tells an unknown shim to stop its process and end.
-pub(super) async fn refuse(directory: &Directory, reason: &str) -> io::Result<()> {
-    let (_read, mut write) = UnixStream::connect(directory.socket()).await?.into_split();
-    send(&mut write, &ToShim::Refuse { reason: reason.to_owned() }).await
+pub(super) async fn refuse(
+    inner: &Inner,
+    directory: &Directory,
+    who: &ShimIdentity,
+    reason: &str,
+) -> io::Result<()> {
+    let mut shim = introduce(inner, directory, (who.session, who.process), Src(0)).await?;
+    send(&mut shim.write, &ToShim::Refuse { reason: reason.to_owned() }).await
 }

@@ -175,7 +175,7 @@ async fn refuse(inner: Arc<Inner>, found: FoundShim, reason: String) {
     let directory = Directory::open(&inner.processes, identity.process);
     match (alive, directory) {
         (true, Ok(directory)) => {
-            if let Err(error) = link::refuse(&directory, &reason).await {
+            if let Err(error) = link::refuse(&inner, &directory, identity, &reason).await {
                 tracing::warn!(process = %identity.process, %error, "an unknown shim cannot be told so");
             }
         }

@@ -11,6 +11,8 @@ use outlive_core::log::{Chunk, Control, Entry, Fenced, FencedBody, Lane, Record,
 use outlive_core::session::Fact;
 use outlive_store::{AppendError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit};
 
+use tokio_util::sync::CancellationToken;
+
 use super::with_sources;
 use crate::context::Context;
 use crate::seams::{Bus, Clock};
@@ -35,6 +37,8 @@ pub struct Journal {
     engine: Arc<dyn Engine>,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
+    /// The daemon ends: a store that is unavailable is not waited for.
+    stop: CancellationToken,
     fold: Fold,
     claim: Position,
 }
@@ -55,6 +59,7 @@ impl Journal {
             engine: Arc::clone(&context.engine),
             bus: Arc::clone(&context.bus),
             clock: Arc::clone(&context.clock),
+            stop: context.stop.clone(),
             fold: Fold::default(),
             claim: Position(0),
         };
@@ -226,7 +231,11 @@ impl Journal {
                 Err(AppendError::Unavailable(error)) => {
                     tracing::warn!(session = %self.session, error = %with_sources(&error), "the log is not taken");
                     let again = self.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-                    self.clock.until(again).await;
+                    tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return Err(WriteError::Store(error.into())),
+                        () = self.clock.until(again) => {}
+                    }
                 }
                 Err(error) => return Err(WriteError::Store(error)),
             }
