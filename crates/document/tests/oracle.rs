@@ -135,37 +135,74 @@ fn fold(messages: &[Message]) -> String {
     export(&notebook)
 }
 
+/// What `oracle/fold.py` says to each of these questions.
+fn ask(questions: Vec<Value>) -> Vec<String> {
+    let mut child = Command::new(python())
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fold.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let asking = std::thread::spawn(move || {
+        for question in questions {
+            writeln!(stdin, "{question}")?;
+        }
+        std::io::Result::Ok(())
+    });
+    let answer = child.wait_with_output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    asking.join().unwrap().unwrap();
+    answer
+        .stdout
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_examples_are_valid_and_without_outputs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut questions = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "ipynb") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let notebook = Notebook::parse(text.as_bytes()).unwrap();
+        assert_eq!(export(&notebook), text);
+        assert!(
+            notebook.cells().all(|cell| notebook.outputs(cell.key(), &NoBlobs).is_empty()),
+            "{}",
+            path.display()
+        );
+        assert!(!notebook.declared_parameters().expect("each example has parameters").is_empty());
+        questions.push(json!({"notebook": text, "messages": [], "ours": text}));
+    }
+    assert!(questions.len() >= 3);
+    let texts: Vec<String> =
+        questions.iter().map(|question| question["ours"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ask(questions), texts);
+}
+
 proptest! {
     // A case is a batch: starting Python takes longer than folding a hundred sessions.
     #![proptest_config(ProptestConfig { cases: 3, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn nbclient_makes_the_same_of_it(sessions in prop::collection::vec(any_session(), 100)) {
         let before = export(&notebook());
-        let mut child = Command::new(python())
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fold.py"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
         let ours: Vec<String> = sessions.iter().map(|session| fold(session)).collect();
-        let mut questions = String::new();
-        for (session, ours) in sessions.iter().zip(&ours) {
+        let questions = sessions.iter().zip(&ours).map(|(session, ours)| {
             let messages: Vec<Value> =
                 session.iter().map(|message| json!([message.cell, message.kind, message.content])).collect();
-            questions.push_str(&json!({"notebook": before, "messages": messages, "ours": ours}).to_string());
-            questions.push('\n');
-        }
-        let mut stdin = child.stdin.take().unwrap();
-        let asking = std::thread::spawn(move || stdin.write_all(questions.as_bytes()));
-        let answer = child.wait_with_output().unwrap();
-        asking.join().unwrap().ok();
-        prop_assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-        let answer = String::from_utf8(answer.stdout).unwrap();
-        prop_assert_eq!(answer.lines().count(), sessions.len());
-        for ((ours, theirs), session) in ours.iter().zip(answer.lines()).zip(&sessions) {
-            let theirs: String = serde_json::from_str(theirs).unwrap();
-            prop_assert!(*ours == theirs, "{:?}\nours: {}\ntheirs: {}", session, ours, theirs);
+            json!({"notebook": before, "messages": messages, "ours": ours})
+        });
+        let answers = ask(questions.collect());
+        prop_assert_eq!(answers.len(), sessions.len());
+        for ((ours, theirs), session) in ours.iter().zip(&answers).zip(&sessions) {
+            prop_assert!(ours == theirs, "{:?}\nours: {}\ntheirs: {}", session, ours, theirs);
         }
     }
 }

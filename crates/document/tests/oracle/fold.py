@@ -34,7 +34,8 @@ def fold(notebook, messages):
         message = {"header": {"msg_type": kind}, "msg_type": kind, "content": content, "parent_header": {}}
         client.process_message(message, notebook.cells[index], index)
     for cell in notebook.cells:
-        cell.outputs = joined(cell.outputs)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     return nbformat.writes(notebook) + "\n"
 
 
