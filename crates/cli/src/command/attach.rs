@@ -12,10 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::notebook::Notebook;
 use crate::follow::screen::{Json, Raw, Screen};
-use crate::follow::{
-    Follow, Left, Until,
-    verdict::{self, Raised},
-};
+use crate::follow::{Follow, Left, Until, verdict};
 use crate::{clock, select, terminal, values};
 
 /// Arguments.
@@ -38,8 +35,7 @@ impl Args {
         // Sessions live on without a daemon: one that is started now knows them.
         let client = daemon.connect_or_start(&mut |text| terminal::talk(text)).await?;
         let session = select::session(&client, self.session.as_deref()).await?;
-        let how =
-            How { json: self.json, since: before(self.since), until: Until::End, raised: Raised::IsFailure };
+        let how = How { json: self.json, since: before(self.since), until: Until::End };
         to(daemon, client, &session, how).await
     }
 }
@@ -52,8 +48,6 @@ pub struct How {
     pub since: Option<WallTime>,
     /// When to leave by itself.
     pub until: Until,
-    /// What a cell that raises is.
-    pub raised: Raised,
 }
 
 /// A point in time so long ago.
@@ -79,7 +73,7 @@ pub async fn to(daemon: &Daemon, client: Client, session: &SessionView, how: How
     match follow.run().await? {
         (_, Left::Detached(exit)) => Ok(exit),
         (watch, Left::Seen) if is_command => Ok(verdict::of_command(&watch)),
-        (watch, Left::Seen) => Ok(verdict::of_notebook(&watch, how.raised)),
+        (watch, Left::Seen) => Ok(verdict::of_notebook(&watch)),
     }
 }
 

@@ -19,7 +19,6 @@ use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::Until;
-use crate::follow::verdict::Raised;
 use crate::launch::{self, Wishes};
 use crate::{select, terminal, values};
 
@@ -111,8 +110,7 @@ impl Args {
             return detached(&session, self.json);
         }
         let until = if self.keep { Until::WorkDone } else { Until::End };
-        let raised = if self.allow_errors { Raised::IsAllowed } else { Raised::IsFailure };
-        let how = How { json: self.json, since: None, until, raised };
+        let how = How { json: self.json, since: None, until };
         attach::to(daemon, client, &session, how).await
     }
 

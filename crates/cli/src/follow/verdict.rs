@@ -8,24 +8,12 @@ use outlive_protocol::http::{RuntimeState, SessionState};
 use super::watch::Watch;
 use crate::exit::Exit;
 
-/// What a cell that raises is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Raised {
-    IsFailure,
-    IsAllowed,
-}
-
 /// How a notebook or kernel went.
-pub fn of_notebook(watch: &Watch, raised: Raised) -> Exit {
+pub fn of_notebook(watch: &Watch) -> Exit {
     let state = watch.session.as_ref().map(|session| session.state);
-    if state == Some(SessionState::Succeeded) {
-        return Exit::Ok;
-    }
-    let failure = watch.first_failure().map(|outcome| of_outcome(outcome, watch));
-    match (failure, state) {
-        // Cells that raise were allowed to; a death was not.
-        (Some(Exit::Failed), _) if raised == Raised::IsAllowed => worst_but_raised(watch),
-        (Some(exit), _) => exit,
+    match (watch.first_failure(), state) {
+        (_, Some(SessionState::Succeeded)) => Exit::Ok,
+        (Some(outcome), _) => of_outcome(outcome, watch),
         (None, Some(SessionState::Stopped)) => Exit::Stopped,
         // Nothing was run, and the runtime's own end says why.
         (None, Some(SessionState::Failed)) => of_reports(watch),
@@ -91,16 +79,6 @@ const fn of_cause(code: CauseCode, phase: Option<Phase>) -> Exit {
     }
 }
 
-/// The first failure that is no exception of a cell.
-fn worst_but_raised(watch: &Watch) -> Exit {
-    watch
-        .outcomes()
-        .filter(|outcome| !matches!(outcome, RunOutcome::Raised { .. }))
-        .map(|outcome| of_outcome(outcome, watch))
-        .find(|exit| !matches!(exit, Exit::Ok | Exit::Failed))
-        .unwrap_or(Exit::Ok)
-}
-
 #[cfg(test)]
 mod tests {
     use outlive_core::id::{ReportId, RunId};
@@ -144,7 +122,7 @@ mod tests {
     #[test]
     fn a_notebook_ends_with_its_first_failure() {
         let exit = |state: &str, outcomes: &[RunOutcome]| {
-            of_notebook(&watch(state, json!({"state": "idle"}), outcomes), Raised::IsFailure)
+            of_notebook(&watch(state, json!({"state": "idle"}), outcomes))
         };
         assert_eq!(exit("succeeded", &[RunOutcome::Succeeded]), Exit::Ok);
         assert_eq!(exit("succeeded", &[]), Exit::Ok);
@@ -160,7 +138,10 @@ mod tests {
     #[test]
     fn allowed_errors_are_no_failure_but_a_death_is() {
         let exit = |outcomes: &[RunOutcome]| {
-            of_notebook(&watch("failed", json!({"state": "idle"}), outcomes), Raised::IsAllowed)
+            // As after `run --keep --allow-errors`: the session stays open and says nothing about success.
+            let mut watch = watch("idle", json!({"state": "idle"}), outcomes);
+            watch.runs.values_mut().for_each(|run| run.may_raise = true);
+            of_notebook(&watch)
         };
         assert_eq!(exit(&[raised(), RunOutcome::Succeeded, raised()]), Exit::Ok);
         assert_eq!(exit(&[raised(), failed(CauseCode::Signal)]), Exit::Died);

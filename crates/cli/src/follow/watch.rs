@@ -99,23 +99,20 @@ impl Watch {
         self.runs.values().any(|run| run.state == RunState::Running)
     }
 
-    /// What went wrong first: the outcome of the first run that neither succeeded nor was cancelled after another.
+    /// What went wrong first: how the first run ended that neither succeeded, nor raised where it may, nor was
+    /// skipped because of another.
     pub fn first_failure(&self) -> Option<&RunOutcome> {
-        self.outcomes().find(|outcome| match outcome {
-            RunOutcome::Succeeded | RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => false,
-            RunOutcome::Raised { .. }
-            | RunOutcome::Failed { .. }
-            | RunOutcome::TimedOut { .. }
-            | RunOutcome::Cancelled { .. } => true,
-        })
-    }
-
-    /// How the runs ended that have, in their order.
-    pub fn outcomes(&self) -> impl Iterator<Item = &RunOutcome> {
         let mut runs: Vec<_> = self.runs.values().collect();
         runs.sort_by_key(|run| run.index);
-        runs.into_iter().filter_map(|run| match &run.state {
-            RunState::Ended { outcome } => Some(outcome),
+        runs.into_iter().find_map(|run| match &run.state {
+            RunState::Ended { outcome } => match outcome {
+                RunOutcome::Succeeded | RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => None,
+                RunOutcome::Raised { .. } if run.may_raise => None,
+                RunOutcome::Raised { .. }
+                | RunOutcome::Failed { .. }
+                | RunOutcome::TimedOut { .. }
+                | RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Stopped } => Some(outcome),
+            },
             RunState::Queued | RunState::Running | RunState::Unknown => None,
         })
     }
