@@ -95,8 +95,11 @@ async fn whoever_means_somebody_else_is_told_so() {
 #[tokio::test]
 async fn what_was_not_acknowledged_comes_again_to_the_next_daemon() {
     // D1
-    let (shim, mut first) = talker().await;
+    let shim = Setup::command(&["sh", "-c", "echo hello; exec sleep 1000"]).start();
+    let mut first = shim.connect(Src(0)).await;
     first.acknowledges = false;
+    first.execute(new_run(), "").await;
+    first.until_text("hello").await;
     let mut second = shim.connect(Src(0)).await;
     while second.last < first.last {
         second.record().await;

@@ -80,7 +80,8 @@ impl Setup {
             "-f",
             "{connection_file}",
         ]);
-        let home = setup.directory.path().join("home").display().to_string();
+        // Not the developer's own: IPython reads and writes files there.
+        let home = setup.directory.path().display().to_string();
         setup.launch.spec.env.insert("HOME".to_owned(), home);
         setup
     }
