@@ -2,6 +2,8 @@
 //! kills the daemon between any two facts. Whatever happens, each run ends once, each process dies once, a refused
 //! input changes nothing, and a session that is stopped comes to its end.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
+
 use std::collections::BTreeMap;
 
 use outlive_core::diagnosis::Evidence;
@@ -15,7 +17,7 @@ use outlive_core::session::state::{Life, RunState, Status};
 use outlive_core::session::{
     Fact, Input, RunOutcome, Session, SessionSpec, advance, apply, decide, recover, timers,
 };
-use outlive_core::time::{Now, Tick, WallTime};
+use outlive_core::time::{Now, WallTime};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -36,8 +38,7 @@ fn spec(command: bool, restart: RestartPolicy, on_hang: HangPolicy, after_work: 
             transport: outlive_core::runtime::spec::Transport::Tcp,
         }
     };
-    let workload =
-        if command { Workload::Command { timeout_ms: Some(60_000) } } else { Workload::Kernel };
+    let workload = if command { Workload::Command { timeout_ms: Some(60_000) } } else { Workload::Kernel };
     SessionSpec {
         id: SessionId::from_uuid(Uuid::from_u128(1)),
         runtime: RuntimeId::from_uuid(Uuid::from_u128(2)),
@@ -248,7 +249,8 @@ fn deed() -> impl Strategy<Value = Deed> {
 
 fn inputs(world: &mut World, deed: &Deed, back: u64) -> Vec<Input> {
     let present = world.session.process();
-    let process = ProcessKey { incarnation: Incarnation(present.incarnation.0.saturating_sub(back)), ..present };
+    let process =
+        ProcessKey { incarnation: Incarnation(present.incarnation.0.saturating_sub(back)), ..present };
     let said = |what| vec![Input::Process(process, what)];
     let running = world.session.running;
     let attempt = running.and_then(|run| world.session.runs.get(&run)).map_or(Attempt(1), |run| run.attempt);

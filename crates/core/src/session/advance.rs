@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::decide::ended_as;
-use super::event::{Fact, Happened, OnRaise};
+use super::decide::{ended_as, stop_for, stop_process};
+use super::event::{EndingWhy, Fact, Happened, OnRaise};
 use super::input::{Decision, Effect, Timer};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{AfterWork, Workload};
@@ -35,7 +35,9 @@ pub fn advance(session: &Session, now: Now) -> Decision {
 pub fn recover(session: &Session) -> Vec<Effect> {
     let process = session.process();
     let mut effects = Vec::new();
-    if let Some((id, run)) = session.running.and_then(|id| Some((id, session.runs.get(&id)?)))
+    // A process that is on its way out begins nothing any more.
+    if session.is_up()
+        && let Some((id, run)) = session.running.and_then(|id| Some((id, session.runs.get(&id)?)))
         && let RunState::Running { ending, .. } = run.state
     {
         effects.push(Effect::Execute {
@@ -58,7 +60,7 @@ pub fn recover(session: &Session) -> Vec<Effect> {
 }
 
 /// The deadlines that the state asks for, from now. A timer is armed when it first appears here and disarmed when it
-/// does no longer.
+/// does no longer. Those of a run end with the process's end, which has deadlines of its own in the shim.
 #[must_use]
 pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
     let mut timers = Vec::new();
@@ -69,7 +71,8 @@ pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
         let timer = Timer::Backoff(session.runtime.incarnation);
         timers.push((timer, left(session.runtime.since, after_ms)));
     }
-    let running = session.running.and_then(|id| Some((id, session.runs.get(&id)?)));
+    let running = session.running.filter(|_| session.is_up());
+    let running = running.and_then(|id| Some((id, session.runs.get(&id)?)));
     if let Some((id, Run { state: RunState::Running { ending, .. }, attempt, started_at, .. })) = running {
         match (ending, session.run_limit_ms()) {
             (Some((_, since)), _) => {
@@ -86,7 +89,13 @@ pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
 }
 
 fn open(session: &Session, now: Now) -> Decision {
+    // A command is ended with its run.
+    if let (true, true, Some((why, _))) = (session.is_command(), session.is_up(), session.ending()) {
+        return stop_process(session, stop_for(why), StopStep::Ask, now);
+    }
     match &session.runtime.status {
+        // A command is its run: without one, nothing is left to start.
+        Status::Down if session.is_command() && session.is_settled() => finish_when_done(session, now),
         Status::Down => {
             let incarnation = session.runtime.incarnation.next();
             let process = ProcessKey { runtime: session.spec.runtime, incarnation };
@@ -100,10 +109,8 @@ fn open(session: &Session, now: Now) -> Decision {
             let started = start_next(session, now);
             if started.is_none() { finish_when_done(session, now) } else { started }
         }
-        Status::Exited(_) | Status::GaveUp { .. } => finish_when_done(session, now),
-        Status::Launching | Status::Stopping { .. } | Status::Draining { .. } | Status::Backoff { .. } => {
-            Decision::none()
-        }
+        Status::Exited(_) | Status::GaveUp { .. } | Status::Backoff { .. } => finish_when_done(session, now),
+        Status::Launching | Status::Stopping { .. } | Status::Draining { .. } => Decision::none(),
     }
 }
 
@@ -168,18 +175,31 @@ fn settle(session: &Session, now: Now) -> Decision {
         // Running work waits until all that it wrote is in the log; queued work need not wait.
         Status::Draining { then, status } => {
             let again = session.is_command() && matches!(then, super::event::AfterExit::Restart { .. });
-            if again { Decision::none() } else { settle_queued(session, session.process(), *status, now) }
+            if again { Decision::none() } else { settle_queued(session, *status, now) }
         }
         Status::Exited(status) => settle_all(session, *status, now),
         Status::GaveUp { .. } => settle_all(session, ExitStatus::Unknown, now),
         Status::Backoff { .. } | Status::Down => settle_lost(session, now),
-        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => Decision::none(),
+        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => skip(session, now),
     }
 }
 
-fn settle_queued(session: &Session, process: ProcessKey, status: ExitStatus, now: Now) -> Decision {
-    let lost = |id: &RunId| session.runs.get(id).is_some_and(|run| run.from <= process.incarnation);
-    let queued = session.queue.iter().copied().filter(lost);
+/// A run that failed takes along those that were queued with it.
+fn skip(session: &Session, now: Now) -> Decision {
+    let Some(next) = session.queue.front().and_then(|id| session.runs.get(id)) else {
+        return Decision::none();
+    };
+    let earlier = session.order.iter().take(next.index as usize).rev().filter_map(|id| session.runs.get(id));
+    let last = earlier.take_while(|run| run.batch == next.batch).find(|run| run.started_at.is_some());
+    if !last.is_some_and(Run::takes_along) {
+        return Decision::none();
+    }
+    let rest = session.queue.iter().copied().filter(|id| session.runs[id].batch == next.batch);
+    end_each(rest, |_| RunOutcome::Cancelled { why: CancelWhy::EarlierFailure }, None, now)
+}
+
+fn settle_queued(session: &Session, status: ExitStatus, now: Now) -> Decision {
+    let queued = session.queue.iter().copied().filter(|run| session.waits_for_present(*run));
     end_each(queued, |id| outcome(session, id, status), session.present_report(), now)
 }
 
@@ -188,10 +208,12 @@ fn settle_all(session: &Session, status: ExitStatus, now: Now) -> Decision {
     end_each(runs, |id| outcome(session, id, status), session.present_report(), now)
 }
 
-/// Before the next process: a command's run is opened again by it; a kernel's memory is gone, so its run is lost.
+/// Before the next process: a command's run is opened again by it, unless somebody has cancelled it; a kernel's
+/// memory is gone, so its run is lost.
 fn settle_lost(session: &Session, now: Now) -> Decision {
     let Some(run) = session.running else { return Decision::none() };
-    if session.is_command() && session.life == Life::Open {
+    let is_cancelled = matches!(session.ending(), Some((EndingWhy::Cancelled, _)));
+    if session.is_command() && session.life == Life::Open && !is_cancelled {
         return reopen(session, run, now);
     }
     end_each([run].into_iter(), |id| outcome(session, id, ExitStatus::Unknown), session.present_report(), now)

@@ -5,6 +5,7 @@ use super::outcome::RunOutcome;
 use super::state::{Health, Life, Question, Run, RunState, Session, Status};
 use crate::diagnosis::FailureReport;
 use crate::id::{ProcessKey, RunId};
+use crate::runtime::ExitStatus;
 use crate::time::WallTime;
 
 /// Folds one fact into the session. Total: a fact that fits nothing changes nothing but the generation.
@@ -42,9 +43,7 @@ fn run_ended(session: &mut Session, id: RunId, outcome: &RunOutcome, count: Opti
     if session.running == Some(id) {
         session.running = None;
     }
-    if session.question.as_ref().is_some_and(|question| question.run == id) {
-        session.question = None;
-    }
+    answered(session, id);
     if let Some(run) = session.runs.get_mut(&id).filter(|run| !matches!(run.state, RunState::Ended(_))) {
         match outcome {
             RunOutcome::Succeeded => session.ended.succeeded += 1,
@@ -96,33 +95,33 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         }
         Happened::RuntimeExited { process, status, report, then } => {
             if *process == session.process() {
-                if let Some(report) = report {
-                    session.reports.push((**report).clone());
-                }
-                if let AfterExit::Restart { nth, .. } = then {
-                    session.runtime.history.restarted(at, *nth);
-                }
-                session.question = None;
-                enter(session, at, Status::Draining { status: *status, then: then.clone() });
+                exited(session, at, *status, report.as_deref(), then);
             }
         }
         Happened::RuntimeDrained { process, report } => drained(session, at, *process, report.as_deref()),
         Happened::RestartDue => enter(session, at, Status::Down),
-        Happened::RestartAsked => session.runtime.history.reset(),
+        Happened::RestartAsked => {
+            session.runtime.history.reset();
+            if let Status::Draining { then, .. } = &mut session.runtime.status {
+                *then = AfterExit::Restart { after_ms: 0, nth: 0 };
+            }
+        }
         Happened::RunEnding { run, why } => {
             if let Some(Run { state: RunState::Running { ending, .. }, .. }) = session.runs.get_mut(run) {
                 *ending = Some((*why, at));
             }
+            answered(session, *run);
         }
         Happened::QuestionAsked { run, prompt, password } => {
             session.question = Some(Question { run: *run, prompt: prompt.clone(), password: *password });
         }
-        Happened::QuestionAnswered { run } => {
-            if session.question.as_ref().is_some_and(|question| question.run == *run) {
-                session.question = None;
+        Happened::QuestionAnswered { run } => answered(session, *run),
+        Happened::Closing(why) => {
+            session.life = Life::Closing(*why);
+            if let Status::Backoff { .. } = session.runtime.status {
+                enter(session, at, Status::Down);
             }
         }
-        Happened::Closing(why) => session.life = Life::Closing(*why),
         Happened::Settled => {
             if let Life::Closing(why) = session.life {
                 session.life = Life::Saving(why);
@@ -135,6 +134,11 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
             session.life = Life::Closed { why, at, save_problem: save_problem.clone() };
         }
     }
+}
+
+/// The run's question, if there is one, has gone.
+fn answered(session: &mut Session, run: RunId) {
+    session.question.take_if(|question| question.run == run);
 }
 
 fn enter(session: &mut Session, at: WallTime, status: Status) {
@@ -174,14 +178,31 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
     }
 }
 
+fn exited(
+    session: &mut Session,
+    at: WallTime,
+    status: ExitStatus,
+    report: Option<&FailureReport>,
+    then: &AfterExit,
+) {
+    session.reports.extend(report.cloned());
+    if let AfterExit::Restart { nth, .. } = then {
+        session.runtime.history.restarted(at, *nth);
+    }
+    session.question = None;
+    enter(session, at, Status::Draining { status, then: then.clone() });
+}
+
 fn drained(session: &mut Session, at: WallTime, process: ProcessKey, report: Option<&FailureReport>) {
     let Status::Draining { status, then } = &session.runtime.status else { return };
     if process != session.process() {
         return;
     }
     let next = match then {
-        AfterExit::Stay => Status::Exited(*status),
-        AfterExit::Restart { after_ms, nth: _ } => Status::Backoff { after_ms: *after_ms },
+        AfterExit::Restart { after_ms, nth: _ } if session.life == Life::Open => {
+            Status::Backoff { after_ms: *after_ms }
+        }
+        AfterExit::Stay | AfterExit::Restart { .. } => Status::Exited(*status),
         AfterExit::GiveUp { reason } => Status::GaveUp { reason: reason.clone() },
     };
     if let (Some(report), Some(last)) = (report, session.reports.last_mut())

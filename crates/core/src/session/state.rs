@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::event::{EndingWhy, NewRun};
+use super::event::{EndingWhy, NewRun, OnRaise};
 use super::outcome::RunOutcome;
 use super::spec::{SessionSpec, Workload};
 use crate::diagnosis::FailureReport;
@@ -169,6 +169,22 @@ pub struct Run {
     pub ended_at: Option<WallTime>,
 }
 
+impl Run {
+    /// Whether it was begun, has ended, and takes those along that were queued with it.
+    #[must_use]
+    pub fn takes_along(&self) -> bool {
+        let RunState::Ended(outcome) = &self.state else { return false };
+        self.started_at.is_some()
+            && match outcome {
+                RunOutcome::Succeeded => false,
+                RunOutcome::Raised { .. } => self.new.on_raise == OnRaise::Stop,
+                RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. } | RunOutcome::Cancelled { .. } => {
+                    true
+                }
+            }
+    }
+}
+
 /// Where a run stands.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RunState {
@@ -241,6 +257,35 @@ impl Session {
             Status::Launching | Status::Ready(_) | Status::Stopping { .. } | Status::Draining { .. } => true,
             Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => false,
         }
+    }
+
+    /// Whether the runtime has a process, or is about to, that can still do what it is asked.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        match self.runtime.status {
+            Status::Launching | Status::Ready(_) => true,
+            Status::Down
+            | Status::Stopping { .. }
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. } => false,
+        }
+    }
+
+    /// Why the run that is running is being ended before its time, and since when; `None` when it is not.
+    #[must_use]
+    pub fn ending(&self) -> Option<(EndingWhy, WallTime)> {
+        match self.runs.get(&self.running?)?.state {
+            RunState::Running { ending, .. } => ending,
+            RunState::Queued | RunState::Ended(_) => None,
+        }
+    }
+
+    /// Whether a run that waits was queued for the present process or an earlier one; its loss is the run's.
+    #[must_use]
+    pub fn waits_for_present(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.from <= self.runtime.incarnation)
     }
 
     /// Whether every run has ended.

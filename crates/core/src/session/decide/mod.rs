@@ -62,8 +62,11 @@ fn timed_out(session: &Session, timer: Timer, now: Now) -> Decision {
     }
 }
 
-/// Whether this attempt is running, and if so, whether it is being ended.
+/// Whether this attempt is running in a process that is up, and if so, whether it is being ended.
 fn ending_of(session: &Session, run: RunId, attempt: Attempt) -> Option<Option<EndingWhy>> {
+    if !session.is_up() {
+        return None;
+    }
     let run = session.runs.get(&run).filter(|run| run.attempt == attempt)?;
     match &run.state {
         RunState::Running { ending, .. } => Some(ending.map(|(why, _)| why)),
@@ -71,26 +74,25 @@ fn ending_of(session: &Session, run: RunId, attempt: Attempt) -> Option<Option<E
     }
 }
 
-const fn stop_for(why: EndingWhy) -> StopWhy {
+/// What the process of a run that is being ended is stopped for.
+pub(super) const fn stop_for(why: EndingWhy) -> StopWhy {
     match why {
         EndingWhy::TimedOut => StopWhy::Timeout,
         EndingWhy::Cancelled | EndingWhy::NobodyToAsk => StopWhy::User,
     }
 }
 
-/// Ends a running run: a kernel is interrupted and lives on, a command is stopped.
+/// Ends a running run: a kernel is interrupted and lives on, a command is stopped (by `advance`).
 fn end_run(session: &Session, run: RunId, why: EndingWhy, now: Now) -> Decision {
     let decision = Decision::none().happened(now.wall, Happened::RunEnding { run, why });
     if session.is_command() {
-        let mut stopped = stop_process(session, stop_for(why), StopStep::Ask, now);
-        stopped.facts.splice(0..0, decision.facts);
-        return stopped;
+        return decision;
     }
     decision.effect(Effect::Interrupt(session.process()))
 }
 
 /// Stops the process if there is one to stop; a softer rung than the present one changes nothing.
-fn stop_process(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
+pub(super) fn stop_process(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
     let process = session.process();
     match &session.runtime.status {
         Status::Launching | Status::Ready(_) => Decision::none()

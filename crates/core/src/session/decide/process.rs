@@ -1,12 +1,11 @@
 //! What is said about a process. A notice about any process but the present one changes nothing, and of several
 //! notices of one death the first counts.
 
-use super::super::event::{AfterExit, EndingWhy, Fact, Happened, OnRaise};
+use super::super::event::{AfterExit, EndingWhy, Fact, Happened};
 use super::super::input::{Decision, Effect, ProcessInput};
 use super::super::outcome::{CancelWhy, RunOutcome};
 use super::super::spec::HangPolicy;
-use super::super::state::{Health, Life, Run, RunState, Session, Status};
-use super::wish::cancelled;
+use super::super::state::{Health, Life, RunState, Session, Status};
 use super::{end_run, stop_process};
 use crate::diagnosis::report::Failure;
 use crate::diagnosis::{Evidence, FailureReport, NextStep};
@@ -20,10 +19,7 @@ pub(super) fn decide(session: &Session, process: ProcessKey, what: ProcessInput,
         return Decision::none();
     }
     match what {
-        ProcessInput::Spawned { pid } => match session.runtime.pid {
-            None => Decision::none().happened(now.wall, Happened::RuntimeSpawned { process, pid }),
-            Some(_) => Decision::none(),
-        },
+        ProcessInput::Spawned { pid } => spawned(session, process, pid, now),
         ProcessInput::Ready => match session.runtime.status {
             Status::Launching => Decision::none().happened(now.wall, Happened::RuntimeReady(process)),
             Status::Down
@@ -69,10 +65,30 @@ pub(super) fn decide(session: &Session, process: ProcessKey, what: ProcessInput,
     }
 }
 
-fn running(session: &Session, id: RunId, attempt: Attempt) -> Option<(&Run, Option<EndingWhy>)> {
+fn spawned(session: &Session, process: ProcessKey, pid: i32, now: Now) -> Decision {
+    match (&session.runtime.status, session.runtime.pid) {
+        (Status::Launching | Status::Ready(_) | Status::Stopping { .. }, None) => {
+            Decision::none().happened(now.wall, Happened::RuntimeSpawned { process, pid })
+        }
+        (
+            Status::Launching
+            | Status::Ready(_)
+            | Status::Stopping { .. }
+            | Status::Down
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. },
+            _,
+        ) => Decision::none(),
+    }
+}
+
+/// Whether this attempt is running, and if so, whether it is being ended.
+fn running(session: &Session, id: RunId, attempt: Attempt) -> Option<Option<EndingWhy>> {
     let run = session.runs.get(&id).filter(|run| run.attempt == attempt)?;
     match &run.state {
-        RunState::Running { ending, .. } => Some((run, ending.map(|(why, _)| why))),
+        RunState::Running { ending, .. } => Some(ending.map(|(why, _)| why)),
         RunState::Queued | RunState::Ended(_) => None,
     }
 }
@@ -85,35 +101,16 @@ fn run_finished(
     execution_count: Option<u32>,
     now: Now,
 ) -> Decision {
-    let Some((run, ending)) = running(session, id, attempt) else { return Decision::none() };
+    let Some(ending) = running(session, id, attempt) else { return Decision::none() };
+    let is_stopping = matches!(session.runtime.status, Status::Stopping { .. });
     let outcome = match (ending, outcome) {
+        // The exception is that of the interrupt with which a stop begins.
+        (None, RunOutcome::Raised { .. }) if is_stopping => RunOutcome::Cancelled { why: CancelWhy::Stopped },
         (None, outcome) => outcome,
         (Some(_), RunOutcome::Succeeded) => RunOutcome::Succeeded,
         (Some(why), _) => ended_as(session, why),
     };
-    let outcome = match (&session.runtime.status, outcome) {
-        // The exception is that of the interrupt with which a stop begins.
-        (Status::Stopping { .. }, RunOutcome::Raised { .. }) => {
-            RunOutcome::Cancelled { why: CancelWhy::Stopped }
-        }
-        (_, outcome) => outcome,
-    };
-    let failed = !outcome.is_success();
-    let mut decision = Decision::none().fact(Fact::RunEnded {
-        run: id,
-        outcome,
-        report: None,
-        execution_count,
-        at: now.wall,
-    });
-    if failed && (run.new.on_raise == OnRaise::Stop || ending.is_some()) {
-        let behind =
-            session.queue.iter().filter(|id| session.runs.get(id).is_some_and(|r| r.batch == run.batch));
-        for id in behind {
-            decision = decision.fact(cancelled(*id, CancelWhy::EarlierFailure, now));
-        }
-    }
-    decision
+    Decision::none().fact(Fact::RunEnded { run: id, outcome, report: None, execution_count, at: now.wall })
 }
 
 /// The outcome of a run that was being ended and did end.
@@ -139,7 +136,7 @@ fn input_requested(
     attended: bool,
     now: Now,
 ) -> Decision {
-    if session.running != Some(run) {
+    if session.running != Some(run) || session.ending().is_some() || !session.is_up() {
         return Decision::none();
     }
     let asked = Decision::none().happened(now.wall, Happened::QuestionAsked { run, prompt, password });
@@ -169,11 +166,15 @@ fn unresponsive(
     decision
 }
 
-/// The shim tells each rung that it reaches; the one that we asked for is known already.
+/// The shim tells each rung that it reaches; the one that we asked for is known already, and so is why: it may be a
+/// restart that was asked for meanwhile.
 fn stopping(session: &Session, process: ProcessKey, why: StopWhy, step: StopStep, now: Now) -> Decision {
     match session.runtime.status {
         Status::Stopping { step: known, .. } if known >= step => Decision::none(),
-        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => {
+        Status::Stopping { why, .. } => {
+            Decision::none().happened(now.wall, Happened::RuntimeStopping { process, why, step })
+        }
+        Status::Launching | Status::Ready(_) => {
             Decision::none().happened(now.wall, Happened::RuntimeStopping { process, why, step })
         }
         Status::Down
@@ -201,9 +202,13 @@ fn exited(session: &Session, exit: ExitReport, id: ReportId, now: Now) -> Decisi
     let ended = Ended::of(&exit);
     let (then, next) = what_follows(session, ended, stop_why, now);
     let status = exit.status;
-    let report = is_failure(session, &exit, ended, stop_why).then(|| {
+    // What waits for the process after a restart loses nothing.
+    let restarts = matches!(then, AfterExit::Restart { .. });
+    let lost = session.queue.iter().copied().filter(|run| !restarts || session.waits_for_present(*run));
+    let interrupted: Vec<RunId> = session.running.into_iter().chain(lost).collect();
+    let report = is_failure(session, &exit, ended, stop_why, &interrupted).then(|| {
         let mut failure = Failure::of_exit(id, session.spec.id, &subject(session), exit);
-        failure.interrupted = session.running.into_iter().chain(session.queue.iter().copied()).collect();
+        failure.interrupted = interrupted;
         failure.next = next;
         Box::new(FailureReport::build(failure))
     });
@@ -212,18 +217,28 @@ fn exited(session: &Session, exit: ExitReport, id: ReportId, now: Now) -> Decisi
 
 /// An end is a failure unless it is what was wanted: a command that ends with code 0, or a stop that interrupts
 /// nothing.
-fn is_failure(session: &Session, exit: &ExitReport, ended: Ended, stop: Option<StopWhy>) -> bool {
+fn is_failure(
+    session: &Session,
+    exit: &ExitReport,
+    ended: Ended,
+    stop: Option<StopWhy>,
+    interrupted: &[RunId],
+) -> bool {
     match ended.how {
         EndedHow::Abnormal => true,
         EndedHow::Normal => !session.is_command(),
         EndedHow::Asked => {
-            let interrupts = session.running.is_some() || !session.queue.is_empty();
-            interrupts && exit.pid.is_some() && !matches!(stop, Some(StopWhy::Finished))
+            !interrupted.is_empty() && exit.pid.is_some() && !matches!(stop, Some(StopWhy::Finished))
         }
     }
 }
 
-fn what_follows(session: &Session, ended: Ended, stop: Option<StopWhy>, now: Now) -> (AfterExit, NextStep) {
+fn what_follows(
+    session: &Session,
+    mut ended: Ended,
+    stop: Option<StopWhy>,
+    now: Now,
+) -> (AfterExit, NextStep) {
     match session.life {
         Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => {
             return (AfterExit::Stay, NextStep::Nothing);
@@ -235,6 +250,10 @@ fn what_follows(session: &Session, ended: Ended, stop: Option<StopWhy>, now: Now
             AfterExit::Restart { after_ms: 0, nth: 0 },
             NextStep::Restart { after_ms: 0, nth: 1, of: 1 },
         );
+    }
+    // In an open session a person ended a run that did not react. Of a kernel nobody wished the end.
+    if stop == Some(StopWhy::User) && !session.is_command() {
+        ended.how = EndedHow::Abnormal;
     }
     let mut policy = session.spec.restart;
     if stop == Some(StopWhy::Hung) {

@@ -1,6 +1,6 @@
 //! What people and programs ask of a session.
 
-use super::super::event::{EndingWhy, Fact, Happened, NewRun};
+use super::super::event::{AfterExit, EndingWhy, Fact, Happened, NewRun};
 use super::super::input::{Decision, Denied, Effect};
 use super::super::outcome::{CancelWhy, RunOutcome};
 use super::super::state::{Health, Life, RunState, Session, Status};
@@ -32,13 +32,17 @@ pub(super) fn queue(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<De
     }
     has_room(session, runs.len())?;
     match &session.runtime.status {
-        Status::Exited(status) => return Err(Denied::RuntimeDown(status.to_string())),
-        Status::GaveUp { reason } => return Err(Denied::RuntimeDown(reason.clone())),
+        Status::Exited(status) | Status::Draining { status, then: AfterExit::Stay } => {
+            return Err(Denied::RuntimeDown(status.to_string()));
+        }
+        Status::GaveUp { reason } | Status::Draining { then: AfterExit::GiveUp { reason }, .. } => {
+            return Err(Denied::RuntimeDown(reason.clone()));
+        }
         Status::Down
         | Status::Launching
         | Status::Ready(_)
         | Status::Stopping { .. }
-        | Status::Draining { .. }
+        | Status::Draining { then: AfterExit::Restart { .. }, .. }
         | Status::Backoff { .. } => {}
     }
     Ok(Decision::none().happened(now.wall, Happened::RunsQueued(runs)))
@@ -68,6 +72,13 @@ pub(super) fn cancel(session: &Session, id: RunId, now: Now) -> Result<Decision,
     let run = session.runs.get(&id).ok_or(Denied::NoSuchRun(id))?;
     match &run.state {
         RunState::Queued => Ok(Decision::none().fact(cancelled(id, CancelWhy::User, now))),
+        // A command that took too long may be started again; one that was cancelled is not.
+        RunState::Running { ending: Some((EndingWhy::TimedOut | EndingWhy::NobodyToAsk, _)), .. }
+            if session.is_command() =>
+        {
+            let (run, why) = (id, EndingWhy::Cancelled);
+            Ok(Decision::none().happened(now.wall, Happened::RunEnding { run, why }))
+        }
         RunState::Running { ending: Some(_), .. } => Ok(Decision::none()),
         RunState::Running { ending: None, .. } => Ok(end_run(session, id, EndingWhy::Cancelled, now)),
         RunState::Ended(_) => Err(Denied::RunEnded(id)),
@@ -100,11 +111,18 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
         Status::Exited(_) | Status::GaveUp { .. } | Status::Backoff { .. } => {
             decision = decision.happened(now.wall, Happened::RestartDue);
         }
-        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => {
+        // Whatever it is stopped for, the next one follows.
+        Status::Stopping { why: StopWhy::Restart, step: _ } => {}
+        Status::Stopping { step, why: _ } => {
+            let (process, why, step) = (session.process(), StopWhy::Restart, *step);
+            decision = decision.happened(now.wall, Happened::RuntimeStopping { process, why, step });
+        }
+        Status::Launching | Status::Ready(_) => {
             let stop = stop_process(session, StopWhy::Restart, StopStep::Ask, now);
             decision.facts.extend(stop.facts);
             decision.effects.extend(stop.effects);
         }
+        // The wish itself has changed what follows.
         Status::Down | Status::Draining { .. } => {}
     }
     if !runs.is_empty() {
