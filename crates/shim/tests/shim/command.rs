@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Setup, new_run, soon};
+use crate::support::{Setup, new_run, seen, soon};
 use outlive_core::diagnosis::evidence::{LaunchStep, Phase};
 use outlive_core::id::Src;
 use outlive_core::log::ChunkKind;
@@ -236,7 +236,7 @@ async fn a_command_waits_when_memory_and_spool_are_full() {
     drop(daemon);
     // Nobody reads: the program must come to rest in write(2), with most of its 2.7 MB unwritten.
     let pid = outlive_shim::identity::read(Path::new(&shim.launch.directory)).unwrap().pid.unwrap();
-    soon("back-pressure", until_waiting_to_write(pid)).await;
+    seen("back-pressure", || waits_to_write(pid)).await;
     assert!(!done.exists(), "it waits");
 
     let mut daemon = shim.connect(stored).await;
@@ -248,19 +248,12 @@ async fn a_command_waits_when_memory_and_spool_are_full() {
     assert!(daemon.states().iter().all(|state| !matches!(state, StateNotice::Gap { .. })));
 }
 
-/// Waits until a child of this process hangs in a write to a pipe.
-async fn until_waiting_to_write(pid: i32) {
-    loop {
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            let place = std::fs::read_to_string(format!("/proc/{child}/wchan")).unwrap_or_default();
-            if place.contains("pipe_w") {
-                return;
-            }
-        }
-        tokio::task::yield_now().await;
-    }
+/// Whether a child of this process waits in a write to a pipe.
+fn waits_to_write(pid: i32) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().any(|child| {
+        std::fs::read_to_string(format!("/proc/{child}/wchan")).is_ok_and(|place| place.contains("pipe_w"))
+    })
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use outlive_protocol::shim::{Notice, StateNotice, ToShim};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::support::{Daemon, Setup, Shim, new_run, soon};
+use crate::support::{Daemon, Setup, Shim, new_run, seen, soon};
 
 async fn ipykernel() -> (Shim, Daemon) {
     let shim = Setup::ipykernel().start();
@@ -260,12 +260,7 @@ async fn output_waits_for_a_daemon_that_is_away_and_none_is_lost() {
     drop(daemon);
     // Nobody reads until the spool is full, and then some.
     let spool = Path::new(&shim.launch.directory).to_owned();
-    soon("a full spool", async {
-        while spooled(&spool) < 100_000 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    seen("a full spool", || spooled(&spool) >= 100_000).await;
 
     let mut daemon = shim.connect(stored).await;
     assert_eq!(daemon.finished(run).await, RunOutcome::Succeeded);
@@ -299,12 +294,7 @@ async fn a_kernel_that_can_only_drop_gets_a_gap() {
     let stored = daemon.last;
     drop(daemon);
     let spool = Path::new(&shim.launch.directory).to_owned();
-    soon("a full spool", async {
-        while spooled(&spool) < 40_000 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    seen("a full spool", || spooled(&spool) >= 40_000).await;
     let mut daemon = shim.connect(stored).await;
     // Its status was read on, so the run ends although its output is not whole, and the gap is said before that.
     assert_eq!(daemon.finished(run).await, RunOutcome::Succeeded);

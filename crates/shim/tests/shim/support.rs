@@ -31,6 +31,17 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
+/// Looks at what tells nobody of itself (a file that grows, a process that waits) until it is so.
+pub async fn seen(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    soon(what, async {
+        while !is_so() {
+            looks.tick().await;
+        }
+    })
+    .await;
+}
+
 pub fn new_run() -> RunId {
     RunId::from_uuid(Uuid::new_v4())
 }
