@@ -74,6 +74,11 @@ impl Daemon {
         self.config.state_dir.value.join("daemon.log")
     }
 
+    /// How large that log is, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.log()).map_or(0, |metadata| metadata.len())
+    }
+
     /// The daemon that runs; `None` when none does.
     pub async fn running(&self) -> Result<Option<(Client, NodeView)>, Failure> {
         let socket = &self.config.socket.value;

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use outlive_core::limits;
 use outlive_core::runtime::spec::Transport;
 use outlive_core::runtime::{LaunchSpec, Program};
@@ -19,6 +21,11 @@ use crate::terminal;
 
 /// The entries of a notebook's metadata that say which kernel it wants.
 const KERNEL_METADATA: [&str; 3] = ["kernelspec", "language_info", "outlive"];
+
+/// How many lines of progress wait to be shown; then the work waits.
+const PROGRESS_LINES_MAX: usize = 64;
+/// How often the spinner turns.
+const SPINNER_TICK: Duration = Duration::from_millis(120);
 
 /// A notebook that can be run.
 pub struct Source {
@@ -121,9 +128,11 @@ pub async fn kernel(
             drop(sender.blocking_send(step));
         })
     });
+    let mut making = Making(None);
     while let Some(step) = progress.recv().await {
-        show(&step);
+        making.show(&step);
     }
+    drop(making);
     let resolved = resolving
         .await
         .map_err(|error| unusable(format!("looking for a kernel: {error}")))?
@@ -160,16 +169,42 @@ fn transport(argv: &[String]) -> Transport {
     if is_ipykernel { Transport::Ipc } else { Transport::Tcp }
 }
 
-/// How many lines of progress wait to be shown; then the work waits.
-const PROGRESS_LINES_MAX: usize = 64;
+/// What goes on while an environment is made: its steps as lines, and on a terminal the tools' own words in one place
+/// that is overwritten. They are in the error too, when it fails.
+struct Making(Option<ProgressBar>);
 
-fn show(step: &Progress) {
-    let text = terminal::one_line(&step.to_string());
-    match step {
-        Progress::Output(_) => {
-            terminal::talk(terminal::Paint::err().text(terminal::Ink::Dim, format!("  {text}")))
+impl Making {
+    fn show(&mut self, step: &Progress) {
+        let text = terminal::one_line(&step.to_string());
+        match step {
+            Progress::Output(_) => {
+                if let Some(spinner) = &self.0 {
+                    spinner.set_message(text);
+                }
+            }
+            Progress::Waiting(_) | Progress::Creating(_) | Progress::Installing(_) => {
+                if let Some(spinner) = self.0.take() {
+                    spinner.finish_and_clear();
+                }
+                terminal::talk(text);
+                if terminal::err_is_terminal() {
+                    let style =
+                        ProgressStyle::with_template("{spinner:.cyan} {wide_msg:.dim} {elapsed:.dim}");
+                    let spinner =
+                        ProgressBar::new_spinner().with_style(style.expect("the template is a literal"));
+                    spinner.enable_steady_tick(SPINNER_TICK);
+                    self.0 = Some(spinner);
+                }
+            }
         }
-        Progress::Waiting(_) | Progress::Creating(_) | Progress::Installing(_) => terminal::talk(text),
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(spinner) = self.0.take() {
+            spinner.finish_and_clear();
+        }
     }
 }
 

@@ -173,8 +173,8 @@ async fn from_daemon(daemon: &Daemon) -> Vec<DoctorCheck> {
         }
         Err(failure) => return vec![check("daemon", DoctorLevel::Error, failure.what, failure.hint)],
     };
-    let log = std::fs::metadata(daemon.log()).map_or(0, |metadata| metadata.len());
-    let found = format!("outlive {}, pid {}, log {}", node.version, node.pid, terminal::bytes(log));
+    let found =
+        format!("outlive {}, pid {}, log {}", node.version, node.pid, terminal::bytes(daemon.log_bytes()));
     let mut checks = vec![check("daemon", DoctorLevel::Ok, found, None)];
     match client.doctor().await {
         Ok(view) => checks.extend(view.checks.into_iter().map(|mut check| {

@@ -1,3 +1,5 @@
+//! Layers, origins, directories and sockets.
+
 use super::*;
 
 fn load(env: &[(&str, &str)], flags: &[(&'static str, &str)], home: &Path) -> Result<Config, Failure> {
