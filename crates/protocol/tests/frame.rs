@@ -1,7 +1,5 @@
 //! Frames: whole, split anywhere, damaged, lying about their length.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
-
 use outlive_core::limits::FRAME_BYTES_MAX;
 use outlive_protocol::frame::{Decoder, Frame, FrameError, HEADER_BYTES, VERSION, encode, split};
 use proptest::prelude::*;

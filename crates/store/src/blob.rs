@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use outlive_core::log::BlobRef;
 use sha2::{Digest, Sha256};
@@ -37,6 +38,15 @@ pub(crate) fn copy_checked(blob: &BlobRef, mut from: File, to: &mut impl io::Wri
     } else {
         Err(BlobError::Mismatch { sha256: blob.sha256.clone(), what: format!("its hash is {found}") })
     }
+}
+
+/// The content of `file`, checked to be what `blob` says.
+pub(crate) fn read_checked(blob: &BlobRef, file: &Path) -> Result<Vec<u8>, BlobError> {
+    let file =
+        File::open(file).map_err(|source| Unavailable::new(format!("copy blob {}", blob.sha256), source))?;
+    let mut content = Vec::new();
+    copy_checked(blob, file, &mut content)?;
+    Ok(content)
 }
 
 /// Whether a blob's length is what its reference says.

@@ -9,6 +9,9 @@
 //! | requests | [`Guard::None`] | always |
 //! | every other | [`Guard::Claim`] | the last control record stands there |
 //!
+//! "Last" is the last that is *stored*, whether or not it counts: an owner takes its guard from
+//! [`outlive_core::log::fold::Fold::control_guard`]. What counts is decided by the fold, above.
+//!
 //! A reader sees acknowledged records only, in log order, and a writer sees what was acknowledged to it. There is no
 //! clock, lease or election here: those live above, once.
 //!

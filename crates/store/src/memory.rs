@@ -252,9 +252,7 @@ impl Engine for Memory {
 
     async fn put_blob(&self, session: SessionId, blob: &BlobRef, file: &Path) -> Result<(), BlobError> {
         blob::check_name(&blob.sha256)?;
-        let file = File::open(file).map_err(|error| Unavailable::new("open the blob's file", error))?;
-        let mut content = Vec::new();
-        blob::copy_checked(blob, file, &mut content)?;
+        let content = blob::read_checked(blob, file)?;
         self.lock().sessions.entry(session).or_default().blobs.insert(blob.sha256.clone(), content);
         Ok(())
     }

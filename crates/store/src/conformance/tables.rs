@@ -114,7 +114,7 @@ pub(super) async fn blobs_are_what_their_names_say(engine: &impl Engine) {
     assert_eq!(engine.usage(session).await.expect("a size").blob_bytes, 3);
     if let Some(directory) = engine.blob_directory(session).await.expect("a directory") {
         let other = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        std::fs::write(directory.join(other), b"").expect("a shim may write here");
+        tokio::fs::write(directory.join(other), b"").await.expect("a shim may write here");
         engine.get_blob(session, other).await.expect("what a shim put there is there");
     }
     engine.drop_session(session).await.expect("it can be dropped");

@@ -311,7 +311,8 @@ impl SessionLog {
             create_directory(&self.directory)?;
             state.unsynced.directories.extend(self.directory.parent().map(Path::to_owned));
         }
-        let (segment, file) = Segment::create(&self.directory, state.next_number, self.session, state.last)?;
+        let (segment, file) =
+            Segment::create(&self.directory, state.next_number, self.session, state.last, state.last)?;
         state.next_number += 1;
         state.segments.push(segment);
         state.file = Some(Arc::new(file));

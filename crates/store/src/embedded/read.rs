@@ -8,6 +8,7 @@ use std::path::Path;
 use outlive_core::id::Position;
 use outlive_core::limits::READ_SCAN_BYTES_MAX;
 use outlive_core::log::{Entry, Lane};
+use outlive_protocol::frame::encode_into;
 use outlive_protocol::log::decode;
 
 use super::log::SessionLog;
@@ -152,9 +153,9 @@ pub(super) fn trim(log: &SessionLog, lane: Lane, before: Position) -> io::Result
     Ok(freed)
 }
 
-/// Writes a segment without some of its records; `None`, and no file, when it has none of them.
+/// Writes a segment without some of its records; `None`, and no file, when it has none of them. Its last record stays:
+/// the next segment's head names it.
 fn copy_without(segment: &Segment, to: &Path, lane: Lane, before: Position) -> io::Result<Option<Segment>> {
-    let goes = |stored: &Stored<'_>| stored.lane == lane && stored.position < before;
     let damaged =
         || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", segment.path.display()));
     let mut copy = Segment { bytes: 0, marks: Vec::new(), ..segment.clone() };
@@ -162,23 +163,33 @@ fn copy_without(segment: &Segment, to: &Path, lane: Lane, before: Position) -> i
     let mut frames = Frames::new(File::open(&segment.path)?, 0)?;
     let mut last = segment.after;
     let mut removed: u64 = 0;
+    // The frame that goes unless it turns out to be the last.
+    let mut going = Vec::new();
     loop {
-        let (kind, flags, body) = match frames.next_frame()? {
+        let frame = match frames.next_frame()? {
             Next::End => break,
             Next::Bad(_) => return Err(damaged()),
-            Next::Frame(_, frame) => (frame.kind, frame.flags, frame),
+            Next::Frame(_, frame) => frame,
         };
-        if kind != KIND_HEAD {
-            let stored = Stored::parse(&body).ok_or_else(damaged)?;
-            if goes(&stored) {
-                removed += 1;
-                continue;
+        going.clear();
+        let goes = if frame.kind == KIND_HEAD {
+            false
+        } else {
+            let stored = Stored::parse(&frame).ok_or_else(damaged)?;
+            let goes = stored.lane == lane && stored.position < before;
+            if !goes {
+                copy.mark(last, content.len() as u64);
+                last = stored.position;
             }
-            copy.mark(last, content.len() as u64);
-            last = stored.position;
-        }
-        outlive_protocol::frame::encode_into(&mut content, kind, flags, &[body.body])
+            goes
+        };
+        removed += u64::from(goes);
+        encode_into(if goes { &mut going } else { &mut content }, frame.kind, frame.flags, &[frame.body])
             .expect("what was a frame is one again");
+    }
+    if !going.is_empty() {
+        removed -= 1;
+        content.append(&mut going);
     }
     if removed == 0 {
         return Ok(None);

@@ -4,8 +4,9 @@
 //! was never acknowledged as synced: it is dropped and said. Anything else behind the first damage is put aside into
 //! files beside the log before the log is cut, and said. Nothing is removed silently, and nothing here panics.
 //!
-//! Invariant: after recovery the log is readable from its start to its end, and the next position is above every
-//! position that was ever given out (tests/embedded_damage.rs).
+//! Invariant: after recovery the log is readable from its start to its end, and the next position is above that of
+//! every record that was dropped (tests/embedded_damage.rs). What a loss of power took without a trace was never
+//! synced, so no claim is among it and no fencing token is given out twice.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -41,11 +42,12 @@ impl Segment {
         directory: &Path,
         number: u64,
         session: SessionId,
+        previous: Position,
         after: Position,
     ) -> io::Result<(Self, File)> {
         let path = directory.join(segment::file_name(number));
         let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        let head = Head { format: FORMAT, session, after }.encode();
+        let head = Head { format: FORMAT, session, previous, after }.encode();
         if let Err(error) = file.write_all(&head) {
             // Without its head it would be found damaged. If this fails too, it is repaired at the next opening.
             let _ = fs::remove_file(&path);
@@ -175,8 +177,12 @@ fn scan(
     if head.format > FORMAT {
         return Err(ScanError::Newer(head.format));
     }
-    if head.session != session || head.after < found.last {
-        return damage(0, "it does not belong here: another session's, or out of order".into(), Cut::Wrong);
+    if head.session != session || head.previous != found.last || head.after < head.previous {
+        return damage(
+            0,
+            "it does not follow what is there: records before it are missing".into(),
+            Cut::Wrong,
+        );
     }
     found.last = head.after;
     found.segments.push(Segment {
@@ -254,7 +260,7 @@ fn repair(
     if bytes > 0 {
         // A lost record takes at least a byte: positions above this one were never given out.
         let after = Position(found.last.max(survey.highest).0.saturating_add(bytes));
-        let (segment, file) = Segment::create(directory, found.next_number, session, after)?;
+        let (segment, file) = Segment::create(directory, found.next_number, session, found.last, after)?;
         file.sync_all()?;
         found.segments.push(segment);
         found.next_number += 1;

@@ -1,10 +1,12 @@
 //! One segment file of a session's log: `NNNNNNNN.seg`.
 //!
 //! ```text
-//!  frame: head    {"format":1,"session":"…","after":41}      every position in this file is above `after`
+//!  frame: head    {"format":1,"session":"…","previous":41,"after":41}
 //!  frame: record  position u64 LE | lane u8 [| run id, 16 bytes] | the record's body
 //!  frame: record  …
 //! ```
+//! `previous` is the last position in the segment before (0: this is the first), so that a missing piece is seen;
+//! every position in this file is above `after`, which is higher than `previous` after a repair.
 //! A frame is that of [`outlive_protocol::frame`]; its kind byte is the record's. The file is only appended to, then
 //! closed for good at `SEGMENT_BYTES_MAX`; trimming replaces a closed one as a whole.
 
@@ -35,6 +37,7 @@ const _: () =
 pub(super) struct Head {
     pub(super) format: u32,
     pub(super) session: SessionId,
+    pub(super) previous: Position,
     pub(super) after: Position,
 }
 
