@@ -105,3 +105,16 @@ fn repeats_collapse() {
     let lines: Vec<&str> = causes[0].evidence.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(lines[0], "[ring] Receiving from socket 7 failed with errno 54 … (×3)");
 }
+
+/// Of many threads the one that crashed is named, not the first that is printed.
+#[test]
+fn the_thread_that_crashed_is_named() {
+    let sample = samples().into_iter().find(|sample| sample.name == "faulthandler-threads").unwrap();
+    let cause = &sample.causes()[0];
+    assert!(cause.summary.ends_with("in string_at (__init__.py line 519)"), "{}", cause.summary);
+    let lines: Vec<&str> = cause.evidence.iter().map(|line| line.text.trim()).collect();
+    assert_eq!(lines[0], "Fatal Python error: Segmentation fault");
+    assert!(lines[1].starts_with("Current thread"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("in decode")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("parentpoller")), "{lines:?}");
+}

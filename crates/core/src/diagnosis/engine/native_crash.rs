@@ -101,15 +101,22 @@ fn said_of_a_child(case: &Case<'_>) -> Option<Finding> {
     Some(finding.evidence(lines::evidence(hit.source, hit.lines)).remedy(FIND_OUT))
 }
 
-/// The message of the crash and the lines after it, up to the end of the first stack.
+/// The message of the crash and the lines after it: the stack of the thread that crashed, where it says which.
 fn stack<'a>(case: &'a Case<'_>) -> Vec<&'a str> {
     let text = &case.stderr;
     let Some(last) = text.iter().rposition(|line| matches(line, PATTERNS)) else { return Vec::new() };
     // `terminate called` is followed by what Python's handler says of the abort: begin with the first of them.
     let from =
         (last.saturating_sub(STACK_LINES)..last).find(|&i| matches(&text[i], PATTERNS)).unwrap_or(last);
-    let shown = text[from..].iter().map(String::as_str).filter(|line| !line.trim().is_empty());
-    shown.take(STACK_LINES).collect()
+    let shown = || text[from..].iter().map(String::as_str).filter(|line| !line.trim().is_empty());
+    // faulthandler prints all threads, and the one that crashed last.
+    let of_thread = |line: &&str| !line.starts_with("Thread 0x");
+    let crashed = shown().skip_while(|line| !line.starts_with("Current thread 0x"));
+    let message = shown().take_while(|line| of_thread(line) && !line.starts_with("Current thread 0x"));
+    if crashed.clone().next().is_some() {
+        return message.chain(crashed.take_while(of_thread)).take(STACK_LINES).collect();
+    }
+    shown().take(STACK_LINES).collect()
 }
 
 /// The innermost Python frame that faulthandler prints: `  File "x.py", line 3 in boom`.
