@@ -1,5 +1,7 @@
 //! What the daemon wants.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use outlive_core::runtime::spec::{InterruptMode, Program};
 use outlive_core::runtime::{StopStep, StopWhy};
@@ -13,7 +15,12 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
 use super::{Driver, Fate, Life, Peer};
+use crate::kernel::Kernel;
 use crate::link::{ConnectionId, LinkEvent};
+
+/// How long an interrupt waits for a kernel to say that it executes, in milliseconds. One that never says so gets it
+/// then.
+const INTERRUPT_HELD_MS: u64 = 500;
 
 impl Driver {
     pub(super) fn on_link(&mut self, event: LinkEvent, now: Now) {
@@ -138,10 +145,39 @@ impl Driver {
         self.stop(StopWhy::Disowned, StopStep::Ask, now);
     }
 
+    /// Interrupts what runs, once it does.
     pub(super) fn interrupt(&mut self, now: Now) {
-        let Life::Supervising(supervised) = &self.life else { return };
+        let Life::Supervising(supervised) = &mut self.life else { return };
         if !supervised.is_alive() || !supervised.is_ready {
             return;
+        }
+        // ipykernel says that it is busy before it listens for SIGINT, and ignores one that comes in between.
+        if supervised.kernel.as_ref().is_some_and(Kernel::is_beginning) {
+            supervised.interrupt_by = Some(now.tick + Duration::from_millis(INTERRUPT_HELD_MS));
+        } else {
+            self.interrupt_now(now);
+        }
+    }
+
+    /// Delivers an interrupt that was held, when what it is meant for has begun, or does not say so.
+    pub(super) fn deliver_interrupt(&mut self, now: Now) {
+        let Life::Supervising(supervised) = &mut self.life else { return };
+        let Some(by) = supervised.interrupt_by else { return };
+        let is_beginning = supervised.kernel.as_ref().is_some_and(Kernel::is_beginning);
+        if is_beginning && now.tick < by {
+            return;
+        }
+        supervised.interrupt_by = None;
+        // What has ended meanwhile needs no interrupt, and what comes next is not meant.
+        if supervised.is_alive() && !supervised.open_runs().is_empty() {
+            self.interrupt_now(now);
+        }
+    }
+
+    fn interrupt_now(&mut self, now: Now) {
+        let Life::Supervising(supervised) = &mut self.life else { return };
+        if let Some(kernel) = &mut supervised.kernel {
+            kernel.interrupted();
         }
         let by_message = matches!(
             self.launch.spec.program,

@@ -46,6 +46,8 @@ pub(super) struct Supervised {
     pub(super) started: Now,
     pub(super) is_ready: bool,
     pub(super) ready_by: Tick,
+    /// An interrupt is held until the run has begun, and no longer than to here.
+    pub(super) interrupt_by: Option<Tick>,
     pub(super) pulse: Pulse,
     pub(super) memory: MemoryWatch,
     /// When memory is sampled next, if it is.
@@ -149,6 +151,7 @@ impl Driver {
             started: now,
             is_ready: false,
             ready_by: now.tick + timeout,
+            interrupt_by: None,
             pulse: Pulse::new(pid),
             memory: MemoryWatch::begin(spawned.address_space_bytes_max),
             sample_at: is_limited.then(|| now.tick + Duration::from_millis(SAMPLE_MS)),
@@ -287,7 +290,8 @@ impl Supervised {
             Exit::Alive => {
                 let ready_by = (!self.is_ready && self.failure.is_none()).then_some(self.ready_by);
                 let kernel = self.kernel.as_ref().and_then(Kernel::next_deadline);
-                [ready_by, kernel, self.pulse.next_deadline(), self.sample_at].into_iter().flatten().min()
+                let all = [ready_by, kernel, self.pulse.next_deadline(), self.sample_at, self.interrupt_by];
+                all.into_iter().flatten().min()
             }
             Exit::Draining(draining) => draining.next_deadline(),
         }

@@ -191,6 +191,7 @@ impl Driver {
             self.check_found(now);
         }
         self.climb(now);
+        self.deliver_interrupt(now);
         self.on_supervised_deadline(now);
     }
 

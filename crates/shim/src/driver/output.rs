@@ -163,6 +163,7 @@ impl Driver {
             let Some(happened) = next.take().or_else(|| kernel.said()) else { return };
             if let Some(effect) = kernel.take(happened, now) {
                 self.on_effect(effect, now);
+                self.deliver_interrupt(now);
             }
             // Contents keep their order behind a blob, and a kernel that can wait does when there is no room.
             if self.is_kernel_paused() {

@@ -242,7 +242,7 @@ impl Kernel {
                 {
                     asking.is_iopub_heard = true;
                 }
-                let effect = self.understand(meaning(channel, &message), *message);
+                let effect = self.understand(meaning(channel, &message), *message, now);
                 effect.or_else(|| self.become_ready(now))
             }
             Happened::Said(Incoming::Rejected(channel, error)) => {
@@ -257,11 +257,16 @@ impl Kernel {
         }
     }
 
-    fn understand(&mut self, meaning: Meaning, message: Message) -> Option<Effect> {
+    fn understand(&mut self, meaning: Meaning, message: Message, now: Now) -> Option<Effect> {
         match meaning {
-            Meaning::Output { run, kind, pieces } => Some(Effect::Output { run, kind, pieces }),
+            Meaning::Output { run, kind, pieces } => {
+                if let Some(run) = run {
+                    self.runs.heard(run);
+                }
+                Some(Effect::Output { run, kind, pieces })
+            }
             Meaning::Busy(run) => self.runs.busy(run).map(Effect::State),
-            Meaning::Idle(run) => self.runs.idle(run).map(Effect::State),
+            Meaning::Idle(run) => self.runs.idle(run, now.tick).map(Effect::State),
             Meaning::Replied(run, reply) => self.runs.reply(run, reply).map(Effect::State),
             Meaning::Asks { run, prompt, is_password } => {
                 let content = message.raw.content.clone();
@@ -336,16 +341,19 @@ impl Kernel {
     }
 
     /// When [`Self::expire`] wants to be called.
-    pub(crate) const fn next_deadline(&self) -> Option<Tick> {
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
         match &self.stage {
             Stage::Asking(asking) => Some(asking.ask_again_at),
-            Stage::Connecting { .. } | Stage::Ready { .. } | Stage::Failed => None,
+            Stage::Ready { .. } => self.runs.next_deadline(),
+            Stage::Connecting { .. } | Stage::Failed => None,
         }
     }
 
     /// The deadline has come.
     pub(crate) fn expire(&mut self, now: Now) -> Option<Effect> {
-        let Stage::Asking(asking) = &mut self.stage else { return None };
+        let Stage::Asking(asking) = &mut self.stage else {
+            return self.runs.expire(now.tick).map(Effect::State);
+        };
         if now.tick < asking.ask_again_at {
             return None;
         }
@@ -382,7 +390,7 @@ impl Kernel {
                 let refused = wires.shell(message).err()?;
                 let outcome =
                     RunOutcome::Raised { ename: "KernelBusy".to_owned(), evalue: refused.to_string() };
-                self.runs.idle(key);
+                self.runs.idle(key, now.tick);
                 self.runs.reply(key, Reply { outcome, execution_count: None })
             }
             Stage::Connecting { .. } | Stage::Asking(_) => {
@@ -392,6 +400,16 @@ impl Kernel {
             // It is being stopped; its exit settles the run.
             Stage::Failed => None,
         }
+    }
+
+    /// It was given a run and has not begun with its code: an interrupt would be lost on it.
+    pub(crate) fn is_beginning(&self) -> bool {
+        self.runs.is_beginning()
+    }
+
+    /// It is interrupted now.
+    pub(crate) fn interrupted(&mut self) {
+        self.runs.interrupt();
     }
 
     /// Asks it to interrupt what runs; `false` when it cannot be asked.

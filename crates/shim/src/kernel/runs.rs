@@ -4,15 +4,20 @@
 //! finished when both its reply (shell) and its idle status (iopub) have come, in whichever order.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use outlive_core::id::{Attempt, RunId};
 use outlive_core::session::RunOutcome;
+use outlive_core::time::Tick;
 use outlive_jupyter::message::Message;
 use outlive_protocol::shim::StateNotice;
 
 /// How many finished runs are remembered, so that a daemon that asks again is not obeyed twice. It asks again only
 /// for what it had not stored, and that is within its window.
 const FINISHED_MAX: usize = 2_048;
+
+/// How long a reply may come after the idle status, in milliseconds. Kernels send it before.
+const REPLY_MS: u64 = 1_000;
 
 /// One try of one run.
 pub(crate) type RunKey = (RunId, Attempt);
@@ -38,16 +43,36 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 struct OpenRun {
     key: RunKey,
-    is_started: bool,
+    begun: Begun,
     end: End,
     question: Option<Message>,
+}
+
+impl OpenRun {
+    const fn reply_by(&self) -> Option<Tick> {
+        match self.end {
+            End::Idle(by) => Some(by),
+            End::Nothing | End::Replied(_) => None,
+        }
+    }
+}
+
+/// How far a run's beginning is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Begun {
+    Not,
+    /// Status busy came.
+    Busy,
+    /// Something came of it, if only the news that its code is executed.
+    Heard,
 }
 
 /// What has come of a run's end.
 #[derive(Debug)]
 enum End {
     Nothing,
-    Idle,
+    /// Status idle, and the time to which the reply may be awaited.
+    Idle(Tick),
     Replied(Reply),
 }
 
@@ -56,6 +81,8 @@ enum End {
 pub(crate) struct Runs {
     open: Vec<OpenRun>,
     finished: VecDeque<RunKey>,
+    /// The last one that was interrupted.
+    interrupted: Option<RunKey>,
 }
 
 impl Runs {
@@ -64,7 +91,7 @@ impl Runs {
         if self.finished.contains(&key) || self.find(key).is_some() {
             return false;
         }
-        self.open.push(OpenRun { key, is_started: false, end: End::Nothing, question: None });
+        self.open.push(OpenRun { key, begun: Begun::Not, end: End::Nothing, question: None });
         true
     }
 
@@ -79,16 +106,37 @@ impl Runs {
     /// Status busy came for this run.
     pub(crate) fn busy(&mut self, key: RunKey) -> Option<StateNotice> {
         let run = self.find(key)?;
-        let is_news = !std::mem::replace(&mut run.is_started, true);
+        let is_news = run.begun == Begun::Not;
+        if is_news {
+            run.begun = Begun::Busy;
+        }
         is_news.then_some(StateNotice::RunStarted { run: key.0, attempt: key.1 })
     }
 
+    /// Output came of this run.
+    pub(crate) fn heard(&mut self, key: RunKey) {
+        if let Some(run) = self.find(key) {
+            run.begun = Begun::Heard;
+        }
+    }
+
+    /// A run was given, and nothing has come of any yet.
+    pub(crate) fn is_beginning(&self) -> bool {
+        !self.open.is_empty() && self.open.iter().all(|run| run.begun != Begun::Heard)
+    }
+
+    /// The kernel was interrupted.
+    pub(crate) fn interrupt(&mut self) {
+        self.interrupted = self.open.first().map(|run| run.key);
+    }
+
     /// Status idle came for this run: its output is complete.
-    pub(crate) fn idle(&mut self, key: RunKey) -> Option<StateNotice> {
+    pub(crate) fn idle(&mut self, key: RunKey, now: Tick) -> Option<StateNotice> {
         let run = self.find(key)?;
-        match std::mem::replace(&mut run.end, End::Idle) {
+        let until = now + Duration::from_millis(REPLY_MS);
+        match std::mem::replace(&mut run.end, End::Idle(until)) {
             End::Replied(reply) => Some(self.finish(key, reply)),
-            End::Nothing | End::Idle => None,
+            End::Nothing | End::Idle(_) => None,
         }
     }
 
@@ -96,7 +144,7 @@ impl Runs {
     pub(crate) fn reply(&mut self, key: RunKey, reply: Reply) -> Option<StateNotice> {
         let run = self.find(key)?;
         match run.end {
-            End::Idle => Some(self.finish(key, reply)),
+            End::Idle(_) => Some(self.finish(key, reply)),
             End::Nothing => {
                 run.end = End::Replied(reply);
                 None
@@ -104,6 +152,24 @@ impl Runs {
             // The first one counts.
             End::Replied(_) => None,
         }
+    }
+
+    /// When [`Self::expire`] wants to be called.
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
+        self.open.iter().filter_map(OpenRun::reply_by).min()
+    }
+
+    /// Finishes a run whose reply does not come. The kernel is done with it, and whoever waits must not wait for ever.
+    pub(crate) fn expire(&mut self, now: Tick) -> Option<StateNotice> {
+        let key = self.open.iter().find(|run| run.reply_by().is_some_and(|by| by <= now))?.key;
+        let (ename, evalue) = if self.interrupted == Some(key) {
+            // ipykernel swallows an interrupt that hits it between two steps of its own, and the reply with it.
+            ("KeyboardInterrupt", "")
+        } else {
+            ("NoReply", "the kernel is done with this and gave no reply")
+        };
+        let outcome = RunOutcome::Raised { ename: ename.to_owned(), evalue: evalue.to_owned() };
+        Some(self.finish(key, Reply { outcome, execution_count: None }))
     }
 
     /// The run asks for input.
@@ -165,8 +231,8 @@ mod tests {
         assert!(runs.give(key(1)) && runs.give(key(2)));
         assert!(runs.busy(key(1)).is_some() && runs.busy(key(1)).is_none(), "it starts once");
         assert_eq!(runs.reply(key(1), reply()), None);
-        assert!(matches!(runs.idle(key(1)), Some(StateNotice::RunFinished { .. })));
-        assert_eq!(runs.idle(key(2)), None);
+        assert!(matches!(runs.idle(key(1), Tick::default()), Some(StateNotice::RunFinished { .. })));
+        assert_eq!(runs.idle(key(2), Tick::default()), None);
         assert!(matches!(runs.reply(key(2), reply()), Some(StateNotice::RunFinished { .. })));
         assert!(runs.is_empty());
     }
@@ -176,7 +242,7 @@ mod tests {
         let mut runs = Runs::default();
         assert!(runs.give(key(1)) && !runs.give(key(1)));
         runs.reply(key(1), reply());
-        runs.idle(key(1));
+        runs.idle(key(1), Tick::default());
         assert!(!runs.give(key(1)), "not even when it is finished");
     }
 
@@ -184,7 +250,36 @@ mod tests {
     fn what_comes_for_a_stranger_changes_nothing() {
         let mut runs = Runs::default();
         assert_eq!(runs.busy(key(9)), None);
-        assert_eq!(runs.idle(key(9)), None);
+        assert_eq!(runs.idle(key(9), Tick::default()), None);
         assert_eq!(runs.reply(key(9), reply()), None);
+    }
+
+    #[test]
+    fn a_run_without_a_reply_ends_all_the_same() {
+        let mut runs = Runs::default();
+        runs.give(key(1));
+        runs.interrupt();
+        assert_eq!(runs.next_deadline(), None);
+        assert_eq!(runs.idle(key(1), Tick::default()), None);
+        let by = runs.next_deadline().expect("the reply is awaited");
+        assert_eq!(runs.expire(Tick::default()), None, "not before its time");
+        let Some(StateNotice::RunFinished { outcome: RunOutcome::Raised { ename, .. }, .. }) =
+            runs.expire(by)
+        else {
+            panic!("it has to end");
+        };
+        assert_eq!(ename, "KeyboardInterrupt");
+        assert!(runs.is_empty() && runs.expire(by).is_none());
+    }
+
+    #[test]
+    fn a_run_is_beginning_until_something_comes_of_it() {
+        let mut runs = Runs::default();
+        assert!(!runs.is_beginning(), "there is none");
+        runs.give(key(1));
+        runs.busy(key(1));
+        assert!(runs.is_beginning(), "busy is said before the code is executed");
+        runs.heard(key(1));
+        assert!(!runs.is_beginning());
     }
 }
