@@ -155,7 +155,9 @@ impl fmt::Display for ProcessKey {
 }
 
 /// A reader's place in a run: attempt and the last chunk it has. Written `attempt.seq`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Cursor {
     /// The attempt that the reader saw; 0 when it saw none.
     pub attempt: Attempt,

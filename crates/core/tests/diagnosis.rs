@@ -330,6 +330,7 @@ fn late_evidence_amends_one_report() {
         status: Some(SIGKILL),
         evidence: busy(),
         interrupted: Vec::new(),
+        interrupted_names: Vec::new(),
         next: NextStep::Nothing,
     };
     let mut report = FailureReport::build(failure);

@@ -391,6 +391,7 @@ fn a_death_is_explained_in_its_cell() {
             remedy: "give it more memory".into(),
         }],
         interrupted: vec![run(1)],
+        interrupted_names: Vec::new(),
         next: NextStep::Nothing,
         evidence: Evidence::default(),
     };

@@ -141,6 +141,14 @@ fn facts(report: &FailureReport, options: &ExplainOptions) -> Vec<(&'static str,
 
 fn interrupted(report: &FailureReport) -> String {
     let runs = &report.interrupted;
+    let names = &report.interrupted_names;
+    if names.len() == runs.len() && !names.is_empty() {
+        let shown = names.iter().take(RUNS_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        return match names.len().saturating_sub(RUNS_SHOWN) {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        };
+    }
     let named: Vec<String> = runs.iter().take(RUNS_SHOWN).map(ToString::to_string).collect();
     match runs.len() {
         0 => "nothing".to_owned(),

@@ -31,6 +31,9 @@ pub struct FailureReport {
     pub causes: Vec<Cause>,
     /// The runs that were running, then those that were queued.
     pub interrupted: Vec<RunId>,
+    /// The same as people call them, for instance `cell 3`.
+    #[serde(default)]
+    pub interrupted_names: Vec<String>,
     /// What Outlive does next.
     pub next: NextStep,
     /// The facts it was drawn from.
@@ -58,6 +61,8 @@ pub struct Failure {
     pub evidence: Evidence,
     /// The runs that were running, then those that were queued.
     pub interrupted: Vec<RunId>,
+    /// The same as people call them, for instance `cell 3`; may be left empty.
+    pub interrupted_names: Vec<String>,
     /// What happens next.
     pub next: NextStep,
 }
@@ -78,6 +83,7 @@ impl Failure {
             status: spawned.then_some(exit.status),
             evidence: exit.evidence,
             interrupted: Vec::new(),
+            interrupted_names: Vec::new(),
             next: NextStep::Nothing,
         }
     }
@@ -87,10 +93,34 @@ impl FailureReport {
     /// Diagnoses a failure.
     #[must_use]
     pub fn build(failure: Failure) -> Self {
-        let Failure { id, session, process, subject, at, lived_ms, status, evidence, interrupted, next } =
-            failure;
+        let Failure {
+            id,
+            session,
+            process,
+            subject,
+            at,
+            lived_ms,
+            status,
+            evidence,
+            interrupted,
+            interrupted_names,
+            next,
+        } = failure;
         let causes = diagnose(&evidence, status);
-        Self { id, session, process, subject, at, lived_ms, status, causes, interrupted, next, evidence }
+        Self {
+            id,
+            session,
+            process,
+            subject,
+            at,
+            lived_ms,
+            status,
+            causes,
+            interrupted,
+            interrupted_names,
+            next,
+            evidence,
+        }
     }
 
     /// Adds evidence that came after the report was made and ranks the causes anew. The death stays the one it

@@ -208,6 +208,7 @@ fn exited(session: &Session, exit: ExitReport, id: ReportId, now: Now) -> Decisi
     let interrupted: Vec<RunId> = session.running.into_iter().chain(lost).collect();
     let report = is_failure(session, &exit, ended, stop_why, &interrupted).then(|| {
         let mut failure = Failure::of_exit(id, session.spec.id, &subject(session), exit);
+        failure.interrupted_names = interrupted.iter().map(|run| name(session, *run)).collect();
         failure.interrupted = interrupted;
         failure.next = next;
         Box::new(FailureReport::build(failure))
@@ -267,6 +268,16 @@ fn what_follows(
         RestartDecision::GiveUp { reason } => {
             (AfterExit::GiveUp { reason: reason.clone() }, NextStep::GiveUp { reason })
         }
+    }
+}
+
+/// A run, as people call it: cells and runs are counted from 1.
+fn name(session: &Session, id: RunId) -> String {
+    let Some(run) = session.runs.get(&id) else { return id.to_string() };
+    match (run.new.cell, session.is_command()) {
+        (Some(cell), _) => format!("cell {}", cell + 1),
+        (None, true) => "the command".to_owned(),
+        (None, false) => format!("run {}", run.index + 1),
     }
 }
 
