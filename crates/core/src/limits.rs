@@ -18,6 +18,9 @@ pub const COALESCE_BYTES_MAX: usize = 65_536;
 pub const BLOB_BYTES_MAX: u64 = 1 << 30;
 /// How much output a shim keeps in memory while the daemon has not acknowledged it, in bytes. Then it spools.
 pub const SHIM_MEMORY_BYTES_MAX: usize = 4 << 20;
+/// How much of what a kernel has said may wait in a shim to be looked at, in bytes; then the kernel waits. Several
+/// full socket buffers, so that a busy kernel is not stopped and started for nothing.
+pub const KERNEL_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// How much a shim spools to disk while no daemon takes it, in bytes. Then it lets the program wait.
 pub const SPOOL_BYTES_MAX: u64 = 2 << 30;
 /// What a spool leaves free on its file system, in bytes.

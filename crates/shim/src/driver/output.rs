@@ -180,12 +180,12 @@ impl Driver {
 
     /// Stops the reading of a kernel that waits, or goes on with it.
     pub(super) fn hold_or_release(&mut self) {
-        let hold = self.is_kernel_paused();
+        let is_paused = self.is_kernel_paused();
         if let Life::Supervising(supervised) = &mut self.life
             && supervised.is_alive()
             && let Some(kernel) = &mut supervised.kernel
         {
-            kernel.hold(hold);
+            kernel.hold(is_paused || kernel.is_ahead());
         }
     }
 

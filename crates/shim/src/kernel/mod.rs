@@ -7,7 +7,9 @@
 //! Runs that are given before Ready wait here and are sent in their order.
 
 pub(crate) mod outputs;
+mod probes;
 pub(crate) mod pulse;
+mod queue;
 pub(crate) mod runs;
 mod wires;
 
@@ -30,17 +32,15 @@ use outlive_jupyter::request::{Client, ExecuteMode};
 use outlive_protocol::shim::StateNotice;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use outputs::{Meaning, meaning};
+use queue::Queue;
 use runs::{Reply, RunKey, Runs, message_id};
 use wires::Wires;
 
 /// Our own requests' ids begin so; what they cause is nobody's output.
 const OWN: &str = "outlive-";
 const INFO: &str = "outlive-info";
-const NO_DROP_PROBE: &str = "outlive-no-drop";
-const FAULT_PROBE: &str = "outlive-faults";
 
 /// A kernel whose iopub is not heard yet is asked again after this time, in milliseconds: the first status may have
 /// been sent before the subscription reached it.
@@ -51,15 +51,6 @@ const ASK_AGAIN_MAX: u32 = 10;
 const CHANNELS: usize = 4;
 /// Longest kernel_info that is kept, in bytes.
 const INFO_BYTES_MAX: usize = 131_072;
-
-/// Makes ipykernel wait instead of dropping output when nobody reads (50,000 of 50,000 messages with a reader that
-/// slept for 15 s, against 20,000). One expression, so that no name is left in the user's namespace.
-const NO_DROP: &str = "(lambda t: t.schedule(lambda: t.socket.setsockopt(__import__('zmq').XPUB_NODROP, 1)))\
-                       (get_ipython().kernel.iopub_thread)";
-
-/// Lets a native crash write its trace to the process's real standard error. ipykernel has put a pipe to itself in its
-/// place, and what stands in that is lost with it; its stream's `fileno` is the real one.
-const FAULTS: &str = "__import__('faulthandler').enable(__import__('sys').stderr.fileno())";
 
 /// Whether a message id is one of our own requests'.
 pub(crate) fn is_own_request(id: &str) -> bool {
@@ -119,7 +110,7 @@ struct Asking {
 pub(crate) struct Kernel {
     client: Client,
     stage: Stage,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
+    incoming: Queue,
     disconnected: usize,
     runs: Runs,
     waiting: Vec<Message>,
@@ -171,15 +162,10 @@ pub(crate) fn prepare(
 impl Kernel {
     /// Begins to connect to a kernel that was just spawned.
     pub(crate) fn connect(prepared: Prepared, timeout: Duration) -> Self {
-        // Not bounded by a number: it holds what comes between two turns of the driver, which takes all of it at
-        // each turn and holds iopub while it cannot.
-        let (sink, incoming) = mpsc::unbounded_channel();
+        let (incoming, push) = Queue::new();
         let session = uuid::Uuid::new_v4().to_string();
         let client = Client { session: session.clone(), username: "outlive".to_owned() };
         let info = prepared.info;
-        let push = move |said| {
-            let _dropped = sink.send(said);
-        };
         let future = Box::pin(async move { Channels::connect(&info, &session, timeout, push).await });
         Self {
             client,
@@ -211,7 +197,7 @@ impl Kernel {
 
     /// What is waiting already.
     pub(crate) fn said(&mut self) -> Option<Happened> {
-        self.incoming.try_recv().ok().map(Happened::Said)
+        self.incoming.try_recv().map(Happened::Said)
     }
 
     /// Takes in what happened.
@@ -309,7 +295,7 @@ impl Kernel {
                     Some(Effect::Failed(failure(LaunchStep::Ready, what, None)))
                 }
             },
-            (Stage::Ready { can_wait, .. }, NO_DROP_PROBE) => {
+            (Stage::Ready { can_wait, .. }, probes::NO_DROP) => {
                 *can_wait = status.is_ok_and(|status| status.status == "ok");
                 tracing::debug!(can_wait = *can_wait, "back-pressure for this kernel");
                 None
@@ -329,7 +315,7 @@ impl Kernel {
             unreachable!("matched above")
         };
         if kernel_info["implementation"] == "ipython" {
-            for (id, code) in [(NO_DROP_PROBE, NO_DROP), (FAULT_PROBE, FAULTS)] {
+            for (id, code) in probes::ALL {
                 let _not_asked = wires.shell(self.client.execute(id, code, ExecuteMode::Silent, now.wall));
             }
         }
@@ -452,6 +438,11 @@ impl Kernel {
     pub(crate) fn is_drained(&self) -> bool {
         let never_opened = matches!(self.stage, Stage::Connecting { .. } | Stage::Failed);
         self.incoming.is_empty() && (never_opened || self.disconnected >= CHANNELS)
+    }
+
+    /// Whether it says more than can be taken in.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.incoming.is_long()
     }
 
     pub(crate) fn has_said(&self) -> bool {
