@@ -9,21 +9,21 @@ pub(super) const NO_DROP: &str = "outlive-no-drop";
 const DO_NOT_DROP: &str = "(lambda t: t.schedule(lambda: t.socket.setsockopt(__import__('zmq').XPUB_NODROP, 1)))\
                            (get_ipython().kernel.iopub_thread)";
 
-/// Lets the cell itself wait for its output. What it prints is buffered without bound by ipykernel while the thread
-/// that sends it waits: a cell that prints faster than anybody reads would end out of memory.
+/// Lets the cell itself wait for its output. ipykernel buffers what a cell prints for 0.2 s and without bound, and
+/// sends it as one message: a cell that prints quickly would make messages of hundreds of megabytes, and one that
+/// prints faster than anybody reads would end out of memory. (`write` itself is replaced by IPython around each cell,
+/// so what it calls is held back instead.)
 const DO_NOT_HOARD: &str = r#"exec("""
 import sys
 def bound(stream):
-    write = stream.write
-    def waiting(text):
-        written = write(text)
-        waiting.held += len(text)
-        if waiting.held > 4194304:
-            waiting.held = 0
+    schedule = stream._schedule_flush
+    def waiting():
+        schedule()
+        with stream._buffer_lock:
+            held = sum(buffer.tell() for buffer in stream._buffers.values())
+        if held > 1048576:
             stream.flush()
-        return written
-    waiting.held = 0
-    stream.write = waiting
+    stream._schedule_flush = waiting
 bound(sys.stdout)
 bound(sys.stderr)
 """, {})"#;
