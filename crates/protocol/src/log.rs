@@ -121,7 +121,8 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Record, CodecError> {
             fenced(claim, source, FencedBody::Document(raw.to_vec()))
         }
         kind::RUN_OPEN => {
-            let Under::<OpenBody> { claim, source, body: OpenBody { attempt, base, at } } = parse(kind, body)?;
+            let Under::<OpenBody> { claim, source, body: OpenBody { attempt, base, at } } =
+                parse(kind, body)?;
             fenced(claim, source, FencedBody::Run(RunRecord::Open { attempt, base, at }))
         }
         kind::RUN_DATA => {

@@ -141,6 +141,7 @@ impl Driver {
             self.finish_draining(now);
         }
         self.link.remove_socket();
+        // blocks: nothing is left to wait for it
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
             tracing::debug!(%error, "the process's directory could not be removed");
         }
