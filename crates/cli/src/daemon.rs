@@ -24,6 +24,8 @@ use crate::terminal;
 
 /// Longest wait for a daemon that starts. It reads the logs of live sessions and finds their processes.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a daemon that breaks off before it answers is asked again at once.
+const LOST_MAX: u32 = 3;
 /// How often a daemon that somebody else starts is looked for.
 const LOOK_PERIOD: Duration = Duration::from_millis(200);
 /// Longest message over the readiness pipe, in bytes.
@@ -84,15 +86,20 @@ impl Daemon {
         let socket = &self.config.socket.value;
         paths::socket_fits(socket)?;
         let client = Client::new(socket.clone());
-        match client.node().await {
-            Ok(node) => {
-                same_version(&node)?;
-                Ok(Some((client, node)))
+        let mut lost = 0;
+        loop {
+            match client.node().await {
+                Ok(node) => {
+                    same_version(&node)?;
+                    return Ok(Some((client, node)));
+                }
+                Err(CallError::NotRunning { .. }) => return Ok(None),
+                // It went away between connect and answer. One that was killed leaves its socket: asked again, the
+                // system says that nobody listens, or the next daemon answers.
+                Err(CallError::Lost { .. }) if !socket.exists() => return Ok(None),
+                Err(CallError::Lost { .. }) if lost < LOST_MAX => lost += 1,
+                Err(error) => return Err(error.into()),
             }
-            Err(CallError::NotRunning { .. }) => Ok(None),
-            // It went away between connect and answer.
-            Err(CallError::Lost { .. }) if !socket.exists() => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 
