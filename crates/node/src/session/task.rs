@@ -3,7 +3,7 @@
 //! ```text
 //!  shim's records ─┐
 //!  timers ─────────┤► one input ─► decide ─► facts to the log ─► apply ─► effects ─► advance … ─► view
-//!  mailbox ────────┘   (in this order of precedence)
+//!  mailbox ────────┘   (in this order, and the others before more output)
 //! ```
 
 use std::collections::BTreeMap;
@@ -64,6 +64,14 @@ pub(super) enum Life {
     Over,
 }
 
+/// Who is heard first when several have something. After output it is the others' turn: a program that prints for
+/// ever delays a wish or a deadline by one round of its output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum First {
+    Shim,
+    Others,
+}
+
 /// What woke the task.
 enum Woken {
     Link(Option<FromLink>),
@@ -96,6 +104,7 @@ impl Task {
 
     async fn drive(&mut self) -> Result<(), WriteError> {
         self.settle().await?;
+        let mut first = First::Shim;
         loop {
             match self.life {
                 Life::Going => {}
@@ -105,7 +114,9 @@ impl Task {
                 }
                 Life::Over => return self.finish().await,
             }
-            match self.wait().await {
+            let woken = self.wait(first).await;
+            first = if matches!(woken, Woken::Link(_)) { First::Others } else { First::Shim };
+            match woken {
                 Woken::Link(event) => self.linked(event).await?,
                 Woken::Timer(timer) => {
                     self.timers.remove(&timer);
@@ -123,38 +134,53 @@ impl Task {
         }
     }
 
-    async fn wait(&mut self) -> Woken {
+    async fn wait(&mut self, first: First) -> Woken {
         let timer = self.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
         let save = self.notebook.as_ref().and_then(NotebookFile::save_due);
         let clock = Arc::clone(&self.context.clock);
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Woken::Stopped,
-            event = async {
-                match &mut self.link {
-                    Some(link) => link.from.recv().await,
-                    None => std::future::pending().await,
-                }
-            } => Woken::Link(event),
-            timer = async {
-                match timer {
-                    Some((timer, at)) => { clock.until(at).await; timer }
-                    None => std::future::pending().await,
-                }
-            } => Woken::Timer(timer),
-            () = async {
-                match &mut self.notebook {
-                    Some(notebook) => notebook.saved().await,
-                    None => std::future::pending().await,
-                }
-            } => Woken::Saved,
-            () = async {
-                match save {
-                    Some(at) => clock.until(at).await,
-                    None => std::future::pending().await,
-                }
-            } => Woken::SaveDue,
-            message = self.mailbox.recv() => Woken::Asked(message),
+        let shim = async {
+            match &mut self.link {
+                Some(link) => Woken::Link(link.from.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        let others = async {
+            tokio::select! {
+                biased;
+                timer = async {
+                    match timer {
+                        Some((timer, at)) => { clock.until(at).await; timer }
+                        None => std::future::pending().await,
+                    }
+                } => Woken::Timer(timer),
+                () = async {
+                    match &mut self.notebook {
+                        Some(notebook) => notebook.saved().await,
+                        None => std::future::pending().await,
+                    }
+                } => Woken::Saved,
+                () = async {
+                    match save {
+                        Some(at) => clock.until(at).await,
+                        None => std::future::pending().await,
+                    }
+                } => Woken::SaveDue,
+                message = self.mailbox.recv() => Woken::Asked(message),
+            }
+        };
+        match first {
+            First::Shim => tokio::select! {
+                biased;
+                () = self.stop.cancelled() => Woken::Stopped,
+                woken = shim => woken,
+                woken = others => woken,
+            },
+            First::Others => tokio::select! {
+                biased;
+                () = self.stop.cancelled() => Woken::Stopped,
+                woken = others => woken,
+                woken = shim => woken,
+            },
         }
     }
 
