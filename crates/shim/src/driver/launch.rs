@@ -56,8 +56,8 @@ pub(super) struct Supervised {
     /// Why the launch failed, when it did so after the spawn.
     pub(super) failure: Option<LaunchEvidence>,
     pub(super) blob: Option<PendingBlob>,
-    /// The last record before output that was lost, while it is.
-    pub(super) lost: Option<Src>,
+    /// The last record before output that was lost and the run of the first that was, while it is.
+    pub(super) lost: Option<(Src, Option<RunKey>)>,
     /// Kills what is left; joined before Drained.
     pub(super) killing: JoinSet<usize>,
     pub(super) exit: Exit,

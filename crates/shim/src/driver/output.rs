@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use outlive_core::id::Src;
 use outlive_core::limits::{BLOB_BYTES_MAX, CHUNK_BYTES_MAX};
 use outlive_core::log::{BlobRef, Chunk, ChunkKind, Payload};
 use outlive_core::time::{Now, WallTime};
@@ -202,7 +203,13 @@ impl Driver {
                 self.journal.append(now.wall, Notice::Output { run: Some(run.0), chunks: vec![chunk] });
                 self.record(notice, now);
             }
-            Effect::State(notice) => self.record(notice, now),
+            Effect::State(notice) => {
+                // What a run has lost is said before its end: nobody reads on after that.
+                if let StateNotice::RunFinished { .. } = notice {
+                    self.close_gap(now);
+                }
+                self.record(notice, now);
+            }
             Effect::Failed(failed) => self.on_launch_failure(failed, now),
             Effect::Echo => {
                 if let Life::Supervising(supervised) = &mut self.life
@@ -219,7 +226,7 @@ impl Driver {
         if supervised.lost.is_none() && supervised.is_alive() && self.journal.is_full() {
             // A kernel that can wait is not read then, so this one would drop what we do not read, and would drop
             // its status with it. We read on, and say where output is missing.
-            supervised.lost = Some(self.journal.last());
+            supervised.lost = Some((self.journal.last(), run));
         }
         if supervised.lost.is_some() {
             if self.journal.is_full() {
@@ -239,11 +246,13 @@ impl Driver {
     /// Says that output is missing up to here, if it is.
     pub(super) fn close_gap(&mut self, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
-        if let Some(since) = supervised.lost.take() {
+        if let Some((since, run)) = supervised.lost.take() {
             let reason =
                 "no daemon took this kernel's output until memory and spool were full, and this kernel \
                           cannot be made to wait"
                     .to_owned();
+            // The chunk is for whoever reads the run's output.
+            self.gap_chunk(run, since, &reason, now);
             self.record(StateNotice::Gap { since, reason }, now);
         }
     }
@@ -252,7 +261,7 @@ impl Driver {
         let size = content.len() as u64;
         if size > BLOB_BYTES_MAX {
             let reason = format!("one message of {size} bytes is over the limit of {BLOB_BYTES_MAX}");
-            self.gap_chunk(run, &reason, now);
+            self.gap_chunk(run, self.journal.last(), &reason, now);
             return;
         }
         let directory = PathBuf::from(&self.launch.blobs);
@@ -277,14 +286,14 @@ impl Driver {
                     self.launch.blobs
                 );
                 tracing::warn!(reason);
-                self.gap_chunk(run, &reason, now);
+                self.gap_chunk(run, self.journal.last(), &reason, now);
             }
         }
     }
 
     /// One output is missing, and its run is known.
-    fn gap_chunk(&mut self, run: Option<RunKey>, reason: &str, now: Now) {
-        let json = serde_json::json!({ "since": self.journal.last(), "reason": reason }).to_string();
+    fn gap_chunk(&mut self, run: Option<RunKey>, since: Src, reason: &str, now: Now) {
+        let json = serde_json::json!({ "since": since, "reason": reason }).to_string();
         let chunk = Chunk::inline(ChunkKind::Gap, now.wall, json.into_bytes());
         self.journal.append(now.wall, Notice::Output { run: run.map(|(run, _)| run), chunks: vec![chunk] });
     }

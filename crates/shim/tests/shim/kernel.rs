@@ -9,7 +9,7 @@ use outlive_core::log::{ChunkKind, Payload};
 use outlive_core::runtime::{ExitStatus, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
 use outlive_process::{Process, is_same_process};
-use outlive_protocol::shim::{Notice, StateNotice, ToShim};
+use outlive_protocol::shim::{Notice, Numbered, StateNotice, ToShim};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -298,6 +298,13 @@ async fn a_kernel_that_can_only_drop_gets_a_gap() {
     let mut daemon = shim.connect(stored).await;
     // Its status was read on, so the run ends although its output is not whole, and the gap is said before that.
     assert_eq!(daemon.finished(run).await, RunOutcome::Succeeded);
+    let told = |record: &Numbered| match &record.notice {
+        Notice::Output { run: of, chunks } => {
+            *of == Some(run) && chunks.iter().any(|chunk| chunk.kind == ChunkKind::Gap)
+        }
+        Notice::State(_) => false,
+    };
+    assert!(daemon.records.iter().any(told), "who reads the run's output is told");
     let next = new_run();
     daemon.execute(next, "print after").await;
     daemon.finished(next).await;
