@@ -90,6 +90,11 @@ impl Context {
         self.open().remove(&id);
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_reserved(&self, id: SessionId) -> bool {
+        matches!(self.open().get(&id), Some(Slot::Reserved))
+    }
+
     /// Registers a session's task.
     pub fn register(&self, handle: Handle) {
         self.open().insert(handle.id, Slot::Open(handle));

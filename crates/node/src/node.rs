@@ -243,13 +243,25 @@ impl Api for Node {
             )
             .hint("ask again in a moment"));
         }
-        match open::create(&self.context, id, request).await {
-            Ok(handle) => Ok((*handle.view.borrow()).as_ref().clone()),
-            Err(problem) => {
-                self.context.release(id);
-                Err(problem)
+        // In a task of its own: a client that goes away meanwhile must not leave half a session behind, nor its id
+        // reserved.
+        let context = Arc::clone(&self.context);
+        let making = self.context.tasks.spawn(async move {
+            let made = open::create(&context, id, request).await;
+            if made.is_err() {
+                context.release(id);
             }
-        }
+            made
+        });
+        let handle = match making.await {
+            Ok(made) => made?,
+            Err(panicked) => {
+                self.context.release(id);
+                return Err(problem::internal(panicked.to_string()));
+            }
+        };
+        let view = handle.view.borrow();
+        Ok(view.as_ref().clone())
     }
 
     async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, Problem> {
@@ -404,5 +416,60 @@ impl Node {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use outlive_core::runtime::restart::RestartPolicy;
+    use outlive_core::runtime::spec::{LaunchSpec, Program};
+    use outlive_core::session::spec::{HangPolicy, Workload};
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_while_its_session_is_made_leaves_no_half_of_one() {
+        let place = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            node: NodeId::from_uuid(Uuid::from_u128(1)),
+            state: place.path().to_owned(),
+            claims: place.path().join("claims"),
+            program: place.path().join("no-shim"),
+            engine: Arc::new(outlive_store::Embedded::open(&place.path().join("store")).unwrap()),
+            clock: Arc::new(SystemClock::default()),
+        };
+        let node = Node::start(config).await.unwrap();
+        let id = SessionId::from_uuid(Uuid::from_u128(2));
+        let request = CreateSession {
+            id: Some(id),
+            workload: Workload::Command { timeout_ms: None },
+            launch: LaunchSpec {
+                program: Program::Command { argv: vec!["true".to_owned()] },
+                cwd: "/".to_owned(),
+                env: std::collections::BTreeMap::new(),
+                memory_bytes_max: None,
+                ready_timeout_ms: 1_000,
+            },
+            restart: RestartPolicy::temporary(),
+            on_hang: HangPolicy::Report,
+            keep: false,
+            parameters: std::collections::BTreeMap::new(),
+            run_all: false,
+        };
+        let mut creating = node.create(request);
+        std::future::poll_fn(|context| {
+            let _pending = creating.as_mut().poll(context);
+            let reserved = node.context.is_reserved(id);
+            if reserved { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        drop(creating);
+        // Waits for all that was begun.
+        tokio::time::timeout(Duration::from_secs(20), node.stop()).await.expect("the node stops");
+        let made = node.context.indexed(id).await.unwrap();
+        assert!(made.is_some(), "it was begun, so it is there to be taken up, shown and stopped");
     }
 }
