@@ -281,16 +281,16 @@ fn task(
 
 fn start(context: &Arc<Context>, task: Task, handle: &Handle) {
     context.register(handle.clone());
-    let (context, id) = (Arc::clone(context), handle.id);
-    context.clone().tasks.spawn(async move {
-        if std::panic::AssertUnwindSafe(task.run()).catch_unwind().await.is_err() {
-            tracing::error!(session = %id, "a session's task panicked");
-            context.broken(
-                id,
-                "a defect of Outlive ended its task; the daemon's log has the details".to_owned(),
-            );
-        }
-    });
+    context.tasks.spawn(guarded(Arc::clone(context), handle.id, task.run()));
+}
+
+/// A panic ends that session's task and nothing else: whoever asks or watches is told.
+async fn guarded(context: Arc<Context>, id: SessionId, task: impl Future<Output = ()>) {
+    if std::panic::AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!(session = %id, "a session's task panicked");
+        context.broken(id, "a defect of Outlive ended its task; the daemon's log has the details".to_owned());
+        context.bus.close(id);
+    }
 }
 
 /// What a log says, folded.
@@ -490,4 +490,46 @@ fn gone(process: outlive_core::id::ProcessKey, now: outlive_core::time::WallTime
     says.try_send(FromLink::Gone { report: Some(Box::new(report)) })
         .expect("the channel is new and has room");
     Link { process, to, from }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use outlive_core::id::{BootId, NodeId};
+    use tokio::sync::broadcast::error::RecvError;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::bus::LocalBus;
+    use crate::clock::SystemClock;
+    use crate::files::LocalFiles;
+    use crate::runtimes::LocalRuntimes;
+    use crate::seams::Identity;
+
+    #[tokio::test]
+    async fn whoever_watches_a_session_whose_task_panics_does_not_wait_for_ever() {
+        let (node, boot) = (NodeId::from_uuid(Uuid::from_u128(1)), BootId::from_uuid(Uuid::from_u128(2)));
+        let (who, clock) = (Identity { node, boot }, Arc::new(SystemClock::default()));
+        let nowhere = PathBuf::from("/nonexistent");
+        let runtimes =
+            LocalRuntimes::new(nowhere.clone(), nowhere.clone(), who, clock.clone(), TaskTracker::new());
+        let context = Arc::new(Context::new(
+            who,
+            clock,
+            Arc::new(outlive_store::Memory::default()),
+            Arc::new(LocalBus::default()),
+            Arc::new(runtimes),
+            Arc::new(LocalFiles::new(nowhere)),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        ));
+        let id = SessionId::from_uuid(Uuid::from_u128(3));
+        let mut watching = context.bus.subscribe(id);
+        guarded(Arc::clone(&context), id, async { panic!("as intended by the test") }).await;
+        let heard = tokio::time::timeout(Duration::from_secs(20), watching.recv()).await;
+        assert_eq!(heard.expect("the tail ends").unwrap_err(), RecvError::Closed);
+        assert_eq!(context.handle(id).unwrap_err().code, "session-broken");
+    }
 }
