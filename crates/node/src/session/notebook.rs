@@ -193,7 +193,15 @@ impl NotebookFile {
         self.dirty = Dirty::No;
         let bytes = self.document.to_bytes(&self.blobs);
         let (files, path, expected) = (Arc::clone(&self.files), self.path.clone(), self.stamp.clone());
-        self.saving = Some(Box::pin(async move { files.write(&path, bytes, expected).await }));
+        let sources = sources(&self.document);
+        self.saving = Some(Box::pin(async move {
+            // A notebook that was taken up has not looked at its file yet: the daemon before may have saved it.
+            let expected = match expected {
+                None => same_sources(&*files, &path, &sources).await,
+                Some(stamp) => Some(stamp),
+            };
+            files.write(&path, bytes, expected).await
+        }));
     }
 
     /// Waits until the save that was begun is done; for ever when none was. Cancel-safe.
@@ -233,7 +241,7 @@ impl NotebookFile {
             Err(error) => error,
         };
         if let WriteError::Changed { now: Some(_), .. } = &error
-            && let Some(stamp) = self.same_sources().await
+            && let Some(stamp) = same_sources(&*self.files, &self.path, &sources(&self.document)).await
         {
             let bytes = self.document.to_bytes(&self.blobs);
             return match self.files.write(&self.path, bytes, Some(stamp)).await {
@@ -243,22 +251,26 @@ impl NotebookFile {
         }
         let beside = beside(&self.path, self.session);
         let bytes = self.document.to_bytes(&self.blobs);
-        match self.files.write(&beside, bytes, None).await {
+        // It is there already when an earlier daemon came to the same end.
+        let earlier = same_sources(&*self.files, &beside, &sources(&self.document)).await;
+        match self.files.write(&beside, bytes, earlier).await {
             Ok(_) => Some(format!("{}; the results are in {}", with_sources(&error), beside.display())),
             Err(_) => Some(format!("{}; the outputs stay in the log of the session", with_sources(&error))),
         }
     }
+}
 
-    /// The stamp of the file as it is, if it differs from ours in outputs alone: then it is our own earlier save,
-    /// of which this daemon does not know because the one before it died.
-    async fn same_sources(&mut self) -> Option<FileStamp> {
-        let (bytes, stamp) = self.files.read(&self.path).await.ok()?;
-        let other = Notebook::parse(&bytes).ok()?;
-        let sources = |notebook: &Notebook| -> Vec<_> {
-            notebook.cells().map(|cell| (cell.kind(), cell.source())).collect()
-        };
-        (sources(&other) == sources(&self.document)).then_some(stamp)
-    }
+/// What a person has written of a notebook.
+fn sources(notebook: &Notebook) -> Vec<(CellKind, String)> {
+    notebook.cells().map(|cell| (cell.kind(), cell.source())).collect()
+}
+
+/// The stamp of a file as it is, if it differs from ours in outputs alone: then it is our own earlier save, of which
+/// this daemon does not know because the one before it died.
+async fn same_sources(files: &dyn Files, path: &Path, ours: &[(CellKind, String)]) -> Option<FileStamp> {
+    let (bytes, stamp) = files.read(path).await.ok()?;
+    let other = Notebook::parse(&bytes).ok()?;
+    (sources(&other) == ours).then_some(stamp)
 }
 
 /// `analysis.ipynb` → `analysis.outlive-0192f3aa.ipynb`.
@@ -277,4 +289,68 @@ pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::files::LocalFiles;
+
+    fn notebook(source: &str, outputs: &str) -> String {
+        format!(
+            r#"{{"cells":[{{"cell_type":"code","execution_count":null,"id":"a","metadata":{{}},"outputs":[{outputs}],
+"source":["{source}"]}}],"metadata":{{}},"nbformat":4,"nbformat_minor":5}}"#
+        )
+    }
+
+    const OUTPUT: &str = r#"{"name":"stdout","output_type":"stream","text":["1\n"]}"#;
+
+    /// As a daemon has it that comes back: it has not looked at the file, and there is something to save.
+    async fn taken_up(place: &Path) -> NotebookFile {
+        let files = LocalFiles::new(place.join("claims"));
+        let session = SessionId::from_uuid(Uuid::from_u128(1));
+        let path = place.join("n.ipynb");
+        let claim = files.claim(&path, session).await.unwrap();
+        let document = Notebook::parse(notebook("print(1)", OUTPUT).as_bytes()).unwrap();
+        let blobs = BlobFolder(place.join("blobs"));
+        let mut file = NotebookFile::new(session, document, blobs, Arc::new(files), (path, None), claim);
+        file.dirty = Dirty::Since(Tick(0), Tick(0));
+        file
+    }
+
+    #[tokio::test]
+    async fn a_notebook_that_was_taken_up_is_saved_while_it_runs_over_what_the_daemon_before_saved() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("n.ipynb");
+        fs::write(&path, notebook("print(1)", "")).unwrap();
+        let mut file = taken_up(place.path()).await;
+        file.begin_save();
+        file.saved().await;
+        assert_eq!(file.problem, None);
+        assert!(fs::read_to_string(&path).unwrap().contains("stdout"));
+        // What a person has changed meanwhile stays.
+        let changed = notebook("print(2)", "");
+        fs::write(&path, &changed).unwrap();
+        drop(file);
+        let mut file = taken_up(place.path()).await;
+        file.begin_save();
+        file.saved().await;
+        assert!(file.problem.is_some());
+        assert_eq!(fs::read_to_string(&path).unwrap(), changed);
+    }
+
+    #[tokio::test]
+    async fn results_that_went_beside_a_changed_notebook_are_renewed_by_the_next_daemon() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("n.ipynb"), notebook("print(2)", "")).unwrap();
+        for _ in 0..2 {
+            let mut file = taken_up(place.path()).await;
+            let problem = file.save_finally().await.expect("the file is somebody else's");
+            assert!(problem.contains("the results are in"), "{problem}");
+        }
+    }
 }
