@@ -261,3 +261,20 @@ async fn a_log_of_a_newer_version_is_left_alone() {
     assert!(error.to_string().contains("upgrade this program"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), frame, "it is not touched");
 }
+
+#[tokio::test]
+async fn the_size_of_a_log_is_known_without_reading_it() {
+    // A daemon asks it of every ended session at its start. To read a log is to repair it, which shows here.
+    let store = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(store.path()).unwrap();
+    claim(&engine, Position(0)).await;
+    drop(engine);
+    let segment = segments(store.path()).remove(0);
+    let mut content = fs::read(&segment).unwrap();
+    content.extend_from_slice(b"torn");
+    fs::write(&segment, &content).unwrap();
+    let engine = Embedded::open(store.path()).unwrap();
+    assert_eq!(engine.usage(session()).await.unwrap().log_bytes, content.len() as u64);
+    assert_eq!(fs::read(&segment).unwrap(), content);
+    assert_eq!(engine.usage(SessionId::from_uuid(Uuid::from_u128(8))).await.unwrap().log_bytes, 0);
+}

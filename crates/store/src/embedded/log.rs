@@ -264,11 +264,6 @@ impl SessionLog {
         Ok(true)
     }
 
-    /// How long the log is, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        self.lock().segments.iter().map(|segment| segment.bytes).sum()
-    }
-
     fn unavailable(&self, source: io::Error) -> AppendError {
         Unavailable::new(format!("append to the log of session {}", self.session), source).into()
     }

@@ -135,6 +135,20 @@ pub(super) fn segment_numbers(directory: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// How long a session's log is, in bytes.
+pub(super) fn bytes(directory: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for number in segment_numbers(directory)? {
+        match fs::metadata(directory.join(segment::file_name(number))) {
+            Ok(metadata) => bytes += metadata.len(),
+            // Dropped just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
 /// What recovery has said about a session so far.
 pub(super) fn reports(directory: &Path) -> io::Result<Vec<Dropped>> {
     match fs::read_to_string(directory.join(REPORTS)) {
