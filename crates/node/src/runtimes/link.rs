@@ -399,4 +399,26 @@ mod tests {
         };
         tokio::time::timeout(WAIT, test).await.expect("in time");
     }
+
+    #[tokio::test]
+    async fn a_shim_that_cannot_be_refused_loses_its_directory_and_ends_by_that() {
+        // P4: one that speaks another version of the protocol would hold its process for ever.
+        let Shim { inner, directory, listener, identity, _place } = shim();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let shim_start = outlive_process::start_time(pid).unwrap();
+        let identity = ShimIdentity { shim_pid: pid, shim_start, ..identity };
+        let found = crate::seams::FoundShim { of_earlier_boot: false, identity };
+        let test = async {
+            let refusing = super::super::refuse(Arc::new(inner), found, "nobody knows it".to_owned());
+            let answering = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let wrong = FromShim::Wrong { reason: "this shim speaks version 9".to_owned() };
+                stream.write_all(&encode_from_shim(&wrong).unwrap()).await.unwrap();
+                stream
+            };
+            let (_stream, ()) = tokio::join!(answering, refusing);
+        };
+        tokio::time::timeout(WAIT, test).await.expect("in time");
+        assert!(!directory.path().exists());
+    }
 }

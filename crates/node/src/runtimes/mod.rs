@@ -176,7 +176,9 @@ async fn refuse(inner: Arc<Inner>, found: FoundShim, reason: String) {
     match (alive, directory) {
         (true, Ok(directory)) => {
             if let Err(error) = link::refuse(&inner, &directory, identity, &reason).await {
-                tracing::warn!(process = %identity.process, %error, "an unknown shim cannot be told so");
+                // A shim whose directory is gone behaves as one that was refused.
+                tracing::warn!(process = %identity.process, %error, "an unknown shim is not reached; its directory is removed");
+                directory.remove();
             }
         }
         (_, directory) => {
