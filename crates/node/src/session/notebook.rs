@@ -47,10 +47,23 @@ pub struct NotebookFile {
     stamp: Option<FileStamp>,
     dirty: Dirty,
     saving: Option<BoxFuture<'static, Result<FileStamp, WriteError>>>,
-    /// Why it cannot be saved where it should be.
-    problem: Option<String>,
+    /// What the file was when the session opened it, for a daemon that takes the session up.
+    opened: Option<FileStamp>,
+    /// When the save that is under way, or was last, began.
+    save_began: Tick,
+    /// Why it was not saved where it should be.
+    problem: Option<Unsaved>,
     /// Held as long as this is.
     _claim: Box<dyn PathClaim>,
+}
+
+/// Why a notebook was not saved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Unsaved {
+    /// A full disk, for instance: it is tried again.
+    Later(String),
+    /// The file is somebody else's now: only the last save looks for a way.
+    Blocked(String),
 }
 
 /// Whether there is something to save.
@@ -83,6 +96,8 @@ impl NotebookFile {
             stamp,
             dirty: Dirty::No,
             saving: None,
+            opened: None,
+            save_began: Tick(0),
             problem: None,
             _claim: claim,
         }
@@ -174,9 +189,20 @@ impl NotebookFile {
         }
     }
 
+    /// The same, taken up by a daemon that did not open it: the file was this when the session did.
+    #[must_use]
+    pub fn opened_as(self, opened: Option<FileStamp>) -> Self {
+        Self { opened, ..self }
+    }
+
+    /// Why the last save did not succeed.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_ref().map(|(Unsaved::Later(why) | Unsaved::Blocked(why))| why.as_str())
+    }
+
     /// When the next autosave is due; `None` when nothing is to be saved or it cannot be.
     pub fn save_due(&self) -> Option<Tick> {
-        if self.saving.is_some() || self.problem.is_some() {
+        if self.saving.is_some() || matches!(self.problem, Some(Unsaved::Blocked(_))) {
             return None;
         }
         match self.dirty {
@@ -189,15 +215,16 @@ impl NotebookFile {
     }
 
     /// Begins to save; [`Self::saved`] ends it.
-    pub fn begin_save(&mut self) {
+    pub fn begin_save(&mut self, now: Tick) {
         self.dirty = Dirty::No;
+        self.save_began = now;
         let bytes = self.document.to_bytes(&self.blobs);
         let (files, path, expected) = (Arc::clone(&self.files), self.path.clone(), self.stamp.clone());
-        let sources = sources(&self.document);
+        let (sources, opened) = (sources(&self.document), self.opened.clone());
         self.saving = Some(Box::pin(async move {
             // A notebook that was taken up has not looked at its file yet: the daemon before may have saved it.
             let expected = match expected {
-                None => same_sources(&*files, &path, &sources).await,
+                None => ours(&*files, &path, &sources, opened.as_ref()).await,
                 Some(stamp) => Some(stamp),
             };
             files.write(&path, bytes, expected).await
@@ -216,21 +243,27 @@ impl NotebookFile {
             }
             Err(error) => {
                 tracing::warn!(session = %self.session, path = %self.path.display(), %error, "not saved");
-                self.problem = Some(with_sources(&error));
+                let why = with_sources(&error);
+                self.problem = Some(match error {
+                    WriteError::Changed { .. } | WriteError::NotAFile(..) => Unsaved::Blocked(why),
+                    _ => Unsaved::Later(why),
+                });
+                let again = self.save_began + Duration::from_millis(AUTOSAVE_MAX_MS);
+                self.dirty = Dirty::Since(again, again);
             }
         }
     }
 
     /// Saves for the last time. Where the file has become somebody else's meanwhile, the notebook goes beside it.
     /// `None` when the file holds everything; else what is wrong and where the notebook is.
-    pub async fn save_finally(&mut self) -> Option<String> {
+    pub async fn save_finally(&mut self, now: Tick) -> Option<String> {
         if self.saving.is_some() {
             self.saved().await;
         }
         if self.dirty == Dirty::No && self.problem.is_none() {
             return None;
         }
-        self.begin_save();
+        self.begin_save(now);
         let saving = self.saving.take()?;
         let error = match saving.await {
             Ok(stamp) => {
@@ -241,7 +274,7 @@ impl NotebookFile {
             Err(error) => error,
         };
         if let WriteError::Changed { now: Some(_), .. } = &error
-            && let Some(stamp) = same_sources(&*self.files, &self.path, &sources(&self.document)).await
+            && let Some(stamp) = ours(&*self.files, &self.path, &sources(&self.document), None).await
         {
             let bytes = self.document.to_bytes(&self.blobs);
             return match self.files.write(&self.path, bytes, Some(stamp)).await {
@@ -252,7 +285,7 @@ impl NotebookFile {
         let beside = beside(&self.path, self.session);
         let bytes = self.document.to_bytes(&self.blobs);
         // It is there already when an earlier daemon came to the same end.
-        let earlier = same_sources(&*self.files, &beside, &sources(&self.document)).await;
+        let earlier = ours(&*self.files, &beside, &sources(&self.document), None).await;
         match self.files.write(&beside, bytes, earlier).await {
             Ok(_) => Some(format!("{}; the results are in {}", with_sources(&error), beside.display())),
             Err(_) => Some(format!("{}; the outputs stay in the log of the session", with_sources(&error))),
@@ -265,12 +298,20 @@ fn sources(notebook: &Notebook) -> Vec<(CellKind, String)> {
     notebook.cells().map(|cell| (cell.kind(), cell.source())).collect()
 }
 
-/// The stamp of a file as it is, if it differs from ours in outputs alone: then it is our own earlier save, of which
-/// this daemon does not know because the one before it died.
-async fn same_sources(files: &dyn Files, path: &Path, ours: &[(CellKind, String)]) -> Option<FileStamp> {
+/// The stamp of a file as it is, if it may be replaced: it differs from ours in outputs alone, and so is an earlier save
+/// of the session by a daemon that died; or it still is what the session opened.
+async fn ours(
+    files: &dyn Files,
+    path: &Path,
+    sources_of_ours: &[(CellKind, String)],
+    opened: Option<&FileStamp>,
+) -> Option<FileStamp> {
     let (bytes, stamp) = files.read(path).await.ok()?;
-    let other = Notebook::parse(&bytes).ok()?;
-    (sources(&other) == ours).then_some(stamp)
+    if opened == Some(&stamp) {
+        return Some(stamp);
+    }
+    let there = Notebook::parse(&bytes).ok()?;
+    (sources(&there) == sources_of_ours).then_some(stamp)
 }
 
 /// `analysis.ipynb` → `analysis.outlive-0192f3aa.ipynb`.
@@ -328,7 +369,7 @@ mod tests {
         let path = place.path().join("n.ipynb");
         fs::write(&path, notebook("print(1)", "")).unwrap();
         let mut file = taken_up(place.path()).await;
-        file.begin_save();
+        file.begin_save(Tick(0));
         file.saved().await;
         assert_eq!(file.problem, None);
         assert!(fs::read_to_string(&path).unwrap().contains("stdout"));
@@ -337,7 +378,7 @@ mod tests {
         fs::write(&path, &changed).unwrap();
         drop(file);
         let mut file = taken_up(place.path()).await;
-        file.begin_save();
+        file.begin_save(Tick(0));
         file.saved().await;
         assert!(file.problem.is_some());
         assert_eq!(fs::read_to_string(&path).unwrap(), changed);
@@ -349,8 +390,34 @@ mod tests {
         fs::write(place.path().join("n.ipynb"), notebook("print(2)", "")).unwrap();
         for _ in 0..2 {
             let mut file = taken_up(place.path()).await;
-            let problem = file.save_finally().await.expect("the file is somebody else's");
+            let problem = file.save_finally(Tick(0)).await.expect("the file is somebody else's");
             assert!(problem.contains("the results are in"), "{problem}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_notebook_with_parameters_that_was_taken_up_before_its_first_save_goes_into_its_file() {
+        // D1
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("n.ipynb");
+        fs::write(&path, notebook("another = 0", "")).unwrap();
+        let (_, opened) = outlive_document::file::read(&path).unwrap();
+        let mut file = taken_up(place.path()).await.opened_as(Some(opened));
+        assert_eq!(file.save_finally(Tick(0)).await, None);
+        assert!(fs::read_to_string(&path).unwrap().contains("print(1)"));
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_wrote_is_not_saved_over_and_over_but_said() {
+        // C3
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("n.ipynb");
+        fs::write(&path, notebook("theirs", "")).unwrap();
+        let mut file = taken_up(place.path()).await;
+        file.begin_save(Tick(0));
+        file.saved().await;
+        assert!(file.problem().is_some());
+        assert_eq!(file.save_due(), None, "the file is somebody else's");
+        assert!(fs::read_to_string(&path).unwrap().contains("theirs"));
     }
 }

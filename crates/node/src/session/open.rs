@@ -19,6 +19,7 @@ use outlive_document::file::FileStamp;
 use outlive_document::{Notebook, NotebookError};
 use outlive_protocol::http::{CreateSession, Problem, SubmitRuns};
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -154,8 +155,9 @@ async fn write_beginning(
     let notebook = match opened {
         Some(Opened { document, file, claim }) => {
             let folder = BlobFolder(blobs.clone());
-            let snapshot = put_snapshot(context, id, &document, &folder).await?;
-            let record = serde_json::to_vec(&snapshot).expect("a blob reference is plain data");
+            let document_blob = put_snapshot(context, id, &document, &folder).await?;
+            let snapshot = Snapshot { document: document_blob, file: file.1.clone() };
+            let record = serde_json::to_vec(&snapshot).expect("a snapshot is plain data");
             journal.document(record).await.map_err(|error| not_written(&error))?;
             Some(NotebookFile::new(id, document, folder, Arc::clone(&context.files), file, claim))
         }
@@ -214,6 +216,15 @@ pub(super) fn runs_of(
     }
 }
 
+/// What stands in the document lane: the notebook as it was opened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The document, parameters injected.
+    document: BlobRef,
+    /// What its file was then; `None` when there was none.
+    file: Option<FileStamp>,
+}
+
 /// The document as it was opened, as a blob of the session.
 async fn put_snapshot(
     context: &Context,
@@ -224,8 +235,9 @@ async fn put_snapshot(
     let bytes = document.to_bytes(folder);
     let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let blob = BlobRef { sha256, size: bytes.len() as u64, mime: "application/x-ipynb+json".to_owned() };
+    let place = folder.0.clone();
     let temporary = tokio::task::spawn_blocking(move || {
-        let mut file = tempfile::NamedTempFile::new()?;
+        let mut file = tempfile::NamedTempFile::new_in(place)?;
         std::io::Write::write_all(&mut file, &bytes)?;
         Ok::<_, std::io::Error>(file)
     })
@@ -300,7 +312,7 @@ pub struct Folded {
     /// The fold.
     pub fold: Fold,
     /// The document as it was opened.
-    pub snapshot: Option<BlobRef>,
+    pub snapshot: Option<Snapshot>,
 }
 
 /// Folds a session's log for somebody who does not own it.
@@ -318,15 +330,15 @@ pub async fn load(context: &Context, id: SessionId) -> Result<Folded, ReadError>
         for entry in &page.entries {
             if let Verdict::Counted(effect) = folded.fold.push(entry) {
                 fold_session(&mut folded.session, entry, &effect);
-                if let Some(blob) = snapshot_in(entry) {
-                    folded.snapshot = Some(blob);
+                if let Some(snapshot) = snapshot_in(entry) {
+                    folded.snapshot = Some(snapshot);
                 }
             }
         }
     }
 }
 
-fn snapshot_in(entry: &Entry) -> Option<BlobRef> {
+fn snapshot_in(entry: &Entry) -> Option<Snapshot> {
     match &entry.record {
         Record::Fenced(fenced) => match &fenced.body {
             FencedBody::Document(bytes) => serde_json::from_slice(bytes).ok(),
@@ -417,22 +429,23 @@ fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
 async fn reopen_notebook(
     context: &Context,
     session: &Session,
-    snapshot: Option<&BlobRef>,
+    snapshot: Option<&Snapshot>,
     blobs: &Path,
 ) -> Result<Option<NotebookFile>, Problem> {
-    let (Workload::Notebook { path, .. }, Some(blob)) = (&session.spec.workload, snapshot) else {
+    let (Workload::Notebook { path, .. }, Some(snapshot)) = (&session.spec.workload, snapshot) else {
         return Ok(None);
     };
     let id = session.spec.id;
     let claim = context.files.claim(Path::new(path), id).await.map_err(|error| problem::claim(&error))?;
-    let file = blobs.join(&blob.sha256);
+    let file = blobs.join(&snapshot.document.sha256);
     let bytes = tokio::fs::read(&file)
         .await
         .map_err(|error| problem::internal(format!("the notebook's snapshot cannot be read: {error}")))?;
     let document = Notebook::parse(&bytes).map_err(|error| not_a_notebook(&file, &error))?;
     let folder = BlobFolder(blobs.to_owned());
     let files = Arc::clone(&context.files);
-    Ok(Some(NotebookFile::new(id, document, folder, files, (PathBuf::from(path), None), claim)))
+    let notebook = NotebookFile::new(id, document, folder, files, (PathBuf::from(path), None), claim);
+    Ok(Some(notebook.opened_as(snapshot.file.clone())))
 }
 
 impl Task {

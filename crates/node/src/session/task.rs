@@ -122,10 +122,10 @@ impl Task {
                     self.timers.remove(&timer);
                     self.input(Input::Timer(timer), None).await?.ok();
                 }
-                Woken::Saved => {}
+                Woken::Saved => self.show(),
                 Woken::SaveDue => {
                     if let Some(notebook) = &mut self.notebook {
-                        notebook.begin_save();
+                        notebook.begin_save(self.context.clock.now().tick);
                     }
                 }
                 Woken::Asked(Some(message)) => self.asked(message).await?,
@@ -398,14 +398,17 @@ impl Task {
     }
 
     fn show(&self) {
-        let view = view::session(&self.session, self.journal.position(), self.peers.attached());
+        let mut view = view::session(&self.session, self.journal.position(), self.peers.attached());
+        if view.save_problem.is_none() {
+            view.save_problem = self.notebook.as_ref().and_then(NotebookFile::problem).map(str::to_owned);
+        }
         self.view.send_replace(Arc::new(view));
     }
 
     async fn save_finally(&mut self) -> Result<(), WriteError> {
         self.life = Life::Going;
         let problem = match &mut self.notebook {
-            Some(notebook) => notebook.save_finally().await,
+            Some(notebook) => notebook.save_finally(self.context.clock.now().tick).await,
             None => None,
         };
         self.input(Input::Saved { problem }, None).await?.ok();
@@ -424,7 +427,7 @@ impl Task {
     /// The daemon stops and the processes go on: what can be saved is saved.
     async fn leave(&mut self) -> Result<(), WriteError> {
         if let Some(notebook) = &mut self.notebook
-            && let Some(problem) = notebook.save_finally().await
+            && let Some(problem) = notebook.save_finally(self.context.clock.now().tick).await
         {
             tracing::warn!(session = %self.session.spec.id, problem, "not saved at the daemon's end");
         }
