@@ -193,9 +193,8 @@ impl Context {
     /// As the store says.
     pub async fn forget(&self, id: SessionId) -> Result<(), outlive_store::TableError> {
         let key = id.to_string();
-        if let Err(error) = self.engine.drop_session(id).await {
-            tracing::warn!(session = %id, %error, "something of a forgotten session is left");
-        }
+        // The row goes last: what is left of a session is found again by it.
+        self.engine.drop_session(id).await?;
         match self.engine.get(SESSIONS, &key).await? {
             Some(row) => self.engine.delete_if(SESSIONS, &key, row.revision).await,
             None => Ok(()),

@@ -148,11 +148,13 @@ impl Node {
     async fn retain(&self) -> Result<(), StartError> {
         let oldest = self.context.clock.now().wall.0.saturating_sub(RETENTION_DAYS * 86_400 * 1_000_000);
         let mut held = 0_u64;
-        for row in self.context.all_indexed().await?.into_iter().filter(|row| !row.open) {
+        let ended = self.context.all_indexed().await?.into_iter().filter(|row| !row.open);
+        for (nth, row) in ended.enumerate() {
             let usage = self.context.engine.usage(row.view.id).await.unwrap_or_default();
             held = held.saturating_add(usage.log_bytes).saturating_add(usage.blob_bytes);
             let old = row.view.closed_at.is_some_and(|at| at.0 < oldest);
-            if old || held > RETENTION_BYTES_MAX {
+            // The newest may be larger than all that is allowed, and somebody has just watched it end.
+            if old || (nth > 0 && held > RETENTION_BYTES_MAX) {
                 tracing::info!(session = %row.view.id, "an ended session is forgotten");
                 self.context.forget(row.view.id).await?;
             }
@@ -392,6 +394,13 @@ impl Api for Node {
         if !how.keep_runtimes {
             for handle in self.context.handles() {
                 self.end(handle.id).await;
+            }
+            // Those of sessions that could not go on: nobody else would end them.
+            for (id, _) in self.context.broken_sessions() {
+                let left = self.context.runtimes.found().into_iter();
+                for shim in left.filter(|shim| shim.identity.session == id) {
+                    self.context.runtimes.refuse(&shim, "the daemon was asked to end everything");
+                }
             }
             self.processes.close();
             self.processes.wait().await;
