@@ -392,9 +392,8 @@ impl Api for Node {
 
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {
         if !how.keep_runtimes {
-            for handle in self.context.handles() {
-                self.end(handle.id).await;
-            }
+            let open = self.context.handles();
+            futures_util::future::join_all(open.iter().map(|handle| self.end(handle.id))).await;
             // Those of sessions that could not go on: nobody else would end them.
             for (id, _) in self.context.broken_sessions() {
                 let left = self.context.runtimes.found().into_iter();
