@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use outlive_core::diagnosis::Evidence;
-use outlive_core::diagnosis::evidence::{HangEvidence, StopEvidence};
+use outlive_core::diagnosis::evidence::{HangEvidence, Phase, ShimLostEvidence, StopEvidence};
 use outlive_core::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, RuntimeId, SessionId};
 use outlive_core::runtime::spec::Transport;
 use outlive_core::runtime::{
@@ -616,6 +616,39 @@ fn what_concerns_an_earlier_process_or_an_ended_run_changes_nothing() {
             assert_eq!(decide(&session, input, now()), Ok(Decision::none()), "{shape}: `{name}`");
         }
     }
+}
+
+// A15: nobody but the session knows what a process was at whose shim is gone.
+#[test]
+fn a_lost_shim_took_a_kernel_in_the_middle_of_its_work() {
+    let mut deaths = BTreeSet::new();
+    for (shape, session) in KINDS.into_iter().flat_map(states) {
+        let ProcessInput::Exited { mut report, id } = exit(&session, session.process(), 0) else {
+            unreachable!("it makes nothing else")
+        };
+        report.status = ExitStatus::Unknown;
+        report.evidence.shim_lost =
+            Some(ShimLostEvidence { shim_pid: Some(9), shim_status: None, killed: 1 });
+        let lost = Input::Process(session.process(), ProcessInput::Exited { report, id });
+        let decision = decide(&session, lost, now()).expect("a death is not refused");
+        let phase = decision.facts.iter().find_map(|fact| match fact {
+            Fact::Journal(event) => match &event.what {
+                Happened::RuntimeExited { report: Some(report), .. } => Some(report.evidence.phase),
+                _ => None,
+            },
+            _ => None,
+        });
+        let Some(phase) = phase else { continue };
+        let expected = match (&session.runtime.status, session.running) {
+            (Status::Launching, _) => Phase::Launching,
+            (Status::Ready(_), Some(_)) => Phase::Busy,
+            (Status::Ready(_), None) => Phase::Idle,
+            _ => Phase::Stopping,
+        };
+        assert_eq!(phase, expected, "{shape}");
+        deaths.insert(format!("{phase:?}"));
+    }
+    assert_eq!(deaths.len(), 4, "only {deaths:?} were seen");
 }
 
 #[test]

@@ -59,6 +59,14 @@ pub enum CallError {
         /// What broke.
         reason: String,
     },
+    /// It took the request and said nothing: it is suspended, or somebody else listens there.
+    #[error("the daemon behind {} has not answered for {seconds} s; it may be suspended", socket.display())]
+    Silent {
+        /// The socket.
+        socket: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The answer is not what this version of the API says.
     #[error("the daemon's answer to {what} cannot be read: {reason}")]
     Unreadable {
@@ -79,7 +87,7 @@ impl CallError {
 
     /// Whether a daemon has to be found again before anything else.
     pub const fn is_daemon_gone(&self) -> bool {
-        matches!(self, Self::NotRunning { .. } | Self::Lost { .. })
+        matches!(self, Self::NotRunning { .. } | Self::Lost { .. } | Self::Silent { .. })
     }
 }
 
@@ -96,6 +104,9 @@ impl From<CallError> for Failure {
             }
             CallError::Lost { .. } => Self::new(Exit::Daemon, text)
                 .hint("see what happened with `outlive ps`; the daemon's log is in the state directory"),
+            CallError::Silent { .. } => Self::new(Exit::Daemon, text).hint(
+                "its pid is in `lock` in the state directory: `kill -CONT PID` wakes it, `kill -KILL PID` ends it and what runs goes on",
+            ),
             CallError::Unreadable { .. } => Self::new(Exit::Daemon, text)
                 .hint("daemon and client may be of different versions: `outlive daemon stop --keep-runtimes`, then try again"),
         }
@@ -213,8 +224,7 @@ impl Client {
             if head.status.is_success() { Ok(bytes) } else { Err(refused(head.status.as_u16(), &bytes)) }
         };
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
-            let seconds = patience.as_secs();
-            Err(CallError::lost(format!("none within {seconds} s; the daemon may be suspended")))
+            Err(CallError::Silent { socket: self.socket.clone(), seconds: patience.as_secs() })
         })
     }
 

@@ -263,3 +263,16 @@ async fn a_stale_socket_is_no_daemon() {
     assert_eq!(failure.exit, Exit::Daemon);
     assert!(failure.hint.expect("a hint").contains("$OUTLIVE_START_DAEMON"));
 }
+
+/// A suspended daemon's socket still takes connections: its user is told so, once the time for one answer is over.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_never_answers_is_waited_for_once() {
+    let fake = Fake::new();
+    let _suspended = UnixListener::bind(fake.socket()).expect("bound");
+    let begun = tokio::time::Instant::now();
+    let failure = fake.daemon().running().await.err().expect("nobody answers");
+    assert_eq!(failure.exit, Exit::Daemon);
+    assert!(failure.what.contains("suspended"), "{failure:?}");
+    assert!(failure.hint.is_some_and(|hint| hint.contains("kill -CONT")));
+    assert!(begun.elapsed() <= super::ANSWER_TIMEOUT + std::time::Duration::from_secs(1));
+}

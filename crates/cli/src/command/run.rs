@@ -13,7 +13,7 @@ use outlive_protocol::http::{CreateSession, SessionView};
 use serde_json::Value;
 
 use super::attach::{self, How};
-use crate::client::{CallError, Client};
+use crate::client::Client;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
@@ -189,7 +189,7 @@ async fn create(
     loop {
         match client.create(request).await {
             Ok(session) => return Ok((client, session)),
-            Err(error @ (CallError::Lost { .. } | CallError::NotRunning { .. })) => {
+            Err(error) if error.is_daemon_gone() => {
                 tries += 1;
                 if tries > CREATE_RETRIES {
                     return Err(error.into());

@@ -7,6 +7,7 @@ use super::super::outcome::{CancelWhy, RunOutcome};
 use super::super::spec::HangPolicy;
 use super::super::state::{Health, Life, RunState, Session, Status};
 use super::{end_run, stop_process};
+use crate::diagnosis::evidence::Phase;
 use crate::diagnosis::report::Failure;
 use crate::diagnosis::{Evidence, FailureReport, NextStep};
 use crate::id::{Attempt, ProcessKey, ReportId, RunId};
@@ -186,10 +187,12 @@ fn stopping(session: &Session, process: ProcessKey, why: StopWhy, step: StopStep
 }
 
 /// The one death: cause, what it interrupts, what follows.
-fn exited(session: &Session, exit: ExitReport, id: ReportId, now: Now) -> Decision {
-    let stop_why = match &session.runtime.status {
-        Status::Stopping { why, .. } => Some(*why),
-        Status::Launching | Status::Ready(_) => None,
+fn exited(session: &Session, mut exit: ExitReport, id: ReportId, now: Now) -> Decision {
+    let (phase, stop_why) = match &session.runtime.status {
+        Status::Stopping { why, .. } => (Phase::Stopping, Some(*why)),
+        Status::Launching => (Phase::Launching, None),
+        Status::Ready(_) if session.running.is_some() => (Phase::Busy, None),
+        Status::Ready(_) => (Phase::Idle, None),
         Status::Down
         | Status::Draining { .. }
         | Status::Exited(_)
@@ -198,6 +201,10 @@ fn exited(session: &Session, exit: ExitReport, id: ReportId, now: Now) -> Decisi
             return Decision::none();
         }
     };
+    // The shim knows what the process was at; where the shim itself is gone, nobody but the session does.
+    if exit.evidence.shim_lost.is_some() {
+        exit.evidence.phase = phase;
+    }
     let process = exit.process;
     let ended = Ended::of(&exit);
     let (then, next) = what_follows(session, ended, stop_why, now);
