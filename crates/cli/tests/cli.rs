@@ -193,9 +193,12 @@ fn what_was_printed_can_be_read_again_and_forgotten() {
 fn leaving_ends_the_client_and_not_the_work() {
     let home = Home::new();
     let marker = home.path().join("marker");
-    let fifo = home.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
-        .expect("made");
+    // One for each line: a second reader of one pipe could still meet the first writer.
+    let [first, second] = ["first", "second"].map(|name| home.path().join(name));
+    for fifo in [&first, &second] {
+        rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("made");
+    }
     let script = "echo started; read line < fifo; echo $line > marker; echo $line";
     let mut client = home
         .command(&["run", "--", "sh", "-c", script])
@@ -222,21 +225,24 @@ fn leaving_ends_the_client_and_not_the_work() {
 #[test]
 fn a_reader_who_left_is_no_reason_to_stop_or_to_panic() {
     let home = Home::new();
-    let fifo = home.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
-        .expect("made");
+    // One for each line: a second reader of one pipe could still meet the first writer.
+    let [first, second] = ["first", "second"].map(|name| home.path().join(name));
+    for fifo in [&first, &second] {
+        rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("made");
+    }
     let mut client = home
-        .command(&["run", "--", "sh", "-c", "read line < fifo; echo $line; read line < fifo; echo $line"])
+        .command(&["run", "--", "sh", "-c", "read line < first; echo $line; read line < second; echo $line"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
     drop(client.stdout.take());
-    std::fs::write(&fifo, "nobody reads this\n").expect("the command reads it");
+    std::fs::write(&first, "nobody reads this\n").expect("the command reads it");
     let (code, _, err) = said(client.wait_with_output().expect("waited"));
     assert_eq!(code, 141, "{err}");
     assert!(!err.contains("panicked") && !err.contains("error"), "{err}");
-    std::fs::write(&fifo, "but it goes on\n").expect("the command reads it");
+    std::fs::write(&second, "but it goes on\n").expect("the command reads it");
     let (_, out, _) = home.said(&["attach"]);
     assert_eq!(out, "nobody reads this\nbut it goes on\n");
 }
