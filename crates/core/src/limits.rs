@@ -59,6 +59,9 @@ pub const INSTALL_RETRIES_MAX: u32 = 2;
 pub const STOP_ASK_MS: u64 = 5_000;
 /// From SIGTERM to SIGKILL, in milliseconds.
 pub const STOP_TERM_MS: u64 = 5_000;
+/// How long a session may take to end when the daemon is asked to end everything, in milliseconds: the whole ladder,
+/// and as much again for a slow disk.
+pub const SESSION_END_MS: u64 = 20_000;
 /// After a death: how long channels are drained before every run gets its End, in milliseconds (DESIGN §6).
 pub const DRAIN_MS: u64 = 250;
 /// After an interrupt that a run's time limit caused: how long until its process is stopped, in milliseconds.
@@ -180,6 +183,7 @@ const _: () = {
     assert!(BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a batch fits a frame of a segment file");
     assert!(BATCH_BYTES_MAX < 1 << 20, "NATS' default limit");
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
+    assert!(STOP_ASK_MS + STOP_TERM_MS + DRAIN_MS < SESSION_END_MS, "the ladder fits");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
     assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");

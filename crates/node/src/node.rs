@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
-use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS};
+use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
@@ -393,13 +393,10 @@ impl Api for Node {
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {
         if !how.keep_runtimes {
             let open = self.context.handles();
-            futures_util::future::join_all(open.iter().map(|handle| self.end(handle.id))).await;
-            // Those of sessions that could not go on: nobody else would end them.
-            for (id, _) in self.context.broken_sessions() {
-                let left = self.context.runtimes.found().into_iter();
-                for shim in left.filter(|shim| shim.identity.session == id) {
-                    self.context.runtimes.refuse(&shim, "the daemon was asked to end everything");
-                }
+            futures_util::future::join_all(open.iter().map(|handle| self.end_in_time(handle.id))).await;
+            // What is left belongs to sessions that could not come to their end: nobody else would end it.
+            for shim in self.context.runtimes.found() {
+                self.context.runtimes.refuse(&shim, "the daemon was asked to end everything");
             }
             self.processes.close();
             self.processes.wait().await;
@@ -410,6 +407,18 @@ impl Api for Node {
 }
 
 impl Node {
+    /// As [`Self::end`], but a session that cannot be ended, for instance on a full disk, does not hold up the rest.
+    async fn end_in_time(&self, id: SessionId) {
+        let deadline = self.context.clock.now().tick + Duration::from_millis(SESSION_END_MS);
+        tokio::select! {
+            biased;
+            () = self.end(id) => {}
+            () = self.context.clock.until(deadline) => {
+                tracing::error!(session = %id, "the session did not end in time; its process is ended without it");
+            }
+        }
+    }
+
     /// Stops a session and waits for its end.
     async fn end(&self, id: SessionId) {
         let follow =
