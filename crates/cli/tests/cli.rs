@@ -193,12 +193,9 @@ fn what_was_printed_can_be_read_again_and_forgotten() {
 fn leaving_ends_the_client_and_not_the_work() {
     let home = Home::new();
     let marker = home.path().join("marker");
-    // One for each line: a second reader of one pipe could still meet the first writer.
-    let [first, second] = ["first", "second"].map(|name| home.path().join(name));
-    for fifo in [&first, &second] {
-        rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
-            .expect("made");
-    }
+    let fifo = home.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .expect("made");
     let script = "echo started; read line < fifo; echo $line > marker; echo $line";
     let mut client = home
         .command(&["run", "--", "sh", "-c", script])
@@ -263,4 +260,23 @@ fn two_clients_start_one_daemon() {
     let (_, out, _) = home.said(&["ps", "-a", "--json"]);
     let sessions: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(sessions.as_array().expect("a list").len(), 4, "all are in one daemon");
+}
+
+// D3: the daemon's own log stands on the disk that is full.
+#[test]
+fn a_log_that_cannot_be_written_ends_no_daemon() {
+    let home = Home::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is on every Linux");
+    let mut daemon = home.command(&["serve"]).stderr(full).spawn().expect("started");
+    // Until it listens; what it logs about that is where it used to die.
+    while !home.run(&["daemon", "status"]).status.success() {
+        assert!(daemon.try_wait().expect("it is ours").is_none(), "the daemon has ended");
+    }
+    let (code, out, err) = home.said(&["run", "--", "echo", "hello"]);
+    assert_eq!((code, out.as_str()), (0, "hello\n"), "{err}");
+    let (_, out, err) = home.said(&["daemon", "status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(status["pid"], daemon.id(), "{err}");
+    assert_eq!(home.said(&["daemon", "stop"]).0, 0);
+    assert!(daemon.wait().expect("waited").success());
 }

@@ -102,6 +102,8 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal::Paint::err().is_on())
+        // It would say so with `eprintln!`, on the same full disk, and that panics in whatever task logs.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
