@@ -270,7 +270,7 @@ async fn a_daemon_that_never_answers_is_waited_for_once() {
     let fake = Fake::new();
     let _suspended = UnixListener::bind(fake.socket()).expect("bound");
     let begun = tokio::time::Instant::now();
-    let failure = fake.daemon().running().await.err().expect("nobody answers");
+    let failure = fake.daemon().running().await.expect_err("nobody answers");
     assert_eq!(failure.exit, Exit::Daemon);
     assert!(failure.what.contains("suspended"), "{failure:?}");
     assert!(failure.hint.is_some_and(|hint| hint.contains("kill -CONT")));
