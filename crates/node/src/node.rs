@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
-use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS};
+use outlive_core::limits::{
+    RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS, STORE_RETRY_MS,
+};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
@@ -114,12 +116,8 @@ impl Node {
             let id = row.view.id;
             context.reserve(id);
             let found = shims.remove(&id).unwrap_or_default();
-            match open::resume(context, id, found).await {
-                Ok(()) => tracing::info!(session = %id, title = row.view.title, "taken up"),
-                Err(problem) => {
-                    tracing::error!(session = %id, %problem, "a session cannot be taken up");
-                    context.broken(id, problem.to_string());
-                }
+            if take_up(context, id, found.clone()).await == TakenUp::Later {
+                context.tasks.spawn(take_up_later(Arc::clone(context), id, found));
             }
         }
         for shim in shims.into_values().flatten() {
@@ -403,6 +401,44 @@ impl Api for Node {
         }
         self.ending.cancel();
         Ok(())
+    }
+}
+
+/// How taking up a session went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TakenUp {
+    /// It is open, or cannot be.
+    Settled,
+    /// The store does not answer now.
+    Later,
+}
+
+async fn take_up(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>) -> TakenUp {
+    match open::resume(context, id, shims).await {
+        Ok(()) => {
+            tracing::info!(session = %id, "taken up");
+            TakenUp::Settled
+        }
+        Err(problem) => {
+            tracing::error!(session = %id, %problem, "a session cannot be taken up");
+            context.broken(id, problem.to_string());
+            if problem.status == 503 { TakenUp::Later } else { TakenUp::Settled }
+        }
+    }
+}
+
+/// A store on a full disk answers again when there is space; what runs goes on meanwhile.
+async fn take_up_later(context: Arc<Context>, id: SessionId, shims: Vec<FoundShim>) {
+    loop {
+        let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
+        tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return,
+            () = context.clock.until(again) => {}
+        }
+        if take_up(&context, id, shims.clone()).await == TakenUp::Settled {
+            return;
+        }
     }
 }
 

@@ -19,7 +19,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// Reconnections in a row without one event in between, after which something is wrong that time does not mend.
-const FRUITLESS_MAX: u32 = 5;
+const FRUITLESS_MAX: u32 = 20;
+/// The wait before each but the first two of them: a daemon on a full disk answers again when there is space.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a daemon that shut down is waited for: an upgrade or a restart of its service.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -168,7 +170,14 @@ impl<'a> Attached<'a> {
         Ok(())
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a person waits at a terminal; nothing else tells when to try again"
+    )]
     async fn come_back(&mut self, why: Why) -> Result<(), Failure> {
+        if self.fruitless > 2 {
+            tokio::time::sleep(PAUSE).await;
+        }
         let found = if why == Why::Goodbye || !self.daemon.may_start() {
             tokio::time::timeout(RETURN_TIMEOUT, self.daemon.wait_for()).await.unwrap_or_else(|_| {
                 let what = format!("no daemon came back within {} s", RETURN_TIMEOUT.as_secs());
