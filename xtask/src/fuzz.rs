@@ -42,6 +42,7 @@ pub fn run(root: &Path, seconds: u64) -> Result<()> {
             let mut command = shell::cargo(root, &["test", "--locked"]);
             command.args(PARSERS.iter().flat_map(|name| ["--package", *name])).args([
                 "--",
+                "--test-threads=1",
                 "--skip",
                 ASKS_PYTHON,
             ]);
