@@ -59,7 +59,7 @@ async fn a_kernel_that_exits_before_it_listens_leaves_no_connection_attempt() {
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("told to fail before it is ready"));
     drop(place);
-    assert_eq!(open_files_settled(before).await, before);
+    assert!(open_files_settled(before).await <= before, "something is left open");
 }
 
 // A7
@@ -248,7 +248,7 @@ async fn connections_leave_no_file_open() {
     for number in 1..=20 {
         connect(number).await;
     }
-    assert_eq!(open_files_settled(before).await, before);
+    assert!(open_files_settled(before).await <= before, "something is left open");
 }
 
 fn open_files() -> usize {
