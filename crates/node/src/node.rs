@@ -11,13 +11,14 @@ use outlive_core::id::{BootId, NodeId, RunId, SessionId};
 use outlive_core::limits::{
     RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS, STORE_RETRY_MS,
 };
+use outlive_core::log::Lane;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
     API_VERSION, CreateSession, DoctorView, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode,
     StreamEvent, SubmitRuns,
 };
-use outlive_store::Engine;
+use outlive_store::{Engine, LaneFilter};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -358,7 +359,9 @@ impl Api for Node {
     async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
         let open = self.context.handle(id)?.is_some();
         let view = self.run(id, run).await?;
-        let folded = self.load(id).await?;
+        let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Run(run)]);
+        let folded =
+            open::load_lanes(&self.context, id, &lanes).await.map_err(|error| problem::store(&error))?;
         let known = folded.fold.run(run).cloned().unwrap_or_default();
         let how = AttachRun { follow: how.follow && open, ..how };
         Ok(watch::run::attach(&self.context, &view, known, how))

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use outlive_core::id::{RunId, RuntimeId, SessionId};
+use outlive_core::id::{Position, RunId, RuntimeId, SessionId};
 use outlive_core::limits::MAILBOX_MAX;
 use outlive_core::log::fold::{Effect as LogEffect, Fold, Verdict};
 use outlive_core::log::record::{FencedBody, RunRecord};
-use outlive_core::log::{BlobRef, Entry, Record};
+use outlive_core::log::{BlobRef, Entry, Lane, Record};
 use outlive_core::runtime::Program;
 use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
 use outlive_core::session::spec::{AfterWork, Workload};
@@ -320,13 +320,22 @@ pub struct Folded {
 /// # Errors
 /// When it cannot be read.
 pub async fn load(context: &Context, id: SessionId) -> Result<Folded, ReadError> {
+    load_lanes(context, id, &LaneFilter::All).await
+}
+
+/// As [`load`], of these lanes alone; without the runs' lanes it knows of no run that began or ended.
+///
+/// # Errors
+/// When the log cannot be read.
+pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) -> Result<Folded, ReadError> {
     let mut folded = Folded { session: None, fold: Fold::default(), snapshot: None };
+    let mut after = Position(0);
     loop {
-        let page =
-            context.engine.read(id, folded.fold.position(), &LaneFilter::All, ReadLimit::default()).await?;
-        if page.entries.is_empty() {
+        let page = context.engine.read(id, after, lanes, ReadLimit::default()).await?;
+        if page.through <= after {
             return Ok(folded);
         }
+        after = page.through;
         for entry in &page.entries {
             if let Verdict::Counted(effect) = folded.fold.push(entry) {
                 fold_session(&mut folded.session, entry, &effect);
@@ -389,7 +398,9 @@ pub fn facts_in(entry: &Entry, effect: &LogEffect) -> Vec<Fact> {
 /// # Errors
 /// When its log cannot be read or claimed; it stays as it is then.
 pub async fn resume(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>) -> Result<(), Problem> {
-    let folded = load(context, id).await.map_err(|error| problem::internal(with_sources(&error)))?;
+    // What it was for and what it shows; its output is read once, by the journal.
+    let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Journal, Lane::Document]);
+    let folded = load_lanes(context, id, &lanes).await.map_err(|error| problem::store(&error))?;
     let Some(before) = folded.session else {
         // Its creation was never answered, or its log is gone: nobody would supervise what it had started.
         refuse_all(context, &shims, "its session has no log");
@@ -397,7 +408,8 @@ pub async fn resume(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>
     };
     if let SessionLife::Closed { .. } = before.life {
         refuse_all(context, &shims, "its session is closed");
-        let view = view::session(&before, folded.fold.position(), 0);
+        let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
+        let view = view::session(whole.session.as_ref().unwrap_or(&before), whole.fold.position(), 0);
         return context.index(&view, false).await.map_err(|error| problem::store(&error));
     }
     let blobs = blob_directory(context, id).await?;

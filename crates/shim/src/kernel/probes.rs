@@ -12,13 +12,18 @@ const DO_NOT_DROP: &str = "(lambda t: t.schedule(lambda: t.socket.setsockopt(__i
 /// Lets the cell itself wait for its output. ipykernel buffers what a cell prints for 0.2 s and without bound, and
 /// sends it as one message: a cell that prints quickly would make messages of hundreds of megabytes, and one that
 /// prints faster than anybody reads would end out of memory. (`write` itself is replaced by IPython around each cell,
-/// so what it calls is held back instead.)
+/// so what it calls is held back instead, and looks at the buffer at every 64th call: a print makes two.)
 const DO_NOT_HOARD: &str = r#"exec("""
 import sys
 def bound(stream):
     schedule = stream._schedule_flush
+    calls = 0
     def waiting():
+        nonlocal calls
         schedule()
+        calls += 1
+        if calls % 64:
+            return
         with stream._buffer_lock:
             held = sum(buffer.tell() for buffer in stream._buffers.values())
         if held > 1048576:
