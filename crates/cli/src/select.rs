@@ -80,7 +80,7 @@ mod tests {
     fn session(id: &str, title: &str, created_at: u64, closed_at: Option<u64>) -> SessionView {
         serde_json::from_value(json!({
             "id": id, "generation": 1, "position": 1, "title": title, "kind": "notebook",
-            "path": format!("/work/{title}"), "created_at": created_at, "closed_at": closed_at, "state": "idle",
+            "path": format!("/notebooks/{title}"), "created_at": created_at, "closed_at": closed_at, "state": "idle",
             "runtime": {"id": id, "incarnation": 1, "name": "k", "state": {"state": "idle"}, "pid": 1, "since": 0},
             "runs": {"queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0},
             "current": null, "question": null, "last_report": null, "save_problem": null, "peers": 0,
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(chosen(Some("B")).expect("one"), "bbbb0000");
         assert_eq!(chosen(Some("aaaa11110000")).expect("dashes may be left out"), "aaaa1111");
         assert_eq!(chosen(Some("a.ipynb")).expect("the open one"), "aaaa2222");
-        assert_eq!(chosen(Some("/work/a.ipynb")).expect("by path"), "aaaa2222");
+        assert_eq!(chosen(Some("/notebooks/a.ipynb")).expect("by path"), "aaaa2222");
     }
 
     #[test]
