@@ -37,7 +37,7 @@ pub const EVIDENCE_LINES_MAX: usize = 12;
 /// Time between heartbeats, in milliseconds.
 pub const HEARTBEAT_PERIOD_MS: u64 = 600;
 /// How long a heartbeat's echo may take, in milliseconds, before it counts as missed.
-pub const HEARTBEAT_TIMEOUT_MS: u64 = 600;
+pub const HEARTBEAT_TIMEOUT_MS: u64 = 500;
 /// Misses in a row that make a process `unresponsive`. 4 × 600 ms keeps P2's 3 s with a period to spare.
 pub const HEARTBEAT_MISSES: u32 = 4;
 /// A pause of the whole machine longer than this, in milliseconds, restarts the heartbeat instead of counting.
