@@ -1,6 +1,6 @@
 //! What every session's task shares: the seams, and the registry of what is open here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use outlive_core::id::{Revision, SessionId};
@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::seams::{Bus, Clock, Files, Identity, Runtimes};
+use crate::seams::{Bus, Clock, Files, FoundShim, Identity, Runtimes};
 use crate::session::Handle;
 
+/// How many refused shims `doctor` remembers.
+const REFUSED_MAX: usize = 32;
 /// The table of sessions.
 const SESSIONS: &str = "sessions";
 
@@ -35,6 +37,8 @@ pub struct Context {
     /// Ends every session's task; processes go on.
     pub stop: CancellationToken,
     open: Mutex<HashMap<SessionId, Slot>>,
+    /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
+    refused: Mutex<VecDeque<String>>,
 }
 
 enum Slot {
@@ -67,7 +71,18 @@ impl Context {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { who, clock, engine, bus, runtimes, files, tasks, stop, open: Mutex::default() }
+        Self {
+            who,
+            clock,
+            engine,
+            bus,
+            runtimes,
+            files,
+            tasks,
+            stop,
+            open: Mutex::default(),
+            refused: Mutex::default(),
+        }
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
@@ -143,6 +158,24 @@ impl Context {
                 Slot::Reserved | Slot::Open(_) => None,
             })
             .collect()
+    }
+
+    /// Tells a shim that nobody knows it, and remembers that for `doctor`.
+    pub fn refuse(&self, shim: &FoundShim, reason: &str) {
+        let process = shim.identity.process;
+        tracing::warn!(%process, reason, "a shim is refused");
+        let mut refused = self.refused.lock().expect("nothing panics while it holds the refused");
+        if refused.len() == REFUSED_MAX {
+            refused.pop_front();
+        }
+        refused.push_back(format!("{process} of session {}: {reason}", shim.identity.session));
+        drop(refused);
+        self.runtimes.refuse(shim, reason);
+    }
+
+    /// The shims that were refused since the daemon's start, the latest last.
+    pub fn refused(&self) -> Vec<String> {
+        self.refused.lock().expect("nothing panics while it holds the refused").iter().cloned().collect()
     }
 
     /// A session has ended.

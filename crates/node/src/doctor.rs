@@ -9,7 +9,16 @@ use crate::context::Context;
 
 /// Looks at everything that the daemon depends on.
 pub async fn look(context: &Context, state: &Path) -> DoctorView {
-    DoctorView { checks: vec![disk(state), descriptors(), cgroup(), store(context).await, sessions(context)] }
+    DoctorView {
+        checks: vec![
+            disk(state),
+            descriptors(),
+            cgroup(),
+            store(context).await,
+            sessions(context),
+            shims(context),
+        ],
+    }
 }
 
 fn check(name: &str, level: DoctorLevel, found: String, hint: Option<&str>) -> DoctorCheck {
@@ -99,4 +108,14 @@ fn sessions(context: &Context) -> DoctorCheck {
     }
     let found = broken.iter().map(|(id, why)| format!("{id}: {why}")).collect::<Vec<_>>().join("; ");
     check("sessions", DoctorLevel::Error, found, Some("repair what is wrong and start the daemon again"))
+}
+
+fn shims(context: &Context) -> DoctorCheck {
+    let refused = context.refused();
+    if refused.is_empty() {
+        return check("shims", DoctorLevel::Ok, "none was refused".to_owned(), None);
+    }
+    let hint =
+        "they stop their processes by themselves; a state directory restored from an older day looks so";
+    check("shims", DoctorLevel::Warning, format!("refused: {}", refused.join("; ")), Some(hint))
 }

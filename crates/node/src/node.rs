@@ -122,8 +122,7 @@ impl Node {
             }
         }
         for shim in shims.into_values().flatten() {
-            tracing::warn!(process = %shim.identity.process, "a shim of no session is refused");
-            context.runtimes.refuse(&shim, "no session of this daemon knows it");
+            context.refuse(&shim, "no session of this daemon knows it");
         }
         Ok(())
     }
@@ -397,7 +396,7 @@ impl Api for Node {
             futures_util::future::join_all(open.iter().map(|handle| self.end_in_time(handle.id))).await;
             // What is left belongs to sessions that could not come to their end: nobody else would end it.
             for shim in self.context.runtimes.found() {
-                self.context.runtimes.refuse(&shim, "the daemon was asked to end everything");
+                self.context.refuse(&shim, "the daemon was asked to end everything");
             }
             self.processes.close();
             self.processes.wait().await;

@@ -81,7 +81,7 @@ fn pids_of_strangers() {
     assert!(alive, "the stranger was killed");
 }
 
-// D5: a shim whose session nobody knows is refused, stops its process, and is gone.
+// D5: a shim whose session nobody knows is refused, stops its process, is gone, and is listed by `doctor`.
 #[test]
 fn a_shim_that_nobody_knows() {
     let world = World::new();
@@ -95,6 +95,8 @@ fn a_shim_that_nobody_knows() {
     assert!(process::wait_gone(&kernel, within(Duration::from_secs(30))), "left behind: {kernel:?}");
     world.assert_nothing_supervised();
     assert_eq!(world.api().request("GET", &session.path(""), None).status, 404);
+    let doctor = world.api().get("/v1/doctor").to_string();
+    assert!(doctor.contains("refused") && doctor.contains(&session.id), "{doctor}");
 }
 
 /// Removes the log of a session, as if its disk had been restored from an older day; the shims' own directories stay.

@@ -433,7 +433,7 @@ pub async fn resume(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>
 
 fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
     for shim in shims {
-        context.runtimes.refuse(shim, reason);
+        context.refuse(shim, reason);
     }
 }
 
@@ -470,7 +470,7 @@ impl Task {
                 let acked = self.journal.acked(process);
                 self.link = Some(self.context.runtimes.adopt(&shim, acked));
             } else {
-                self.context.runtimes.refuse(&shim, "its session has gone on without it");
+                self.context.refuse(&shim, "its session has gone on without it");
             }
         }
         if self.link.is_some() {
