@@ -138,6 +138,9 @@ pub const READ_BYTES_MAX: usize = 1 << 20;
 pub const READ_SCAN_BYTES_MAX: usize = 16 << 20;
 /// Distance of the places in a segment at which a reader can start, in bytes. A late reader skips half of it.
 pub const SEGMENT_MARK_BYTES: u64 = 64 << 10;
+/// How much of a document's updates must be behind a snapshot, in bytes, before a segment that is still appended to is
+/// closed so that they can be removed from it. Less is not worth a file of its own, for ever.
+pub const TRIM_BYTES_MIN: u64 = 256 << 10;
 /// How much the table file's pages may take up in memory, in bytes. Rows are few and small.
 pub const TABLE_CACHE_BYTES: usize = 1 << 20;
 /// How much of a log's end is kept in memory for live readers, in bytes of record bodies. With 50 idle sessions this

@@ -18,8 +18,21 @@ pub(crate) fn check_name(sha256: &str) -> Result<(), BlobError> {
     if fits { Ok(()) } else { Err(BlobError::BadName { sha256: sha256.to_owned() }) }
 }
 
+/// What these bytes are called.
+pub(crate) fn reference(bytes: &[u8], mime: &str) -> BlobRef {
+    BlobRef { sha256: hex(&Sha256::digest(bytes)), size: bytes.len() as u64, mime: mime.to_owned() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Copies `from` to `to` and checks on the way that it is what `blob` says.
-pub(crate) fn copy_checked(blob: &BlobRef, mut from: File, to: &mut impl io::Write) -> Result<(), BlobError> {
+pub(crate) fn copy_checked(
+    blob: &BlobRef,
+    mut from: impl Read,
+    to: &mut impl io::Write,
+) -> Result<(), BlobError> {
     let failed = |source| Unavailable::new(format!("copy blob {}", blob.sha256), source);
     let mut hash = Sha256::new();
     let mut size = 0;
@@ -32,7 +45,7 @@ pub(crate) fn copy_checked(blob: &BlobRef, mut from: File, to: &mut impl io::Wri
         size += n as u64;
     }
     check_size(blob, size)?;
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex(&hash.finalize());
     if found == blob.sha256 {
         Ok(())
     } else {

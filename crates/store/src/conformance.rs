@@ -27,6 +27,7 @@ pub async fn run_all<E: Engine>(make: impl AsyncFn() -> E) {
     logs::sessions_are_apart_and_can_be_dropped(&make().await).await;
     logs::a_closed_session_goes_on(&make().await).await;
     logs::trimming_takes_one_lane_only(&make().await).await;
+    logs::trimming_a_document_frees_its_space(&make().await).await;
     logs::the_fold_of_what_was_written_counts_all_of_it(&make().await).await;
     tables::rows_change_by_compare_and_swap(&make().await).await;
     tables::a_deleted_row_never_has_an_old_revision(&make().await).await;
@@ -35,4 +36,5 @@ pub async fn run_all<E: Engine>(make: impl AsyncFn() -> E) {
     tables::a_watch_misses_nothing(&make().await).await;
     tables::one_of_many_writers_of_a_row_wins(&make().await).await;
     tables::blobs_are_what_their_names_say(&make().await).await;
+    tables::bytes_become_a_blob_with_their_hash_as_its_name(&make().await).await;
 }

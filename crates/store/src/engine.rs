@@ -194,8 +194,8 @@ pub trait Engine: Send + Sync + 'static {
     /// [`ReadError`].
     async fn dropped(&self, session: SessionId) -> Result<Vec<Dropped>, ReadError>;
 
-    /// May remove records of `lane` before `before`; never of the control lane, which the fold needs whole. Returns
-    /// how many bytes were freed.
+    /// May remove records of `lane` before `before`; never of the control lane, which the fold needs whole. Of the
+    /// document lane, more than twice `TRIM_BYTES_MIN` that can go does go. Returns how many bytes were freed.
     ///
     /// # Errors
     /// [`ReadError`]; the log is as before then.
@@ -264,6 +264,17 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`BlobError::Mismatch`] when size or hash is not what `blob` says.
     async fn put_blob(&self, session: SessionId, blob: &BlobRef, file: &Path) -> Result<(), BlobError>;
+
+    /// Puts these bytes as a blob of this MIME type. Durable when it returns: a record may name it then.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    async fn put_blob_bytes(
+        &self,
+        session: SessionId,
+        bytes: &[u8],
+        mime: &str,
+    ) -> Result<BlobRef, BlobError>;
 
     /// Opens a blob for reading from its start.
     ///

@@ -239,6 +239,15 @@ impl<E: Engine> Engine for Faulty<E> {
         self.inner.put_blob(session, blob, file).await
     }
 
+    async fn put_blob_bytes(
+        &self,
+        session: SessionId,
+        bytes: &[u8],
+        mime: &str,
+    ) -> Result<BlobRef, BlobError> {
+        self.inner.put_blob_bytes(session, bytes, mime).await
+    }
+
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         self.inner.get_blob(session, sha256).await
     }

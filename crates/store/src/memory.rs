@@ -257,6 +257,17 @@ impl Engine for Memory {
         Ok(())
     }
 
+    async fn put_blob_bytes(
+        &self,
+        session: SessionId,
+        bytes: &[u8],
+        mime: &str,
+    ) -> Result<BlobRef, BlobError> {
+        let blob = blob::reference(bytes, mime);
+        self.lock().sessions.entry(session).or_default().blobs.insert(blob.sha256.clone(), bytes.to_vec());
+        Ok(blob)
+    }
+
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         blob::check_name(sha256)?;
         let inner = self.lock();

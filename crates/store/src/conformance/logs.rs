@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use outlive_core::id::{Position, SessionId};
-use outlive_core::limits::RECORD_BYTES_MAX;
+use outlive_core::limits::{RECORD_BYTES_MAX, TRIM_BYTES_MIN};
 use outlive_core::log::fold::{Fold, Verdict};
 use outlive_core::log::{Entry, Lane, Record, Request};
 use outlive_protocol::log::encode;
@@ -324,6 +324,37 @@ pub(super) async fn trimming_takes_one_lane_only(engine: &impl Engine) {
     assert_eq!(stays(&after), stays(&before));
     assert!(after.iter().all(|entry| before.contains(entry)));
     put(engine, session, Lane::Journal, at, &journal(at)).await;
+}
+
+pub(super) async fn trimming_a_document_frees_its_space(engine: &impl Engine) {
+    let (session, at) = claimed(engine).await;
+    put(engine, session, Lane::Journal, at, &journal(at)).await;
+    // Ten times: edits, then a snapshot that makes those before it superfluous.
+    let edits = usize::try_from(TRIM_BYTES_MIN).expect("it is small") / 20_000;
+    let mut most = 0;
+    let mut expected = None;
+    for round in 1..=10 {
+        for _ in 0..2 * edits {
+            put(engine, session, Lane::Document, at, &document(at, vec![round; 20_000])).await;
+        }
+        let snapshot = document(at, vec![round; 50_000]);
+        let position = put(engine, session, Lane::Document, at, &snapshot).await;
+        put(engine, session, Lane::Journal, at, &journal(at)).await;
+        let freed = engine.trim(session, Lane::Document, position).await.expect("it can be trimmed");
+        assert!(freed >= TRIM_BYTES_MIN, "{freed} bytes in round {round}");
+        most = most.max(engine.usage(session).await.expect("a size").log_bytes);
+        expected = Some((position, snapshot));
+    }
+    assert!(most < 4 * TRIM_BYTES_MIN, "{most} bytes: it grows with the number of edits");
+    for reopened in [false, true] {
+        if reopened {
+            engine.close_session(session).await;
+        }
+        let entries = read_all(engine, session, &LaneFilter::All).await;
+        assert_eq!(entries.iter().filter(|entry| entry.lane == Lane::Journal).count(), 11);
+        let last = entries.iter().rfind(|entry| entry.lane == Lane::Document);
+        assert_eq!(last.map(|entry| (entry.position, entry.record.clone())), expected);
+    }
 }
 
 pub(super) async fn the_fold_of_what_was_written_counts_all_of_it(engine: &impl Engine) {

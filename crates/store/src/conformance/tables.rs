@@ -121,3 +121,17 @@ pub(super) async fn blobs_are_what_their_names_say(engine: &impl Engine) {
     let gone = engine.get_blob(session, name).await;
     assert!(matches!(gone, Err(BlobError::Missing { .. })), "{gone:?}");
 }
+
+pub(super) async fn bytes_become_a_blob_with_their_hash_as_its_name(engine: &impl Engine) {
+    let session = session();
+    for _ in 0..2 {
+        let blob = engine.put_blob_bytes(session, b"abc", "text/plain").await.expect("there is room");
+        let name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(blob, BlobRef { sha256: name.into(), size: 3, mime: "text/plain".into() });
+        let mut content = String::new();
+        let mut found = engine.get_blob(session, name).await.expect("it is there");
+        found.read_to_string(&mut content).expect("it can be read");
+        assert_eq!(content, "abc");
+    }
+    assert_eq!(engine.usage(session).await.expect("a size").blob_bytes, 3, "twice is once");
+}

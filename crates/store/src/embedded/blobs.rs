@@ -21,7 +21,12 @@ pub(super) fn directory(session: &Path) -> Result<PathBuf, BlobError> {
     Ok(blobs)
 }
 
-pub(super) fn put(session: &Path, blob: &BlobRef, file: &Path) -> Result<(), BlobError> {
+/// Puts what `open` gives to read, unless it is there.
+pub(super) fn put<R: io::Read>(
+    session: &Path,
+    blob: &BlobRef,
+    open: impl FnOnce() -> io::Result<R>,
+) -> Result<(), BlobError> {
     blob::check_name(&blob.sha256)?;
     let failed = |source| unavailable("put", &blob.sha256, source);
     let directory = directory(session)?;
@@ -33,7 +38,7 @@ pub(super) fn put(session: &Path, blob: &BlobRef, file: &Path) -> Result<(), Blo
         Err(_) => {}
     }
     let mut copy = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
-    blob::copy_checked(blob, File::open(file).map_err(failed)?, &mut copy)?;
+    blob::copy_checked(blob, open().map_err(failed)?, &mut copy)?;
     copy.as_file().sync_all().map_err(failed)?;
     copy.persist(&place).map_err(|error| failed(error.error))?;
     File::open(&directory).and_then(|directory| directory.sync_all()).map_err(failed)

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use outlive_core::id::{Position, SessionId};
-use outlive_core::limits::{SEGMENT_BYTES_MAX, TAIL_CACHE_BYTES_MAX};
+use outlive_core::limits::{SEGMENT_BYTES_MAX, TAIL_CACHE_BYTES_MAX, TRIM_BYTES_MIN};
 use outlive_core::log::{Entry, Lane, Record};
 use outlive_protocol::log::Encoded;
 use tokio::sync::{oneshot, watch};
@@ -164,7 +164,7 @@ impl SessionLog {
         let position = state.last.next();
         let mut frame = std::mem::take(&mut state.frame);
         segment::encode_record(&mut frame, position, lane, encoded);
-        let written = self.write(&mut state, &frame);
+        let written = self.write(&mut state, &frame, (lane, position));
         state.frame = frame;
         let flush = written.map_err(|source| self.unavailable(source))?;
         let state = &mut *state;
@@ -221,6 +221,22 @@ impl SessionLog {
         let mut state = self.lock();
         state.life = Life::Gone;
         state.file = None;
+        // A reader that still holds this log reads the rest from the disk.
+        state.tail = Tail { entries: VecDeque::new(), bytes: 0, after: state.last };
+    }
+
+    /// Closes the segment that is appended to, if enough of a document can go from it: closed ones can be trimmed.
+    pub(super) fn close_for_trim(&self, lane: Lane, before: Position) -> Result<Flush, Unavailable> {
+        let mut state = self.lock();
+        let goes = |segment: &Segment| segment.documents.before(before) >= TRIM_BYTES_MIN;
+        let open = lane == Lane::Document && matches!(state.life, Life::Open);
+        if !open || !state.segments.last().is_some_and(goes) {
+            return Ok(Flush::Known);
+        }
+        self.start_segment(&mut state).map_err(|source| {
+            Unavailable::new(format!("trim the log of session {}", self.session), source)
+        })?;
+        Ok(Flush::Soon)
     }
 
     /// Records behind `after` from memory; `None` when some of them are on the disk alone.
@@ -269,7 +285,12 @@ impl SessionLog {
     }
 
     /// Writes one frame, all of it or nothing.
-    fn write(&self, state: &mut State, frame: &[u8]) -> io::Result<Flush> {
+    fn write(
+        &self,
+        state: &mut State,
+        frame: &[u8],
+        (lane, position): (Lane, Position),
+    ) -> io::Result<Flush> {
         let full = state.segments.last().is_none_or(|s| s.bytes + frame.len() as u64 > SEGMENT_BYTES_MAX);
         if full {
             self.start_segment(state)?;
@@ -292,6 +313,7 @@ impl SessionLog {
         let before = state.last;
         let segment = state.segments.last_mut().expect("started above, if there was none");
         segment.mark(before, segment.bytes);
+        segment.documents.note(lane, position, frame.len() as u64);
         segment.bytes += frame.len() as u64;
         let known = state.unsynced.files.iter().any(|unsynced| Arc::ptr_eq(unsynced, &file));
         if known {

@@ -41,6 +41,7 @@ use self::flusher::Flusher;
 use self::log::{Appended, SessionLog, create_directory};
 use self::read::PageFill;
 use self::tables::Tables;
+use crate::blob;
 use crate::engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 use crate::error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 use crate::table::{Row, TableWatch};
@@ -224,6 +225,7 @@ impl Engine for Embedded {
             return Ok(0);
         }
         let log = self.log(session).await?;
+        self.flusher.note(&log, log.close_for_trim(lane, before)?);
         let trimmed = blocking("trim a session's log", move || read::trim(&log, lane, before)).await?;
         Ok(trimmed.map_err(|source| Unavailable::new("trim a session's log", source))?)
     }
@@ -290,7 +292,23 @@ impl Engine for Embedded {
 
     async fn put_blob(&self, session: SessionId, blob: &BlobRef, file: &Path) -> Result<(), BlobError> {
         let (directory, blob, file) = (self.directory(session), blob.clone(), file.to_owned());
-        blocking("put a blob", move || blobs::put(&directory, &blob, &file)).await?
+        blocking("put a blob", move || blobs::put(&directory, &blob, || File::open(&file))).await?
+    }
+
+    async fn put_blob_bytes(
+        &self,
+        session: SessionId,
+        bytes: &[u8],
+        mime: &str,
+    ) -> Result<BlobRef, BlobError> {
+        let (directory, bytes) = (self.directory(session), bytes.to_vec());
+        let mime = mime.to_owned();
+        let put = move || {
+            let blob = blob::reference(&bytes, &mime);
+            blobs::put(&directory, &blob, || Ok(&bytes[..]))?;
+            Ok(blob)
+        };
+        blocking("put a blob", put).await?
     }
 
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {

@@ -1,7 +1,7 @@
 //! Reading a session's log from its segments, and trimming them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -12,10 +12,13 @@ use outlive_protocol::frame::encode_into;
 use outlive_protocol::log::decode;
 
 use super::log::SessionLog;
-use super::recover::Segment;
+use super::recover::{Documents, Segment};
 use super::segment::{BadFrame, Frames, KIND_HEAD, Next, Stored};
 use crate::engine::{LaneFilter, Page, ReadLimit};
 use crate::error::{ReadError, Unavailable};
+
+/// How much of a trimmed segment is written at once, in bytes.
+const WRITE_BYTES: usize = 256 << 10;
 
 /// What a read returns, while it is being filled.
 pub(super) struct PageFill<'a> {
@@ -132,18 +135,21 @@ pub(super) fn from_disk(
 
 /// Removes the records of `lane` before `before` from the closed segments of a log. Blocks. Returns the bytes freed.
 pub(super) fn trim(log: &SessionLog, lane: Lane, before: Position) -> io::Result<u64> {
-    let closed = log.closed_segments();
+    let may_hold = |segment: &Segment| {
+        segment.after < before && (lane != Lane::Document || segment.documents.before(before) > 0)
+    };
     let mut freed = 0;
-    for segment in closed.iter().filter(|segment| segment.after < before) {
+    for segment in log.closed_segments().iter().filter(|segment| may_hold(segment)) {
         let temporary = segment.path.with_extension("trim");
-        match copy_without(segment, &temporary, lane, before) {
-            Ok(Some(trimmed)) => {
+        let copied = copy_without(segment, &temporary, lane, before);
+        match copied {
+            Ok(trimmed) if trimmed.bytes < segment.bytes => {
                 let now = trimmed.bytes;
                 if log.replace_segment(&temporary, trimmed)? {
                     freed += segment.bytes - now;
                 }
             }
-            Ok(None) => {}
+            Ok(_) => fs::remove_file(&temporary)?,
             Err(error) => {
                 let _ = fs::remove_file(&temporary);
                 return Err(error);
@@ -153,50 +159,48 @@ pub(super) fn trim(log: &SessionLog, lane: Lane, before: Position) -> io::Result
     Ok(freed)
 }
 
-/// Writes a segment without some of its records; `None`, and no file, when it has none of them. Its last record stays:
-/// the next segment's head names it.
-fn copy_without(segment: &Segment, to: &Path, lane: Lane, before: Position) -> io::Result<Option<Segment>> {
+/// Writes a segment without some of its records. Its last record stays: the next segment's head names it.
+fn copy_without(segment: &Segment, to: &Path, lane: Lane, before: Position) -> io::Result<Segment> {
     let damaged =
         || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", segment.path.display()));
-    let mut copy = Segment { bytes: 0, marks: Vec::new(), ..segment.clone() };
-    let mut content = Vec::new();
+    let mut copy =
+        Segment { bytes: 0, documents: Documents::default(), marks: Vec::new(), ..segment.clone() };
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
     let mut frames = Frames::new(File::open(&segment.path)?, 0)?;
     let mut last = segment.after;
-    let mut removed: u64 = 0;
-    // The frame that goes unless it turns out to be the last.
-    let mut going = Vec::new();
+    let mut bytes = Vec::new();
+    // A record that goes unless it turns out to be the last.
+    let mut going = None;
     loop {
         let frame = match frames.next_frame()? {
             Next::End => break,
             Next::Bad(_) => return Err(damaged()),
             Next::Frame(_, frame) => frame,
         };
-        going.clear();
-        let goes = if frame.kind == KIND_HEAD {
-            false
-        } else {
-            let stored = Stored::parse(&frame).ok_or_else(damaged)?;
-            let goes = stored.lane == lane && stored.position < before;
-            if !goes {
-                copy.mark(last, content.len() as u64);
-                last = stored.position;
-            }
-            goes
-        };
-        removed += u64::from(goes);
-        encode_into(if goes { &mut going } else { &mut content }, frame.kind, frame.flags, &[frame.body])
+        bytes.clear();
+        encode_into(&mut bytes, frame.kind, frame.flags, &[frame.body])
             .expect("what was a frame is one again");
+        going = None;
+        if frame.kind != KIND_HEAD {
+            let stored = Stored::parse(&frame).ok_or_else(damaged)?;
+            if stored.lane == lane && stored.position < before {
+                going = Some((stored.lane, stored.position));
+                continue;
+            }
+            copy.mark(last, copy.bytes);
+            copy.documents.note(stored.lane, stored.position, bytes.len() as u64);
+            last = stored.position;
+        }
+        file.write_all(&bytes)?;
+        copy.bytes += bytes.len() as u64;
     }
-    if !going.is_empty() {
-        removed -= 1;
-        content.append(&mut going);
+    if let Some((lane, position)) = going {
+        copy.mark(last, copy.bytes);
+        copy.documents.note(lane, position, bytes.len() as u64);
+        file.write_all(&bytes)?;
+        copy.bytes += bytes.len() as u64;
     }
-    if removed == 0 {
-        return Ok(None);
-    }
-    copy.bytes = content.len() as u64;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-    file.write_all(&content)?;
-    file.sync_all()?;
-    Ok(Some(copy))
+    file.into_inner()?.sync_all()?;
+    Ok(copy)
 }

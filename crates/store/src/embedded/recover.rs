@@ -24,6 +24,28 @@ use crate::error::{ReadError, Unavailable};
 /// What recovery has said about a session, one JSON object a line.
 const REPORTS: &str = "recovered.jsonl";
 
+/// What a segment holds of the document lane: trimming looks into no other.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Documents {
+    first: Option<Position>,
+    bytes: u64,
+}
+
+impl Documents {
+    /// Notes a record of this lane.
+    pub(super) fn note(&mut self, lane: Lane, position: Position, bytes: u64) {
+        if lane == Lane::Document {
+            self.first.get_or_insert(position);
+            self.bytes += bytes;
+        }
+    }
+
+    /// How many bytes of records before `before` there are, at most.
+    pub(super) fn before(&self, before: Position) -> u64 {
+        self.first.filter(|first| *first < before).map_or(0, |_| self.bytes)
+    }
+}
+
 /// A segment of an open log.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
@@ -32,6 +54,7 @@ pub(super) struct Segment {
     /// Every position in it is above this one.
     pub(super) after: Position,
     pub(super) bytes: u64,
+    pub(super) documents: Documents,
     /// Now and then a record's offset, with the position before it: where a reader may start.
     pub(super) marks: Vec<(Position, u64)>,
 }
@@ -53,7 +76,17 @@ impl Segment {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok((Self { number, path, after, bytes: head.len() as u64, marks: Vec::new() }, file))
+        Ok((
+            Self {
+                number,
+                path,
+                after,
+                bytes: head.len() as u64,
+                documents: Documents::default(),
+                marks: Vec::new(),
+            },
+            file,
+        ))
     }
 
     /// Notes a record that follows `before`, so that readers can start there.
@@ -204,13 +237,18 @@ fn scan(
         path: path.to_owned(),
         after: head.after,
         bytes: 0,
+        documents: Documents::default(),
         marks: Vec::new(),
     });
     let segment = found.segments.last_mut().expect("pushed in the line above");
     loop {
         segment.bytes = frames.offset();
+        let bytes;
         let (offset, stored) = match frames.next_frame()? {
-            Next::Frame(offset, frame) => (offset, Stored::parse(&frame)),
+            Next::Frame(offset, frame) => {
+                bytes = frame.frame_bytes as u64;
+                (offset, Stored::parse(&frame))
+            }
             Next::End => return Ok(None),
             Next::Bad(BadFrame::Cut) => {
                 return damage(segment.bytes, "the file ends within a record".into(), Cut::Short);
@@ -223,6 +261,7 @@ fn scan(
             return damage(offset, "a frame that is no record, or out of order".into(), Cut::Wrong);
         };
         segment.mark(found.last, offset);
+        segment.documents.note(stored.lane, stored.position, bytes);
         found.last = stored.position;
         if stored.lane == Lane::Control {
             found.last_control = stored.position;
