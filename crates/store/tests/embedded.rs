@@ -209,15 +209,16 @@ async fn closed_sessions_leave_no_file_open() {
             fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
         links.filter(|path| path.starts_with(&under)).count()
     };
-    for n in 0..200 {
+    for n in 0..1_000 {
         let id = session(n);
         let at = claimed(&engine, id).await;
         put(&engine, id, at, vec![1; 100]).await.unwrap();
+        assert_eq!(read_all(&engine, id).await.len(), 2);
         if n % 2 == 0 { engine.close_session(id).await } else { engine.drop_session(id).await.unwrap() }
     }
     engine.flush().await.unwrap();
     assert_eq!(open_files(), 0);
-    assert_eq!(engine.sessions().await.unwrap().len(), 100);
+    assert_eq!(engine.sessions().await.unwrap().len(), 500);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@
 //! record that waits for its fsync everything waits, so readers never see what is not acknowledged, in order.
 //!
 //! Invariants: the head never passes a Synced record before its fsync; a frame that was written in part is cut off
-//! before the next append; after a failed fsync nothing is appended until the log has been opened anew, because what
-//! the kernel still holds of the file may not be what is on the disk (tests/embedded.rs).
+//! before the next append; after a failed fsync nothing is appended until the log has been renewed ([`super::renew`]),
+//! because what the kernel still holds of the file may not be what is on the disk (`renew::tests`).
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -35,6 +35,19 @@ pub(super) struct SessionLog {
     pub(super) directory: PathBuf,
     pub(super) head: watch::Sender<Position>,
     pub(super) state: Mutex<State>,
+    pub(super) fsync: Fsync,
+    /// Held while the log is renewed.
+    pub(super) renewing: Mutex<()>,
+}
+
+/// Makes a segment's content durable: fdatasync(2), or what a test puts in its place.
+#[derive(Clone)]
+pub(super) struct Fsync(pub(super) Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>);
+
+impl std::fmt::Debug for Fsync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fsync")
+    }
 }
 
 /// What the lock protects. Held for one write(2) at most, never over an await.
@@ -42,38 +55,41 @@ pub(super) struct SessionLog {
 pub(super) struct State {
     pub(super) segments: Vec<Segment>,
     /// The last position that was written, acknowledged or not.
-    last: Position,
+    pub(super) last: Position,
     last_control: Position,
     next_number: u64,
     /// The last segment, open for appending.
     file: Option<Arc<File>>,
-    life: Life,
+    pub(super) life: Life,
     /// Written and not yet acknowledged, in order; the first one waits for an fsync.
     waiting: VecDeque<Waiting>,
-    unsynced: Unsynced,
+    pub(super) unsynced: Unsynced,
     tail: Tail,
     frame: Vec<u8>,
 }
 
 /// Whether the log can be appended to.
 #[derive(Debug)]
-enum Life {
+pub(super) enum Life {
     /// It can.
     Open,
     /// A write was cut short and could not be cut off: do it before the next one.
     TailBroken,
-    /// An fsync failed: not before it is opened anew.
-    SyncFailed,
+    /// An fsync failed: not before it is renewed.
+    Suspect,
+    /// Records that were acknowledged are lost: not before somebody has read what is there and claimed it.
+    Behind,
     /// It was dropped or closed: look it up again.
     Gone,
 }
 
 /// What the next fsync must cover.
 #[derive(Debug, Default)]
-struct Unsynced {
-    files: Vec<Arc<File>>,
+pub(super) struct Unsynced {
+    /// Segments by their numbers.
+    pub(super) files: Vec<(u64, Arc<File>)>,
     /// Directories with a new entry.
-    directories: Vec<PathBuf>,
+    pub(super) directories: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -119,22 +135,11 @@ pub(super) enum Flush {
 
 impl SessionLog {
     /// Opens the log of a session, repaired if need be. Reads all of it: call it off the async threads.
-    pub(super) fn open(directory: PathBuf, session: SessionId) -> Result<Self, ReadError> {
+    pub(super) fn open(directory: PathBuf, session: SessionId, fsync: Fsync) -> Result<Self, ReadError> {
         let found = recover::open(&directory, session)?;
-        let state = State {
-            segments: found.segments,
-            last: found.last,
-            last_control: found.last_control,
-            next_number: found.next_number,
-            file: None,
-            life: Life::Open,
-            waiting: VecDeque::new(),
-            unsynced: Unsynced::default(),
-            tail: Tail { entries: VecDeque::new(), bytes: 0, after: found.last },
-            frame: Vec::new(),
-        };
         let head = watch::Sender::new(found.last);
-        Ok(Self { session, directory, head, state: Mutex::new(state) })
+        let state = Mutex::new(State::new(found));
+        Ok(Self { session, directory, head, state, fsync, renewing: Mutex::default() })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,9 +159,15 @@ impl SessionLog {
         match state.life {
             Life::Open => {}
             Life::TailBroken => state.cut_tail().map_err(|source| self.unavailable(source))?,
-            Life::SyncFailed => {
-                let source = io::Error::other("an earlier fsync failed; close the session and open it again");
+            Life::Suspect => {
+                let source = io::Error::other("an fsync failed, and writing the log anew failed too");
                 return Err(self.unavailable(source));
+            }
+            Life::Behind if lane == Lane::Control => {}
+            Life::Behind => {
+                let what =
+                    "the disk lost records that were acknowledged; restart the daemon to go on without them";
+                return Err(AppendError::Corrupt { what: what.to_owned() });
             }
             Life::Gone => return Ok((Appended::Gone, Flush::Known)),
         }
@@ -171,6 +182,8 @@ impl SessionLog {
         state.last = position;
         if lane == Lane::Control {
             state.last_control = position;
+            // Whoever claims has read what is there.
+            state.life = Life::Open;
         }
         state.tail.push(Entry { position, lane, record: record.clone() }, encoded.body.len());
         if state.waiting.is_empty() && durability == Durability::Written {
@@ -186,34 +199,46 @@ impl SessionLog {
     pub(super) fn sync(&self) -> Result<(), Unavailable> {
         let (unsynced, upto) = {
             let mut state = self.lock();
+            if matches!(state.life, Life::Suspect) {
+                drop(state);
+                return self.renew();
+            }
             (std::mem::take(&mut state.unsynced), state.last)
         };
-        let result = unsynced.files.iter().try_for_each(|file| file.sync_data()).and_then(|()| {
-            unsynced.directories.iter().try_for_each(|directory| match File::open(directory) {
-                Ok(directory) => directory.sync_all(),
-                // The session was dropped meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(error),
-            })
+        let mut files = unsynced.files.iter();
+        let result = files.try_for_each(|(_, file)| (self.fsync.0)(file)).and_then(|()| {
+            unsynced.directories.iter().try_for_each(|directory| self.sync_directory(directory))
         });
-        let mut state = self.lock();
-        match result {
-            Ok(()) => {
-                state.acknowledge(upto, &self.head);
-                Ok(())
+        let Err(source) = result else {
+            self.lock().acknowledge(upto, &self.head);
+            return Ok(());
+        };
+        tracing::error!(session = %self.session, %source, "an fsync failed; the log is written anew");
+        {
+            let mut state = self.lock();
+            if matches!(state.life, Life::Gone) {
+                state.fail_waiting();
+                return Err(self.not_durable(source));
             }
-            Err(source) => {
-                tracing::error!(session = %self.session, %source, "an fsync failed");
-                if !matches!(state.life, Life::Gone) {
-                    state.life = Life::SyncFailed;
-                }
-                for waiting in state.waiting.drain(..) {
-                    // Whoever waited may have gone.
-                    let _ = waiting.done.send(Err(SyncFailed));
-                }
-                Err(Unavailable::new(format!("make the log of session {} durable", self.session), source))
-            }
+            state.life = Life::Suspect;
+            // Whatever a second fsync of the same file says, it says nothing about what the first one lost.
+            state.unsynced.files.splice(..0, unsynced.files);
+            state.unsynced.directories.extend(unsynced.directories);
         }
+        self.renew()
+    }
+
+    pub(super) fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        match File::open(directory) {
+            Ok(directory) => directory.sync_all(),
+            // The session was dropped meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn not_durable(&self, source: io::Error) -> Unavailable {
+        Unavailable::new(format!("make the log of session {} durable", self.session), source)
     }
 
     /// No append after this; what was written is still synced and acknowledged.
@@ -270,7 +295,7 @@ impl SessionLog {
         let mut state = self.lock();
         let number = trimmed.number;
         let place = state.segments.iter().position(|segment| segment.number == number);
-        let (Some(place), false) = (place, matches!(state.life, Life::Gone)) else {
+        let (Some(place), true) = (place, matches!(state.life, Life::Open)) else {
             fs::remove_file(temporary)?;
             return Ok(false);
         };
@@ -315,11 +340,12 @@ impl SessionLog {
         segment.mark(before, segment.bytes);
         segment.documents.note(lane, position, frame.len() as u64);
         segment.bytes += frame.len() as u64;
-        let known = state.unsynced.files.iter().any(|unsynced| Arc::ptr_eq(unsynced, &file));
+        let number = segment.number;
+        let known = state.unsynced.files.iter().any(|(_, unsynced)| Arc::ptr_eq(unsynced, &file));
         if known {
             return Ok(Flush::Known);
         }
-        state.unsynced.files.push(file);
+        state.unsynced.files.push((number, file));
         Ok(Flush::Soon)
     }
 
@@ -339,6 +365,49 @@ impl SessionLog {
 }
 
 impl State {
+    /// The state of a log as it was found.
+    pub(super) fn new(found: recover::Found) -> Self {
+        Self {
+            segments: found.segments,
+            last: found.last,
+            last_control: found.last_control,
+            next_number: found.next_number,
+            file: None,
+            life: Life::Open,
+            waiting: VecDeque::new(),
+            unsynced: Unsynced::default(),
+            tail: Tail { entries: VecDeque::new(), bytes: 0, after: found.last },
+            frame: Vec::new(),
+        }
+    }
+
+    /// What was found takes the place of what was believed. Whoever waits is told what became of the record: it is
+    /// there if nothing is missing.
+    pub(super) fn replace(&mut self, found: recover::Found, head: &watch::Sender<Position>) {
+        let is_whole = found.last_good >= self.last;
+        let is_behind = found.last_good < *head.borrow();
+        let waiting = std::mem::take(&mut self.waiting);
+        *self = Self::new(found);
+        self.waiting = waiting;
+        if is_whole {
+            self.acknowledge(self.last, head);
+        } else {
+            self.fail_waiting();
+        }
+        if is_behind {
+            self.life = Life::Behind;
+        }
+        head.send_replace(self.last);
+    }
+
+    /// Nobody knows whether what is waited for is stored.
+    pub(super) fn fail_waiting(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            // Whoever waited may have gone.
+            let _ = waiting.done.send(Err(SyncFailed));
+        }
+    }
+
     /// Cuts off what a failed write left behind the last whole frame.
     fn cut_tail(&mut self) -> io::Result<()> {
         if let (Some(file), Some(segment)) = (&self.file, self.segments.last()) {

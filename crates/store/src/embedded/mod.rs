@@ -20,6 +20,7 @@ mod flusher;
 mod log;
 mod read;
 mod recover;
+mod renew;
 mod segment;
 mod tables;
 
@@ -38,7 +39,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::spawn_blocking;
 
 use self::flusher::Flusher;
-use self::log::{Appended, SessionLog, create_directory};
+use self::log::{Appended, Fsync, SessionLog, create_directory};
 use self::read::PageFill;
 use self::tables::Tables;
 use crate::blob;
@@ -76,6 +77,7 @@ pub struct Embedded {
     tables: Arc<Tables>,
     logs: Mutex<Logs>,
     flusher: Flusher,
+    fsync: Fsync,
 }
 
 impl Embedded {
@@ -84,6 +86,10 @@ impl Embedded {
     /// # Errors
     /// [`OpenError`]; `InUse` when another process has it.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_with(directory, Fsync(Arc::new(File::sync_data)))
+    }
+
+    fn open_with(directory: &Path, fsync: Fsync) -> Result<Self, OpenError> {
         let sessions = directory.join("sessions");
         let failed = |source| Unavailable::new(format!("use the directory {}", directory.display()), source);
         create_directory(&sessions).map_err(failed)?;
@@ -93,7 +99,7 @@ impl Embedded {
         let tables = Arc::new(Tables::open(&directory.join("tables.redb"))?);
         let flusher =
             Flusher::start().map_err(|source| Unavailable::new("start the fsync thread", source))?;
-        Ok(Self { sessions, tables, logs: Mutex::default(), flusher })
+        Ok(Self { sessions, tables, logs: Mutex::default(), flusher, fsync })
     }
 
     fn directory(&self, session: SessionId) -> PathBuf {
@@ -108,11 +114,28 @@ impl Embedded {
     async fn log(&self, session: SessionId) -> Result<Arc<SessionLog>, ReadError> {
         let cell = Arc::clone(self.logs().entry(session).or_default());
         let directory = self.directory(session);
+        let fsync = self.fsync.clone();
         let open = || async move {
-            blocking("read a session's log", move || SessionLog::open(directory, session).map(Arc::new))
-                .await?
+            blocking("read a session's log", move || {
+                SessionLog::open(directory, session, fsync).map(Arc::new)
+            })
+            .await?
         };
         cell.get_or_try_init(open).await.cloned()
+    }
+
+    /// The log, for somebody who has to know all of it: after a failed fsync it is renewed first.
+    async fn certain_log(&self, session: SessionId) -> Result<Arc<SessionLog>, ReadError> {
+        let log = self.log(session).await?;
+        if log.is_undetermined() {
+            self.renew(&log).await?;
+        }
+        Ok(log)
+    }
+
+    async fn renew(&self, log: &Arc<SessionLog>) -> Result<(), Unavailable> {
+        let log = Arc::clone(log);
+        blocking("make a session's log durable", move || log.renew()).await?
     }
 
     /// Forgets a session's log, in one step with ending it, so that there are never two writers of one.
@@ -154,6 +177,9 @@ impl Engine for Embedded {
         let encoded = encode(record)?;
         loop {
             let log = self.log(session).await?;
+            if log.is_suspect() {
+                self.renew(&log).await?;
+            }
             let (appended, flush) = log.append(lane, guard, &encoded, record, durability)?;
             self.flusher.note(&log, flush);
             match appended {
@@ -175,7 +201,7 @@ impl Engine for Embedded {
         lanes: &LaneFilter,
         limit: ReadLimit,
     ) -> Result<Page, ReadError> {
-        let log = self.log(session).await?;
+        let log = self.certain_log(session).await?;
         let head = *log.head.borrow();
         if let Some(tail) = log.read_tail(after, head) {
             let mut fill = PageFill::new(after, lanes, limit);
@@ -317,6 +343,10 @@ impl Engine for Embedded {
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {
+        let open: Vec<_> = self.logs().values().filter_map(|cell| cell.get().cloned()).collect();
+        for log in open.iter().filter(|log| log.is_suspect()) {
+            self.renew(log).await?;
+        }
         let gone = |error| Unavailable::new("make the store durable", io::Error::other(error));
         self.flusher.barrier().await.map_err(gone)?
     }

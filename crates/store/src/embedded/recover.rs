@@ -108,6 +108,8 @@ impl Segment {
 pub(super) struct Found {
     pub(super) segments: Vec<Segment>,
     pub(super) last: Position,
+    /// The last record that is there; below `last` after a repair.
+    pub(super) last_good: Position,
     pub(super) last_control: Position,
     /// The number of the next segment.
     pub(super) next_number: u64,
@@ -144,6 +146,7 @@ pub(super) fn open(directory: &Path, session: SessionId) -> Result<Found, ReadEr
                 what: format!("{} has format {format}; upgrade this program", path.display()),
             },
         })?;
+        found.last_good = found.last;
         if let Some(damage) = damage {
             repair(directory, session, &mut found, &paths, &damage)
                 .map_err(|source| Unavailable::new(format!("repair the log of session {session}"), source))?;
