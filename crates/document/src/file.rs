@@ -4,15 +4,18 @@
 //! directory is fsynced. Whatever dies in between, the file is the old one or the new one. A symbolic link is written
 //! through: its target is replaced, the link stays. Mode and (where permitted) owner are kept; hard links and extended
 //! attributes are not. All functions block.
+//!
+//! A writer holds a lock on its temporary file. One that can be locked by somebody else is the leftover of a writer
+//! that died, and is removed by whoever reads or claims the notebook next.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use outlive_core::limits::NOTEBOOK_FILE_BYTES_MAX;
-use rustix::fs::{Access, RenameFlags};
+use rustix::fs::{Access, FlockOperation, RenameFlags, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -27,6 +30,31 @@ pub struct FileStamp {
     pub mtime_ns: i64,
     /// SHA-256 of the content.
     pub hash: [u8; 32],
+}
+
+/// What a file looks like from outside, without reading it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileMeta {
+    /// Inode number.
+    pub inode: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of content, in nanoseconds since 1970-01-01 UTC.
+    pub mtime_ns: i64,
+}
+
+impl FileMeta {
+    fn of(metadata: &Metadata) -> Self {
+        Self { inode: metadata.ino(), size: metadata.len(), mtime_ns: mtime_ns(metadata) }
+    }
+}
+
+impl FileStamp {
+    /// What the file looked like from outside.
+    #[must_use]
+    pub const fn meta(&self) -> FileMeta {
+        FileMeta { inode: self.inode, size: self.size, mtime_ns: self.mtime_ns }
+    }
 }
 
 /// What a writer believes to be on disk.
@@ -146,9 +174,31 @@ pub fn read(path: &Path) -> Result<(Vec<u8>, FileStamp), ReadError> {
     if mtime_ns(&before) != mtime_ns(&after) || after.len() != bytes.len() as u64 {
         return Err(ReadError::InMidWrite(path.to_owned()));
     }
-    remove_leftovers(path);
+    clean_up(path);
     let stamp = stamp(&after, &bytes);
     Ok((bytes, stamp))
+}
+
+/// Looks at a file without reading it. `None` when nothing has this path.
+///
+/// # Errors
+/// As the system says.
+pub fn look(path: &Path) -> io::Result<Option<FileMeta>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(FileMeta::of(&metadata))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The file of a directory that has this inode number. The system gives the number of a file that was deleted to
+/// the next one that is made: whoever looks for a renamed file compares size and time too.
+#[must_use]
+pub fn find_inode(directory: &Path, inode: u64) -> Option<PathBuf> {
+    let named = fs::read_dir(directory).ok()?.flatten().find(|entry| entry.ino() == inode)?;
+    named.file_type().ok()?.is_file().then(|| named.path())
 }
 
 /// Replaces the file at `path` by `bytes` in one step, if it still is what the caller believes.
@@ -170,8 +220,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], expected: Expected<'_>) -> Result
         // A rename would replace a file that its owner has made read-only.
         rustix::fs::access(&target, Access::WRITE_OK).map_err(|errno| write_error(path, errno.into()))?;
     }
-    let temporary = temporary_path(&target);
-    let written = write_temporary(&temporary, bytes, old.as_ref())
+    let (temporary, file) = make_temporary(&target).map_err(|source| write_error(path, source))?;
+    let written = fill(&file, bytes, old.as_ref())
         .map_err(|source| write_error(path, source))
         // Again, now that the slow part is done: what is left between check and rename is microseconds.
         .and_then(|metadata| check(path, &target, expected).map(|()| metadata))
@@ -184,19 +234,26 @@ pub fn write_atomic(path: &Path, bytes: &[u8], expected: Expected<'_>) -> Result
 }
 
 /// Removes temporary files of this notebook whose writers are gone.
-fn remove_leftovers(path: &Path) {
+pub fn clean_up(path: &Path) {
     let Ok(target) = resolve_links(path) else { return };
     let Some(prefix) = temporary_prefix(&target) else { return };
     let Some(Ok(entries)) = target.parent().map(fs::read_dir) else { return };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else { continue };
-        let Some(writer) = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new("/proc").join(writer.to_string()).exists() {
+        let named = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
+        if !named || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(left) = OpenOptions::new().write(true).open(entry.path()) else { continue };
+        // By the lock and not by the writer's pid: that may be somebody else's by now, or ours, in a container
+        // that was started again.
+        if flock(&left, FlockOperation::NonBlockingLockExclusive).is_ok() && is_at(&left, &entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
+
+/// How many names for a temporary file are tried: as many as one that dies again and again may have left.
+const TEMPORARY_TRIES: usize = 1_000;
 
 /// How many symbolic links may follow on each other, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -249,20 +306,43 @@ fn temporary_prefix(target: &Path) -> Option<String> {
     Some(format!(".{short}.outlive-tmp-"))
 }
 
-fn temporary_path(target: &Path) -> PathBuf {
+/// Makes a temporary file for a target, and locks it against [`clean_up`].
+fn make_temporary(target: &Path) -> io::Result<(PathBuf, File)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let prefix = temporary_prefix(target).expect("resolve_links gives a path with a name");
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    target.with_file_name(format!("{prefix}{}-{number}", std::process::id()))
+    for _ in 0..TEMPORARY_TRIES {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = target.with_file_name(format!("{prefix}{}-{number}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path) {
+            Ok(file) => {
+                // A file system without locks has nobody who could take it away either.
+                let _ = flock(&file, FlockOperation::LockExclusive);
+                if is_at(&file, &path) {
+                    return Ok((path, file));
+                }
+            }
+            // Left by a process that had our pid.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "every name for a temporary file is taken"))
 }
 
-fn write_temporary(temporary: &Path, bytes: &[u8], old: Option<&Metadata>) -> io::Result<Metadata> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(temporary)?;
+/// Whether this open file still is what the path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn fill(mut file: &File, bytes: &[u8], old: Option<&Metadata>) -> io::Result<Metadata> {
     file.write_all(bytes)?;
     if let Some(old) = old {
         if (old.uid(), old.gid()) != (file.metadata()?.uid(), file.metadata()?.gid()) {
             // Only root may give a file away; without that it belongs to who writes it.
-            let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
+            let _ = std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()));
         }
         file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
     }

@@ -2,12 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use outlive_document::file::{Expected, ReadError, WriteError, read, write_atomic};
+use outlive_document::file::{
+    Expected, ReadError, WriteError, clean_up, find_inode, look, read, write_atomic,
+};
 use tempfile::TempDir;
 
 fn desk() -> (TempDir, PathBuf) {
@@ -130,20 +135,158 @@ fn refusals_are_typed() {
 fn what_a_killed_writer_left_is_removed() {
     let (directory, path) = desk();
     write_atomic(&path, b"x", Expected::Absent).unwrap();
-    let mut killed = Command::new("true").spawn().unwrap();
-    let dead = killed.id();
-    killed.wait().unwrap();
-    let left = |pid: u32| directory.path().join(format!(".note.ipynb.outlive-tmp-{pid}-0"));
-    fs::write(left(dead), b"half").unwrap();
-    fs::write(left(std::process::id()), b"being written").unwrap();
+    let left = |number: u32| directory.path().join(format!(".note.ipynb.outlive-tmp-{number}-0"));
+    // In a container that was started again the writer that died had our pid.
+    fs::write(left(std::process::id()), b"half").unwrap();
+    fs::write(left(1), b"being written").unwrap();
+    let writer = fs::File::open(left(1)).unwrap();
+    writer.lock().unwrap();
     fs::write(directory.path().join(".other.ipynb.outlive-tmp-1-0"), b"").unwrap();
     read(&path).unwrap();
-    assert!(!left(dead).exists());
-    assert!(left(std::process::id()).exists(), "a living writer's");
-    assert_eq!(names(directory.path()).len(), 3);
+    assert!(!left(std::process::id()).exists());
+    assert!(left(1).exists(), "a living writer's");
+    drop(writer);
+    fs::remove_file(&path).unwrap();
+    clean_up(&path);
+    assert_eq!(names(directory.path()), [".other.ipynb.outlive-tmp-1-0"], "also where the notebook is gone");
 }
 
-/// What the test below does inside of a mount namespace where the faults are real.
+#[test]
+fn what_a_dead_process_of_our_pid_left_is_no_obstacle_to_a_save() {
+    let (directory, path) = desk();
+    for number in 0..50 {
+        let left = format!(".note.ipynb.outlive-tmp-{}-{number}", std::process::id());
+        fs::write(directory.path().join(left), b"half").unwrap();
+    }
+    write_atomic(&path, b"whole", Expected::Absent).unwrap();
+    assert_eq!(read(&path).unwrap().0, b"whole");
+    assert_eq!(names(directory.path()), ["note.ipynb"]);
+}
+
+#[test]
+fn a_look_tells_a_change_and_an_inode_finds_the_new_name() {
+    let (directory, path) = desk();
+    assert_eq!(look(&path).unwrap(), None);
+    let stamp = write_atomic(&path, b"one", Expected::Absent).unwrap();
+    assert_eq!(look(&path).unwrap(), Some(stamp.meta()));
+    let moved = directory.path().join("moved.ipynb");
+    fs::rename(&path, &moved).unwrap();
+    assert_eq!(look(&path).unwrap(), None);
+    assert_eq!(find_inode(directory.path(), stamp.inode), Some(moved.clone()));
+    fs::write(&moved, b"other").unwrap();
+    assert_ne!(look(&moved).unwrap(), Some(stamp.meta()));
+    let elsewhere = TempDir::new_in(directory.path()).unwrap();
+    assert_eq!(find_inode(elsewhere.path(), stamp.inode), None);
+    assert_eq!(look(&moved.join("below-a-file")).unwrap(), None);
+}
+
+/// The notebook that the process of the next test saves, over and over.
+const SAVING: &str = "OUTLIVE_TEST_SAVING";
+
+/// How the notebook begins that is saved.
+const HEAD: &str = r#"{"cells":[],"nbformat":4,"nbformat_minor":5,"metadata":{"text":""#;
+
+/// About 30 MB of notebook; each line says which version it is of.
+fn large(version: u64) -> Vec<u8> {
+    let line = format!("{version:8}").repeat(128).into_bytes();
+    let mut bytes = HEAD.as_bytes().to_vec();
+    for _ in 0..30_000 {
+        bytes.extend_from_slice(&line);
+    }
+    bytes.extend_from_slice(br#""}}"#);
+    bytes
+}
+
+// C4: killed a hundred times at whatever moment of a save of 30 MB, the file is one whole version, and nothing is
+// left beside it once it has been opened again.
+#[test]
+fn killed_a_hundred_times_while_it_saves() {
+    if let Ok(path) = std::env::var(SAVING) {
+        return save_for_ever(Path::new(&path));
+    }
+    let (directory, path) = desk();
+    // How long the disk takes for as many bytes; hashing comes after the rename and is not waited for.
+    let began = Instant::now();
+    fs::write(&path, large(0)).unwrap();
+    fs::File::open(&path).unwrap().sync_all().unwrap();
+    let took = began.elapsed();
+    let (mut versions, mut left) = (BTreeSet::new(), 0);
+    for round in 0..100_u32 {
+        let mut saver = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "killed_a_hundred_times_while_it_saves", "--nocapture"])
+            .env(SAVING, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(saver.stdout.take().unwrap()).lines();
+        lines.find(|line| line.as_ref().unwrap() == "saving").expect("it saves for ever").unwrap();
+        // Spread over the save and what follows: the moment is the point, so no event can be waited for.
+        std::thread::sleep(took * (round * 37 % 100) / 50);
+        saver.kill().unwrap();
+        saver.wait().unwrap();
+        left += names(directory.path()).len() - 1;
+        let bytes = fs::read(&path).unwrap();
+        let version = String::from_utf8_lossy(&bytes[HEAD.len()..HEAD.len() + 8]).trim().parse().unwrap();
+        assert!(bytes == large(version), "torn in round {round}");
+        versions.insert(version);
+        clean_up(&path);
+        assert_eq!(names(directory.path()), ["note.ipynb"], "in round {round}");
+    }
+    assert!(left > 10, "most were killed in mid-save: {left}");
+    assert!(versions.len() > 10, "and some after it: {versions:?}");
+}
+
+fn save_for_ever(path: &Path) {
+    let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    for version in u64::try_from(nanos / 1_000_000 % 10_000_000).unwrap().. {
+        let bytes = large(version);
+        println!("saving");
+        write_atomic(path, &bytes, Expected::Anything).unwrap();
+        println!("saved");
+    }
+}
+
+// C3: a directory and a file that its owner has made read-only, as somebody who is not root meets them.
+#[test]
+fn without_permission() {
+    if let Ok(directory) = std::env::var(INSIDE) {
+        return in_directories_without_permission(Path::new(&directory));
+    }
+    let directory = TempDir::new().unwrap();
+    let frozen = directory.path().join("frozen");
+    fs::create_dir(&frozen).unwrap();
+    for path in [frozen.join("note.ipynb"), directory.path().join("mine.ipynb")] {
+        fs::write(&path, b"old").unwrap();
+    }
+    fs::set_permissions(directory.path().join("mine.ipynb"), fs::Permissions::from_mode(0o444)).unwrap();
+    fs::set_permissions(&frozen, fs::Permissions::from_mode(0o555)).unwrap();
+    // A user namespace without a mapping takes even root's privileges, and leaves it the owner.
+    let done = Command::new("unshare")
+        .arg("--user")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "without_permission", "--nocapture"])
+        .env(INSIDE, directory.path())
+        .output()
+        .expect("unshare (util-linux) is needed");
+    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    fs::set_permissions(&frozen, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(done.status.success(), "{said}");
+}
+
+fn in_directories_without_permission(directory: &Path) {
+    let frozen = directory.join("frozen/note.ipynb");
+    for path in [&frozen, &directory.join("mine.ipynb"), &directory.join("frozen/new.ipynb")] {
+        let error = write_atomic(path, b"new", Expected::Anything).unwrap_err();
+        assert!(matches!(error, WriteError::NoPermission(_)), "{path:?}: {error:?}");
+        assert!(error.to_string().contains("save it under another path"), "{error}");
+    }
+    assert_eq!(fs::read(&frozen).unwrap(), b"old");
+    assert_eq!(fs::read(directory.join("mine.ipynb")).unwrap(), b"old");
+    assert_eq!(names(directory), ["frozen", "mine.ipynb"], "no temporary file is left");
+    assert_eq!(names(&directory.join("frozen")), ["note.ipynb"]);
+}
+
+/// The directory that a test's second half finds inside of a namespace where the faults are real.
 const INSIDE: &str = "OUTLIVE_TEST_FAULTY_FILE_SYSTEMS";
 
 // C3: a full disk, a read-only file system and a directory without permission, as they really are.
