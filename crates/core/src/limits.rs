@@ -90,6 +90,8 @@ pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 pub const JSON_DEPTH_MAX: usize = 128;
 /// How much of a run's source its view shows, in bytes. A client wants to know which cell it is, not all of it.
 pub const RUN_SOURCE_VIEW_BYTES_MAX: usize = 4_096;
+/// How many waiting runs a session's view lists. A page shows no more; the list of runs has them all.
+pub const QUEUE_VIEW_RUNS_MAX: usize = 100;
 /// How many chunks an owner puts into one append. Bounds the header of a record, whatever the size of its chunks.
 pub const COALESCE_RECORDS_MAX: usize = 1_024;
 /// The wait before a store that is unavailable is asked again, in milliseconds: long enough not to spin on a full disk.

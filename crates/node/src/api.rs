@@ -6,10 +6,14 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, Position, RunId, SessionId};
+use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{
-    CreateSession, DoctorView, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode, StreamEvent,
-    SubmitRuns,
+    Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView, NotebookView, OpenSession,
+    Opened, Problem, Restart, RunView, SaveSession, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
 };
+use serde_json::Value;
+
+use crate::session::peers::DocumentPeer;
 
 /// An event with the cursor to come back with: a log position for a session, `attempt.seq` for a run.
 #[derive(Clone, Debug)]
@@ -23,16 +27,27 @@ pub struct Delivered {
 /// A stream of events. Dropping it detaches.
 pub type Events = BoxStream<'static, Delivered>;
 
+/// Where a reader of a session begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum From {
+    /// Behind this position; 0 for the beginning.
+    After(Position),
+    /// With the present state: nothing that happened before is told.
+    Head,
+}
+
 /// How to attach to a session.
-#[expect(clippy::struct_excessive_bools, reason = "two independent wishes of one request")]
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes of one request")]
 #[derive(Clone, Copy, Debug)]
 pub struct AttachSession {
-    /// Everything after this position; 0 for all.
-    pub after: Position,
+    /// Where to begin.
+    pub from: From,
     /// Whether somebody is there who can answer a program's question.
     pub interactive: bool,
     /// Stay for what is still to come; else end at the present head.
     pub follow: bool,
+    /// With the output of runs; without it, the session's state alone.
+    pub outputs: bool,
 }
 
 /// How to attach to a run.
@@ -81,6 +96,28 @@ pub trait Api: Send + Sync + 'static {
     async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem>;
     /// Looks at what the node needs.
     async fn doctor(&self) -> DoctorView;
+    /// Makes an untitled notebook; the same caller-given id again gives the same session.
+    async fn new_session(&self, request: NewSession) -> Result<Opened, Problem>;
+    /// Opens a notebook by path, or a session by id.
+    async fn open(&self, request: OpenSession) -> Result<Opened, Problem>;
+    /// Saves a notebook.
+    async fn save(&self, id: SessionId, how: SaveSession) -> Result<Opened, Problem>;
+    /// Saves, stops the kernel and ends the session.
+    async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, Problem>;
+    /// Stops the kernel and keeps the session.
+    async fn rest(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem>;
+    /// Vouches for a notebook, or takes that back.
+    async fn trust(&self, id: SessionId, trust: Trust) -> Result<SessionView, Problem>;
+    /// A notebook as it is now.
+    async fn notebook(&self, id: SessionId, outputs: bool) -> Result<NotebookView, Problem>;
+    /// Edits a notebook, all or nothing.
+    async fn edit(&self, id: SessionId, edits: EditNotebook) -> Result<Edited, Problem>;
+    /// The outputs of a cell, in nbformat's form.
+    async fn cell_outputs(&self, id: SessionId, cell: String) -> Result<Vec<Value>, Problem>;
+    /// Joins those who edit a notebook live.
+    async fn document(&self, id: SessionId) -> Result<DocumentPeer, Problem>;
+    /// The node's counters in Prometheus' text format.
+    async fn metrics(&self) -> String;
     /// Asks the node to end.
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem>;
 }

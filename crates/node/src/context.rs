@@ -1,6 +1,7 @@
 //! What every session's task shares: the seams, and the registry of what is open here.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use outlive_core::id::{Revision, SessionId};
@@ -36,9 +37,42 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Ends every session's task; processes go on.
     pub stop: CancellationToken,
-    open: Mutex<HashMap<SessionId, Slot>>,
+    registry: Mutex<Registry>,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
+}
+
+/// What is open here, and which session has which path: one lock for both.
+#[derive(Default)]
+struct Registry {
+    sessions: HashMap<SessionId, Slot>,
+    /// Canonical paths of notebooks, those of dormant sessions too.
+    paths: HashMap<PathBuf, SessionId>,
+}
+
+/// A path that is reserved for a session. Dropping it gives it back.
+pub struct PathSlot {
+    context: Arc<Context>,
+    path: PathBuf,
+    session: SessionId,
+    kept: bool,
+}
+
+impl PathSlot {
+    /// The session has the path from now on; any other that it had is free.
+    pub fn confirm(mut self) {
+        self.kept = true;
+        let (path, session) = (&self.path, self.session);
+        self.context.registry().paths.retain(|other, holder| *holder != session || other == path);
+    }
+}
+
+impl Drop for PathSlot {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.context.registry().paths.remove(&self.path);
+        }
+    }
 }
 
 enum Slot {
@@ -80,18 +114,38 @@ impl Context {
             files,
             tasks,
             stop,
-            open: Mutex::default(),
+            registry: Mutex::default(),
             refused: Mutex::default(),
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
-        self.open.lock().expect("nothing panics while it holds the registry")
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().expect("nothing panics while it holds the registry")
+    }
+
+    /// The session that has this path, or is about to.
+    pub fn session_at(&self, path: &Path) -> Option<SessionId> {
+        self.registry().paths.get(path).copied()
+    }
+
+    /// Reserves a path (canonical) for a session.
+    ///
+    /// # Errors
+    /// The session that has it.
+    pub fn reserve_path(self: &Arc<Self>, path: &Path, session: SessionId) -> Result<PathSlot, SessionId> {
+        use std::collections::hash_map::Entry;
+        match self.registry().paths.entry(path.to_owned()) {
+            Entry::Occupied(held) => Err(*held.get()),
+            Entry::Vacant(free) => {
+                free.insert(session);
+                Ok(PathSlot { context: Arc::clone(self), path: path.to_owned(), session, kept: false })
+            }
+        }
     }
 
     /// Reserves an id; `false` when somebody has it.
     pub fn reserve(&self, id: SessionId) -> bool {
-        match self.open().entry(id) {
+        match self.registry().sessions.entry(id) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(slot) => {
                 slot.insert(Slot::Reserved);
@@ -102,17 +156,17 @@ impl Context {
 
     /// Gives a reservation back.
     pub fn release(&self, id: SessionId) {
-        self.open().remove(&id);
+        self.registry().sessions.remove(&id);
     }
 
     #[cfg(test)]
     pub(crate) fn is_reserved(&self, id: SessionId) -> bool {
-        matches!(self.open().get(&id), Some(Slot::Reserved))
+        matches!(self.registry().sessions.get(&id), Some(Slot::Reserved))
     }
 
     /// Registers a session's task.
     pub fn register(&self, handle: Handle) {
-        self.open().insert(handle.id, Slot::Open(handle));
+        self.registry().sessions.insert(handle.id, Slot::Open(handle));
     }
 
     /// The session's task, if it is open here.
@@ -120,7 +174,7 @@ impl Context {
     /// # Errors
     /// When its task ended without its end.
     pub fn handle(&self, id: SessionId) -> Result<Option<Handle>, Problem> {
-        match self.open().get(&id) {
+        match self.registry().sessions.get(&id) {
             Some(Slot::Open(handle)) => Ok(Some(handle.clone())),
             Some(Slot::Broken(why)) => Err(Problem::new(
                 503,
@@ -135,8 +189,10 @@ impl Context {
 
     /// All that are open here.
     pub fn handles(&self) -> Vec<Handle> {
-        let open = self.open();
-        open.values()
+        let registry = self.registry();
+        registry
+            .sessions
+            .values()
             .filter_map(|slot| match slot {
                 Slot::Open(handle) => Some(handle.clone()),
                 Slot::Reserved | Slot::Broken(_) => None,
@@ -146,13 +202,15 @@ impl Context {
 
     /// A session's task ended without its end.
     pub fn broken(&self, id: SessionId, why: String) {
-        self.open().insert(id, Slot::Broken(why));
+        self.registry().sessions.insert(id, Slot::Broken(why));
     }
 
     /// The sessions whose tasks ended without their end, and why.
     pub fn broken_sessions(&self) -> Vec<(SessionId, String)> {
-        let open = self.open();
-        open.iter()
+        let registry = self.registry();
+        registry
+            .sessions
+            .iter()
             .filter_map(|(id, slot)| match slot {
                 Slot::Broken(why) => Some((*id, why.clone())),
                 Slot::Reserved | Slot::Open(_) => None,
@@ -183,7 +241,7 @@ impl Context {
         if let Err(error) = self.index(view, false).await {
             tracing::error!(session = %view.id, %error, "the end of a session is not indexed");
         }
-        self.open().remove(&view.id);
+        self.registry().sessions.remove(&view.id);
         self.engine.close_session(view.id).await;
     }
 

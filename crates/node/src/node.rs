@@ -13,25 +13,28 @@ use outlive_core::limits::{
 };
 use outlive_core::log::Lane;
 use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
-    API_VERSION, CreateSession, DoctorView, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode,
-    StreamEvent, SubmitRuns,
+    API_VERSION, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView, NotebookView,
+    OpenSession, Opened, Problem, Restart, RunView, SaveSession, SessionView, Stop, StopNode, StreamEvent,
+    SubmitRuns,
 };
 use outlive_store::{Engine, LaneFilter};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::api::{Api, AttachRun, AttachSession, Events};
+use crate::api::{Api, AttachRun, AttachSession, Events, From};
 use crate::bus::LocalBus;
 use crate::context::Context;
 use crate::files::LocalFiles;
 use crate::problem;
 use crate::runtimes::LocalRuntimes;
 use crate::seams::{Clock, FoundShim, Identity};
-use crate::session::handle::{Answer, Ask};
+use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk};
 use crate::session::open::{self, Folded};
+use crate::session::peers::DocumentPeer;
 use crate::session::{view, with_sources};
 use crate::watch;
 
@@ -195,9 +198,7 @@ impl Node {
     async fn done(&self, id: SessionId, ask: Ask) -> Result<SessionView, Problem> {
         match self.ask(id, ask).await? {
             Answer::Done(view) => Ok((*view).clone()),
-            Answer::Runs(_) | Answer::Reports(_) => {
-                Err(problem::internal("the session answered something else"))
-            }
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -310,9 +311,7 @@ impl Api for Node {
     async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
         match self.ask(id, Ask::Submit(work)).await? {
             Answer::Runs(runs) => Ok(runs),
-            Answer::Done(_) | Answer::Reports(_) => {
-                Err(problem::internal("the session answered something else"))
-            }
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -390,6 +389,66 @@ impl Api for Node {
         crate::doctor::look(&self.context, &self.state).await
     }
 
+    async fn new_session(&self, request: NewSession) -> Result<Opened, Problem> {
+        crate::session::open::new(&self.context, request).await
+    }
+
+    async fn open(&self, request: OpenSession) -> Result<Opened, Problem> {
+        crate::session::open::open(&self.context, request).await
+    }
+
+    async fn save(&self, id: SessionId, how: SaveSession) -> Result<Opened, Problem> {
+        match self.ask(id, Ask::File(FileAsk::Save(how))).await? {
+            Answer::Opened(opened) => Ok(*opened),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, Problem> {
+        self.done(id, Ask::File(FileAsk::Close(how))).await
+    }
+
+    async fn rest(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
+        let from = if how.force { StopStep::Kill } else { StopStep::Ask };
+        self.done(id, Ask::Rest { why: StopWhy::Rest, from }).await
+    }
+
+    async fn trust(&self, id: SessionId, trust: Trust) -> Result<SessionView, Problem> {
+        self.done(id, Ask::Trust(trust)).await
+    }
+
+    async fn notebook(&self, id: SessionId, outputs: bool) -> Result<NotebookView, Problem> {
+        match self.ask(id, Ask::Document(DocumentAsk::Read { outputs })).await? {
+            Answer::Notebook(view) => Ok(*view),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn edit(&self, id: SessionId, edits: EditNotebook) -> Result<Edited, Problem> {
+        match self.ask(id, Ask::Document(DocumentAsk::Edit(edits))).await? {
+            Answer::Edited(edited) => Ok(edited),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn cell_outputs(&self, id: SessionId, cell: String) -> Result<Vec<serde_json::Value>, Problem> {
+        match self.ask(id, Ask::Document(DocumentAsk::Outputs(cell))).await? {
+            Answer::Outputs(outputs) => Ok(outputs),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn document(&self, id: SessionId) -> Result<DocumentPeer, Problem> {
+        match self.ask(id, Ask::Document(DocumentAsk::Join)).await? {
+            Answer::Joined(peer) => Ok(peer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        String::new()
+    }
+
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {
         if !how.keep_runtimes {
             let open = self.context.handles();
@@ -404,6 +463,10 @@ impl Api for Node {
         self.ending.cancel();
         Ok(())
     }
+}
+
+fn unexpected(answer: &Answer) -> Problem {
+    problem::internal(format!("the session answered something else: {answer:?}"))
 }
 
 /// How taking up a session went.
@@ -459,8 +522,7 @@ impl Node {
 
     /// Stops a session and waits for its end.
     async fn end(&self, id: SessionId) {
-        let follow =
-            AttachSession { after: outlive_core::id::Position(u64::MAX), interactive: false, follow: true };
+        let follow = AttachSession { from: From::Head, interactive: false, follow: true, outputs: false };
         let Ok(mut events) = self.attach(id, follow).await else { return };
         if let Err(problem) = Api::stop(self, id, Stop { force: false }).await {
             tracing::warn!(session = %id, %problem, "a session is not stopped");

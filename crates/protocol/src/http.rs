@@ -8,10 +8,21 @@
 //! | `GET /v1/doctor` | → [`DoctorView`] |
 //! | `GET /v1/openapi.json` | → the document |
 //! | `POST /v1/sessions` | [`CreateSession`] → 201 [`SessionView`] |
+//! | `POST /v1/sessions/new` | [`NewSession`] → 201 [`Opened`]: an untitled notebook |
+//! | `POST /v1/sessions/open` | [`OpenSession`] → [`Opened`]: by path or by id |
+//! | `POST /v1/sessions/{id}/save` | [`SaveSession`] → [`Opened`] |
+//! | `POST /v1/sessions/{id}/close` | [`Close`] → 202 [`SessionView`] |
+//! | `POST /v1/sessions/{id}/trust` | [`SetTrust`] → [`SessionView`] |
+//! | `POST /v1/sessions/{id}/rest` | [`Stop`] → 202 [`SessionView`]: the kernel stops, the session stays |
+//! | `GET /v1/sessions/{id}/notebook?outputs=bool` | → [`NotebookView`] |
+//! | `POST /v1/sessions/{id}/notebook` | [`EditNotebook`] → [`Edited`] |
+//! | `GET /v1/sessions/{id}/cells/{cell}/outputs` | → list of nbformat outputs |
+//! | `GET /v1/sessions/{id}/document` | WebSocket: the y-sync and awareness protocols |
+//! | `GET /metrics` | → Prometheus' text format |
 //! | `GET /v1/sessions?all=true` | → list of [`SessionView`]; without `all`, only those that are open |
 //! | `GET /v1/sessions/{id}` | → [`SessionView`] |
 //! | `DELETE /v1/sessions/{id}` | forget an ended session and its log → 204 |
-//! | `GET /v1/sessions/{id}/attach?after=POSITION&interactive=bool&follow=bool` | → SSE of [`StreamEvent`], `id:` is a log position |
+//! | `GET /v1/sessions/{id}/attach?after=POSITION&interactive=bool&follow=bool&outputs=bool` | → SSE of [`StreamEvent`], `id:` is a log position; the same as WebSocket messages when the request asks for an upgrade. `after=head` begins now |
 //! | `POST /v1/sessions/{id}/interrupt` | → 202 [`SessionView`] |
 //! | `POST /v1/sessions/{id}/restart` | [`Restart`] → 202 [`SessionView`] |
 //! | `POST /v1/sessions/{id}/stop` | [`Stop`] → 202 [`SessionView`] |
@@ -26,19 +37,28 @@
 //!
 //! Errors are [`Problem`]s (RFC 9457), `application/problem+json`.
 
+mod chunk;
+mod notebook;
+
 use std::collections::BTreeMap;
 
 use outlive_core::diagnosis::{CauseCode, FailureReport};
 use outlive_core::id::{
     Attempt, BootId, Generation, Incarnation, NodeId, Position, ReportId, RunId, RuntimeId, Seq, SessionId,
 };
-use outlive_core::log::{BlobRef, Chunk, ChunkKind, Payload};
 use outlive_core::runtime::{ExitStatus, LaunchSpec, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
-use outlive_core::session::spec::{HangPolicy, Workload};
+use outlive_core::session::event::PathWhy;
+use outlive_core::session::spec::{HangPolicy, Trust, Workload};
 use outlive_core::time::WallTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use chunk::{ChunkView, base64};
+pub use notebook::{
+    CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,
+    NotebookView, OpenSession, Opened, SaveHow, SaveSession, SavedState, SetTrust, Where,
+};
 
 /// An error as every client gets it (RFC 9457).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, thiserror::Error)]
@@ -161,11 +181,23 @@ pub enum SubmitRuns {
         code: String,
     },
     /// All code cells.
-    All,
+    All {
+        /// A state vector (base64): first wait until the notebook holds all edits that it names, or refuse.
+        #[serde(default)]
+        required: Option<String>,
+    },
     /// Some cells by index (0 is the first cell of any type).
     Cells {
         /// Their indexes.
         cells: Vec<usize>,
+    },
+    /// Some cells by id. One that waits in the queue already is not queued twice: its run is answered.
+    CellIds {
+        /// Their ids.
+        cells: Vec<String>,
+        /// A state vector (base64): first wait until the notebook holds all edits that it names, or refuse.
+        #[serde(default)]
+        required: Option<String>,
     },
 }
 
@@ -193,6 +225,7 @@ pub struct Input {
 }
 
 /// A session as clients see it.
+#[expect(clippy::struct_excessive_bools, reason = "two independent facts of one view")]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SessionView {
     /// Its id; never changes.
@@ -205,8 +238,27 @@ pub struct SessionView {
     pub title: String,
     /// `notebook`, `command` or `kernel`.
     pub kind: String,
-    /// The notebook that is written, absolute.
+    /// The notebook that is written, absolute; `None` while it is untitled, and for sessions without a notebook.
     pub path: Option<String>,
+    /// Whether it is a notebook that has not been given a path yet. The form of an id says nothing about that.
+    #[serde(default)]
+    pub untitled: bool,
+    /// Where a notebook's edits and outputs are; `None` for sessions without a notebook.
+    #[serde(default)]
+    pub saved: Option<SavedState>,
+    /// The directory that a notebook's relative assets are looked up in: its file's, or while it is untitled the one
+    /// that it was made in.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// Whether somebody has vouched for the notebook.
+    #[serde(default)]
+    pub trust: Trust,
+    /// The runs that wait, first to be run first; at most 100 of them.
+    #[serde(default)]
+    pub queue: Vec<RunId>,
+    /// Whether it is in the daemon's memory; one that is not comes back when it is opened.
+    #[serde(default = "loaded")]
+    pub loaded: bool,
     /// When it was created.
     pub created_at: WallTime,
     /// When it was closed.
@@ -227,6 +279,10 @@ pub struct SessionView {
     pub save_problem: Option<String>,
     /// How many clients are attached.
     pub peers: u32,
+}
+
+const fn loaded() -> bool {
+    true
 }
 
 /// Where a session stands.
@@ -359,8 +415,11 @@ pub struct RunView {
     pub session: SessionId,
     /// Its place among the session's runs, from 0.
     pub index: u32,
-    /// The notebook cell that it runs, by index among all cells.
+    /// The notebook cell that it runs, by index among all cells when it was queued.
     pub cell: Option<usize>,
+    /// The same cell by its id.
+    #[serde(default)]
+    pub cell_id: Option<String>,
     /// What it runs: source or command line, at most 4 KiB of it.
     pub source: String,
     /// Whether an exception of its own is expected or allowed: then it does not stop what is queued behind it.
@@ -414,6 +473,15 @@ pub enum StreamEvent {
         /// The view.
         run: Box<RunView>,
     },
+    /// The notebook is another file from now on; `untitled` is over.
+    PathChanged {
+        /// The session, whose id stays.
+        session: SessionId,
+        /// The file, absolute.
+        path: String,
+        /// Why.
+        why: PathWhy,
+    },
     /// Output of a run.
     Output {
         /// The run; `None` for output of nobody (a kernel's own log, start-up).
@@ -466,6 +534,7 @@ impl StreamEvent {
         match self {
             Self::Session { .. } => "session",
             Self::Run { .. } => "run",
+            Self::PathChanged { .. } => "path_changed",
             Self::Output { .. } => "output",
             Self::Reset { .. } => "reset",
             Self::Report { .. } => "report",
@@ -475,78 +544,6 @@ impl StreamEvent {
             Self::Unknown => "unknown",
         }
     }
-}
-
-/// A chunk in a stream.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct ChunkView {
-    /// What it is.
-    pub kind: ChunkKind,
-    /// When it was received.
-    pub at: WallTime,
-    /// Text, for `stdout` and `stderr` that is valid UTF-8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// Bytes in base64, for `stdout` and `stderr` that is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base64: Option<String>,
-    /// JSON content, for the other kinds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<serde_json::Value>,
-    /// Where the content is, when it is large.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blob: Option<BlobRef>,
-}
-
-impl From<&Chunk> for ChunkView {
-    fn from(chunk: &Chunk) -> Self {
-        let mut view = Self {
-            kind: chunk.kind.clone(),
-            at: chunk.at,
-            text: None,
-            base64: None,
-            content: None,
-            blob: None,
-        };
-        match &chunk.payload {
-            Payload::Blob(blob) => view.blob = Some(blob.clone()),
-            Payload::Inline(bytes) => match chunk.kind {
-                ChunkKind::Stdout | ChunkKind::Stderr => match std::str::from_utf8(bytes) {
-                    Ok(text) => view.text = Some(text.to_owned()),
-                    Err(_) => view.base64 = Some(base64(bytes)),
-                },
-                ChunkKind::DisplayData
-                | ChunkKind::UpdateDisplayData
-                | ChunkKind::ExecuteResult
-                | ChunkKind::Error
-                | ChunkKind::ClearOutput
-                | ChunkKind::Started
-                | ChunkKind::InputRequest
-                | ChunkKind::Gap
-                | ChunkKind::Other => match serde_json::from_slice(bytes) {
-                    Ok(content) => view.content = Some(content),
-                    Err(_) => view.base64 = Some(base64(bytes)),
-                },
-            },
-        }
-        view
-    }
-}
-
-/// Standard base64 with padding (RFC 4648 §4).
-#[must_use]
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let word =
-            group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 /// What `doctor` finds.
@@ -579,17 +576,4 @@ pub enum DoctorLevel {
     Warning,
     /// Does not work.
     Error,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_as_in_rfc_4648() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 }

@@ -131,8 +131,8 @@ impl Args {
                 let source = launch::notebook(file, self.output.as_deref(), &parameters)?;
                 let launch = launch::kernel(&source, self.kernel.as_deref(), wishes, config).await?;
                 let workload = Workload::Notebook {
-                    source: launch::utf8(&source.source)?,
-                    path: launch::utf8(&source.path)?,
+                    source: Some(launch::utf8(&source.source)?),
+                    path: Some(launch::utf8(&source.path)?),
                     allow_errors: self.allow_errors,
                     cell_timeout_ms: limit_ms,
                 };

@@ -131,6 +131,7 @@ impl Screen for Notebook {
             StreamEvent::Gap { .. }
             | StreamEvent::End { .. }
             | StreamEvent::Problem { .. }
+            | StreamEvent::PathChanged { .. }
             | StreamEvent::Unknown => Ok(()),
         }
     }
@@ -208,6 +209,7 @@ fn settled_line(run: &RunView, outcome: &RunOutcome, total: u32, paint: Paint) -
             let why = match why {
                 CancelWhy::User => "cancelled",
                 CancelWhy::EarlierFailure => "skipped",
+                CancelWhy::Interrupted => "not run: interrupted",
                 CancelWhy::Stopped => "not run: stopped",
             };
             (Ink::Dim, why.to_owned())

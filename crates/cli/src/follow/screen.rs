@@ -67,6 +67,7 @@ impl Screen for Raw {
             | StreamEvent::Gap { .. }
             | StreamEvent::End { .. }
             | StreamEvent::Problem { .. }
+            | StreamEvent::PathChanged { .. }
             | StreamEvent::Unknown => Ok(()),
         }
     }

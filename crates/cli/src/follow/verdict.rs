@@ -52,7 +52,9 @@ fn of_outcome(outcome: &RunOutcome, watch: &Watch) -> Exit {
         RunOutcome::Succeeded => Exit::Ok,
         RunOutcome::Raised { .. } => Exit::Failed,
         RunOutcome::TimedOut { .. } => Exit::TimedOut,
-        RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Stopped } => Exit::Stopped,
+        RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped } => {
+            Exit::Stopped
+        }
         RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => Exit::Failed,
         RunOutcome::Failed { code, report, .. } => {
             let phase =

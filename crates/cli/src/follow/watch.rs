@@ -81,6 +81,7 @@ impl Watch {
             event @ (StreamEvent::Output { .. }
             | StreamEvent::Gap { .. }
             | StreamEvent::Problem { .. }
+            | StreamEvent::PathChanged { .. }
             | StreamEvent::Unknown) => Some(event),
         }
     }
@@ -111,7 +112,9 @@ impl Watch {
                 RunOutcome::Raised { .. }
                 | RunOutcome::Failed { .. }
                 | RunOutcome::TimedOut { .. }
-                | RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Stopped } => Some(outcome),
+                | RunOutcome::Cancelled {
+                    why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped,
+                } => Some(outcome),
             },
             RunState::Queued | RunState::Running | RunState::Unknown => None,
         })

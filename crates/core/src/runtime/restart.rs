@@ -69,6 +69,7 @@ impl Ended {
                 StopWhy::User
                 | StopWhy::Restart
                 | StopWhy::Finished
+                | StopWhy::Rest
                 | StopWhy::Eviction
                 | StopWhy::Drain
                 | StopWhy::Disowned,

@@ -49,6 +49,16 @@ pub enum Program {
         /// How it is reached.
         transport: Transport,
     },
+    /// The kernel that the session's notebook wants: found, or made, when it is launched.
+    OfNotebook {
+        /// The kernelspec's name, when one was asked for.
+        #[serde(default)]
+        kernel: Option<String>,
+        /// The notebook's `kernelspec`, `language_info` and `outlive` metadata. The session fills it in at each
+        /// launch; what a client gives is not looked at.
+        #[serde(default)]
+        metadata: serde_json::Value,
+    },
     /// Any program; its work is its life.
     Command {
         /// The command; the first word is looked up in the launch's PATH.
@@ -62,7 +72,14 @@ impl Program {
     pub fn argv(&self) -> &[String] {
         match self {
             Self::Kernel { argv, .. } | Self::Command { argv } => argv,
+            Self::OfNotebook { .. } => &[],
         }
+    }
+
+    /// Whether it is a Jupyter kernel.
+    #[must_use]
+    pub const fn is_kernel(&self) -> bool {
+        matches!(self, Self::Kernel { .. } | Self::OfNotebook { .. })
     }
 }
 

@@ -13,6 +13,8 @@ pub enum StopWhy {
     Restart,
     /// The session's work is done.
     Finished,
+    /// Somebody wanted the runtime to rest; the session stays.
+    Rest,
     /// The session was idle.
     Eviction,
     /// The node hands its work over.

@@ -7,7 +7,7 @@ use super::event::{EndingWhy, Fact, Happened, OnRaise};
 use super::input::{Decision, Effect, Timer};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{AfterWork, Workload};
-use super::state::{Life, Run, RunState, Session, Status};
+use super::state::{Life, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::CauseCode;
 use crate::id::{Attempt, ProcessKey, RunId};
 use crate::limits::TIMEOUT_GRACE_MS;
@@ -96,6 +96,9 @@ fn open(session: &Session, now: Now) -> Decision {
     match &session.runtime.status {
         // A command is its run: without one, nothing is left to start.
         Status::Down if session.is_command() && session.is_settled() => finish_when_done(session, now),
+        Status::Down if session.runtime.wanted == Wanted::Down && session.queue.is_empty() => {
+            finish_when_done(session, now)
+        }
         Status::Down => {
             let incarnation = session.runtime.incarnation.next();
             let process = ProcessKey { runtime: session.spec.runtime, incarnation };
@@ -247,7 +250,9 @@ fn end_each(
             RunOutcome::Succeeded
             | RunOutcome::Raised { .. }
             | RunOutcome::TimedOut { .. }
-            | RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::EarlierFailure } => None,
+            | RunOutcome::Cancelled {
+                why: CancelWhy::User | CancelWhy::EarlierFailure | CancelWhy::Interrupted,
+            } => None,
         };
         let report = report.cloned().map(Box::new);
         decision.fact(Fact::RunEnded { run, outcome, report, execution_count: None, at: now.wall })

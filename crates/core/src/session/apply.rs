@@ -2,7 +2,7 @@
 
 use super::event::{AfterExit, Fact, Happened, NewRun, SessionEvent};
 use super::outcome::RunOutcome;
-use super::state::{Health, Life, Question, Run, RunState, Session, Status};
+use super::state::{Claiming, Health, Life, Question, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::FailureReport;
 use crate::id::{ProcessKey, RunId};
 use crate::runtime::ExitStatus;
@@ -102,6 +102,7 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         Happened::RestartDue => enter(session, at, Status::Down),
         Happened::RestartAsked => {
             session.runtime.history.reset();
+            session.runtime.wanted = Wanted::Up;
             if let Status::Draining { then, .. } = &mut session.runtime.status {
                 *then = AfterExit::Restart { after_ms: 0, nth: 0 };
             }
@@ -116,6 +117,17 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
             session.question = Some(Question { run: *run, prompt: prompt.clone(), password: *password });
         }
         Happened::QuestionAnswered { run } => answered(session, *run),
+        Happened::PathClaimed { path, sha256 } => {
+            session.claiming = Some(Claiming { path: path.clone(), sha256: sha256.clone() });
+        }
+        Happened::PathReleased { path } => {
+            session.claiming.take_if(|claiming| claiming.path == *path);
+        }
+        Happened::PathChanged { path, why: _ } => {
+            session.claiming = None;
+            session.path = Some(path.clone());
+        }
+        Happened::TrustChanged(trust) => session.trust = *trust,
         Happened::Closing(why) => {
             session.life = Life::Closing(*why);
             if let Status::Backoff { .. } = session.runtime.status {
@@ -158,7 +170,13 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
         | Status::Backoff { .. }
         | Status::GaveUp { .. } => session.runtime.incarnation.next(),
     };
+    session.runtime.wanted = Wanted::Up;
     for new in runs {
+        // The cell waits already: it is run once, as it was seen last.
+        if let Some(run) = session.runs.get_mut(&new.id) {
+            run.new = new.clone();
+            continue;
+        }
         let index = u32::try_from(session.order.len()).unwrap_or(u32::MAX);
         let run = Run {
             new: new.clone(),
@@ -189,6 +207,9 @@ fn exited(
     if let AfterExit::Restart { nth, .. } = then {
         session.runtime.history.restarted(at, *nth);
     }
+    if *then == AfterExit::Rest {
+        session.runtime.wanted = Wanted::Down;
+    }
     session.question = None;
     enter(session, at, Status::Draining { status, then: then.clone() });
 }
@@ -202,6 +223,7 @@ fn drained(session: &mut Session, at: WallTime, process: ProcessKey, report: Opt
         AfterExit::Restart { after_ms, nth: _ } if session.life == Life::Open => {
             Status::Backoff { after_ms: *after_ms }
         }
+        AfterExit::Rest => Status::Down,
         AfterExit::Stay | AfterExit::Restart { .. } => Status::Exited(*status),
         AfterExit::GiveUp { reason } => Status::GaveUp { reason: reason.clone() },
     };

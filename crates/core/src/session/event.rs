@@ -1,9 +1,10 @@
 //! Facts about a session, past tense.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::RunOutcome;
-use super::spec::SessionSpec;
+use super::spec::{SessionSpec, Trust};
 use crate::diagnosis::FailureReport;
 use crate::diagnosis::evidence::HangEvidence;
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
@@ -99,6 +100,28 @@ pub enum Happened {
         /// The run that asked.
         run: RunId,
     },
+    /// The notebook is about to be written to this path, which is claimed: a crash before the next fact is settled by
+    /// looking whether the file holds these bytes.
+    PathClaimed {
+        /// Absolute, links resolved.
+        path: String,
+        /// SHA-256 of the bytes, in hex.
+        sha256: String,
+    },
+    /// The write did not succeed: the claim is given back, the session stays where it was.
+    PathReleased {
+        /// The path.
+        path: String,
+    },
+    /// The session's notebook is this file from now on.
+    PathChanged {
+        /// Absolute, links resolved.
+        path: String,
+        /// Why.
+        why: PathWhy,
+    },
+    /// Somebody vouched for the notebook, or took it back.
+    TrustChanged(Trust),
     /// The end of the session was asked for, or its work is done: nothing new is taken.
     Closing(StopWhy),
     /// All work is settled and the runtime is gone: what is left is the last save.
@@ -108,6 +131,18 @@ pub enum Happened {
         /// The notebook that could not be saved, and why.
         save_problem: Option<String>,
     },
+}
+
+/// Why a notebook has another path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathWhy {
+    /// An untitled notebook was saved for the first time.
+    Saved,
+    /// It was saved under another name.
+    SavedAs,
+    /// Its file was renamed by another program.
+    Renamed,
 }
 
 /// Why a run is being ended before its time.
@@ -128,6 +163,8 @@ pub enum EndingWhy {
 pub enum AfterExit {
     /// Nothing.
     Stay,
+    /// Nothing by itself; the next run starts it again.
+    Rest,
     /// A restart after a wait.
     Restart {
         /// The wait in milliseconds.
@@ -147,8 +184,11 @@ pub enum AfterExit {
 pub struct NewRun {
     /// Its id.
     pub id: RunId,
-    /// The notebook cell that it runs, by index among all cells.
+    /// The notebook cell that it runs, by index among all cells when it was queued.
     pub cell: Option<usize>,
+    /// The same cell by its id, which stays when cells are moved.
+    #[serde(default)]
+    pub cell_id: Option<String>,
     /// Its source, or the command line as a person would type it.
     pub source: String,
     /// What an exception of its own does to the runs queued with it.

@@ -1,7 +1,8 @@
 //! What can come in, what goes out.
 
-use super::event::{Fact, Happened, NewRun, SessionEvent};
+use super::event::{Fact, Happened, NewRun, PathWhy, SessionEvent};
 use super::outcome::RunOutcome;
+use super::spec::Trust;
 use crate::diagnosis::evidence::{Evidence, HangEvidence};
 use crate::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId};
 use crate::runtime::{ExitReport, StopStep, StopWhy};
@@ -32,6 +33,34 @@ pub enum Input {
         /// The rung to begin with.
         from: StopStep,
     },
+    /// Stop the runtime and keep the session; the next run starts it again.
+    Rest {
+        /// Who wants it.
+        why: StopWhy,
+        /// The rung to begin with.
+        from: StopStep,
+    },
+    /// The notebook is about to be written to this path, which is claimed.
+    ClaimPath {
+        /// Absolute, links resolved.
+        path: String,
+        /// SHA-256 of the bytes that will be written, in hex.
+        sha256: String,
+    },
+    /// The claimed path could not be written.
+    ReleasePath {
+        /// The path.
+        path: String,
+    },
+    /// The notebook has this path from now on.
+    TakePath {
+        /// Absolute, links resolved.
+        path: String,
+        /// Why.
+        why: PathWhy,
+    },
+    /// Somebody vouches for the notebook, or takes it back.
+    Trust(Trust),
     /// Something about a process.
     Process(ProcessKey, ProcessInput),
     /// A timer has run out.
@@ -217,6 +246,12 @@ pub enum Denied {
     /// Nobody asked this.
     #[error("run {0} does not ask anything")]
     NoQuestion(RunId),
+    /// The session has no notebook.
+    #[error("the session has no notebook")]
+    NoNotebook,
+    /// The notebook is being written to another path already.
+    #[error("the notebook is being saved as {0}")]
+    PathBeingTaken(String),
     /// A command's session runs its command and nothing else.
     #[error("this session runs one command; start another session for more")]
     CommandOnly,

@@ -56,6 +56,8 @@ pub enum CancelWhy {
     User,
     /// A run before it in the same batch failed.
     EarlierFailure,
+    /// What ran before it was interrupted, and it with it.
+    Interrupted,
     /// The process it waited for was stopped.
     Stopped,
 }

@@ -15,10 +15,13 @@ use crate::time::WallTime;
 pub enum Workload {
     /// A notebook.
     Notebook {
-        /// The file that is read, absolute.
-        source: String,
-        /// The file that is written and claimed, absolute; the same as `source` unless a copy was asked for.
-        path: String,
+        /// The file that is read, absolute; `None` for a notebook that begins empty.
+        #[serde(default)]
+        source: Option<String>,
+        /// The file that is written and claimed first, absolute; the same as `source` unless a copy was asked for;
+        /// `None` while it is untitled. The session's present path is its state's.
+        #[serde(default)]
+        path: Option<String>,
         /// Go on after a cell that raised.
         #[serde(default)]
         allow_errors: bool,
@@ -66,10 +69,53 @@ pub struct SessionSpec {
     pub on_hang: HangPolicy,
     /// What happens when the work is done.
     pub after_work: AfterWork,
+    /// When its runtime is started first.
+    #[serde(default)]
+    pub start: StartWhen,
+    /// Where its runtime is started.
+    #[serde(default)]
+    pub place: Place,
+    /// Whether what the notebook says may be installed and started without being asked for.
+    #[serde(default)]
+    pub trust: Trust,
     /// Parameters for the `parameters` cell.
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// When it was created.
     pub created_at: WallTime,
+}
+
+/// When a runtime is started first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartWhen {
+    /// With the session, if the notebook is trusted.
+    #[default]
+    AtOnce,
+    /// With the first run.
+    FirstRun,
+}
+
+/// Where a runtime is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In the directory that the launch names.
+    #[default]
+    Fixed,
+    /// In the notebook's directory as it is when the process is launched; the launch's while it is untitled. A
+    /// process that runs is not moved when its notebook is.
+    Notebook,
+}
+
+/// Whether a person has vouched for a notebook.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// It was made here, or somebody has said so.
+    #[default]
+    Trusted,
+    /// It came from elsewhere: opening it starts nothing, and nothing is installed for it.
+    Untrusted,
 }
 
 /// What happens when no work is left.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::event::{EndingWhy, NewRun, OnRaise};
 use super::outcome::RunOutcome;
-use super::spec::{SessionSpec, Workload};
+use super::spec::{SessionSpec, StartWhen, Trust, Workload};
 use crate::diagnosis::FailureReport;
 use crate::diagnosis::evidence::HangEvidence;
 use crate::id::{Attempt, Generation, Incarnation, ProcessKey, RunId};
@@ -23,6 +23,12 @@ pub struct Session {
     pub life: Life,
     /// Its runtime.
     pub runtime: Runtime,
+    /// Its notebook's file; `None` while it is untitled, and for sessions without a notebook.
+    pub path: Option<String>,
+    /// The path that the notebook is about to be written to.
+    pub claiming: Option<Claiming>,
+    /// Whether somebody has vouched for the notebook.
+    pub trust: Trust,
     /// All its runs.
     pub runs: BTreeMap<RunId, Run>,
     /// The same, in the order in which they were queued.
@@ -37,6 +43,15 @@ pub struct Session {
     pub question: Option<Question>,
     /// Its failures, oldest first.
     pub reports: Vec<FailureReport>,
+}
+
+/// A path that is claimed and not written yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claiming {
+    /// Absolute, links resolved.
+    pub path: String,
+    /// SHA-256 of the bytes that are written, in hex.
+    pub sha256: String,
 }
 
 /// Whether a session takes work.
@@ -62,6 +77,8 @@ pub enum Life {
 /// A runtime.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Runtime {
+    /// Whether it is to be up.
+    pub wanted: Wanted,
     /// How many processes it has had.
     pub incarnation: Incarnation,
     /// What it is doing.
@@ -74,6 +91,15 @@ pub struct Runtime {
     pub launched_at: WallTime,
     /// The restarts that still count.
     pub history: RestartHistory,
+}
+
+/// Whether a runtime is to be up. What it does is its [`Status`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// It is started as soon as it can be.
+    Up,
+    /// The next run starts it.
+    Down,
 }
 
 /// What a runtime is doing.
@@ -206,11 +232,24 @@ impl Session {
     #[must_use]
     pub fn new(spec: SessionSpec) -> Self {
         let created = spec.created_at;
+        let path = match &spec.workload {
+            Workload::Notebook { path, .. } => path.clone(),
+            Workload::Command { .. } | Workload::Kernel => None,
+        };
+        let trust = spec.trust;
+        let wanted = match (spec.start, trust) {
+            (StartWhen::AtOnce, Trust::Trusted) => Wanted::Up,
+            (StartWhen::AtOnce, Trust::Untrusted) | (StartWhen::FirstRun, _) => Wanted::Down,
+        };
         Self {
+            path,
+            claiming: None,
+            trust,
             spec,
             generation: Generation(1),
             life: Life::Open,
             runtime: Runtime {
+                wanted,
                 incarnation: Incarnation(0),
                 status: Status::Down,
                 since: created,
@@ -232,6 +271,12 @@ impl Session {
     #[must_use]
     pub const fn process(&self) -> ProcessKey {
         ProcessKey { runtime: self.spec.runtime, incarnation: self.runtime.incarnation }
+    }
+
+    /// Whether the session has a notebook.
+    #[must_use]
+    pub const fn is_notebook(&self) -> bool {
+        matches!(self.spec.workload, Workload::Notebook { .. })
     }
 
     /// Whether the session runs one command and nothing else.

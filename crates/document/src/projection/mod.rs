@@ -346,6 +346,7 @@ impl Projection {
             RunOutcome::Cancelled { why } => match why {
                 CancelWhy::User => failure::cancelled("somebody cancelled it while it ran"),
                 CancelWhy::EarlierFailure => failure::cancelled("a cell before it failed"),
+                CancelWhy::Interrupted => failure::cancelled("it was interrupted"),
                 CancelWhy::Stopped => failure::cancelled("its kernel was stopped while it ran"),
             },
         };

@@ -7,8 +7,13 @@ use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::Denied;
-use outlive_protocol::http::{Problem, RunView, SessionView, SubmitRuns};
+use outlive_core::session::spec::Trust;
+use outlive_protocol::http::{
+    Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
+};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use super::peers::DocumentPeer;
 
 /// What can be asked of a session's task.
 #[derive(Debug)]
@@ -38,10 +43,48 @@ pub enum Ask {
         /// What to say.
         value: String,
     },
+    /// Stop the runtime and keep the session.
+    Rest {
+        /// Who wants it.
+        why: StopWhy,
+        /// The rung to begin with.
+        from: StopStep,
+    },
+    /// Vouch for the notebook, or take that back.
+    Trust(Trust),
+    /// Something about the notebook's content.
+    Document(DocumentAsk),
+    /// Something about the notebook's file.
+    File(FileAsk),
     /// Its runs.
     Runs,
     /// Its failures.
     Reports,
+}
+
+/// What can be asked of a notebook's content.
+#[derive(Debug)]
+pub enum DocumentAsk {
+    /// What stands in it.
+    Read {
+        /// With the outputs.
+        outputs: bool,
+    },
+    /// Change it.
+    Edit(EditNotebook),
+    /// The outputs of a cell.
+    Outputs(String),
+    /// Join those who edit it live.
+    Join,
+}
+
+/// What can be asked of a notebook's file.
+#[derive(Debug)]
+pub enum FileAsk {
+    /// Save it: where it is, for the first time, as another file, or as a copy.
+    Save(SaveSession),
+    /// Close the session once all is saved.
+    Close(Close),
 }
 
 /// What the task answers.
@@ -53,6 +96,16 @@ pub enum Answer {
     Runs(Vec<RunView>),
     /// The failures.
     Reports(Vec<FailureReport>),
+    /// The session after a save.
+    Opened(Box<Opened>),
+    /// The notebook.
+    Notebook(Box<NotebookView>),
+    /// What edits have made.
+    Edited(Edited),
+    /// Outputs in nbformat's form.
+    Outputs(Vec<serde_json::Value>),
+    /// A place among those who edit live.
+    Joined(DocumentPeer),
 }
 
 /// A question with the way back.
@@ -179,6 +232,10 @@ pub fn denied(id: SessionId, why: &Denied) -> Problem {
             about(429, "queue-full", "The queue is full").hint("wait until some of it has run")
         }
         Denied::NoQuestion(_) => about(409, "no-question", "Nothing is asked"),
+        Denied::NoNotebook => about(409, "no-notebook", "The session has no notebook"),
+        Denied::PathBeingTaken(_) => {
+            about(409, "busy", "The notebook is being saved").hint("try again in a moment")
+        }
         Denied::CommandOnly => about(409, "command-only", "The session runs one command"),
     }
 }

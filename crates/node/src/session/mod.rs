@@ -6,7 +6,8 @@
 //! | [`task`] | the loop: one input at a time into `core`, facts to the log, effects out |
 //! | [`journal`] | the log as its owner writes it: claim, append, fold |
 //! | [`intake`] | what comes from the shim: output to the run's lane, the rest to `decide` |
-//! | [`notebook`] | the document: outputs projected into it, the file written |
+//! | [`notebook`] | what stands in the notebook, and its file |
+//! | [`peers`] | those who edit it live |
 //! | [`open`] | a session made or taken up after a restart |
 //! | [`view`] | the state as clients see it |
 
@@ -15,6 +16,7 @@ mod intake;
 mod journal;
 mod notebook;
 pub mod open;
+pub mod peers;
 mod task;
 pub mod view;
 

@@ -12,12 +12,12 @@ use outlive_core::log::record::{FencedBody, RunRecord};
 use outlive_core::log::{BlobRef, Entry, Lane, Record};
 use outlive_core::runtime::Program;
 use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
-use outlive_core::session::spec::{AfterWork, Workload};
+use outlive_core::session::spec::{AfterWork, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Effect, Fact, Session, SessionSpec, apply, recover};
 use outlive_document::file::FileStamp;
 use outlive_document::{Notebook, NotebookError};
-use outlive_protocol::http::{CreateSession, Problem, SubmitRuns};
+use outlive_protocol::http::{CreateSession, NewSession, OpenSession, Problem, SubmitRuns};
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::handle::{Handle, Peers};
 use super::journal::{Journal, WriteError};
-use super::notebook::{BlobFolder, NotebookFile, with_sources};
+use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, with_sources};
 use super::task::{Life, Task};
 use super::view;
 use crate::context::Context;
@@ -44,8 +44,13 @@ pub async fn create(
 ) -> Result<Handle, Problem> {
     let spec = spec(context, id, &request)?;
     let opened = match &spec.workload {
-        Workload::Notebook { source, path, .. } => {
+        Workload::Notebook { source: Some(source), path: Some(path), .. } => {
             Some(open_notebook(context, id, Path::new(source), Path::new(path), &spec.parameters).await?)
+        }
+        Workload::Notebook { .. } => {
+            return Err(problem::bad_request(
+                "workload.source and workload.path are needed; `new` makes an untitled notebook",
+            ));
         }
         Workload::Command { .. } | Workload::Kernel => None,
     };
@@ -70,18 +75,44 @@ pub async fn create(
     }
 }
 
+/// Makes an untitled notebook.
+///
+/// # Errors
+/// What is wrong with the request or the store.
+pub async fn new(
+    context: &Arc<Context>,
+    request: NewSession,
+) -> Result<outlive_protocol::http::Opened, Problem> {
+    let _ = (context, request);
+    Err(problem::internal("not there yet"))
+}
+
+/// Opens a notebook by path, or a session by id.
+///
+/// # Errors
+/// What is wrong with the request, the notebook, its path or the store.
+pub async fn open(
+    context: &Arc<Context>,
+    request: OpenSession,
+) -> Result<outlive_protocol::http::Opened, Problem> {
+    let _ = (context, request);
+    Err(problem::internal("not there yet"))
+}
+
 fn spec(context: &Context, id: SessionId, request: &CreateSession) -> Result<SessionSpec, Problem> {
     let launch = &request.launch;
-    if launch.program.argv().is_empty() {
+    if launch.program.argv().is_empty() && !launch.program.is_kernel() {
         return Err(problem::bad_request("launch.program.argv is empty; name a command"));
     }
     if !Path::new(&launch.cwd).is_absolute() {
         return Err(problem::bad_request(format!("launch.cwd is {:?}; it must be absolute", launch.cwd)));
     }
-    let kernel = matches!(launch.program, Program::Kernel { .. });
+    let kernel = launch.program.is_kernel();
     match &request.workload {
         Workload::Notebook { source, path, .. } => {
-            if !Path::new(source).is_absolute() || !Path::new(path).is_absolute() {
+            let relative =
+                |path: &Option<String>| path.as_ref().is_some_and(|path| !Path::new(path).is_absolute());
+            if relative(source) || relative(path) {
                 return Err(problem::bad_request("workload.source and workload.path must be absolute"));
             }
             if !kernel {
@@ -104,6 +135,9 @@ fn spec(context: &Context, id: SessionId, request: &CreateSession) -> Result<Ses
         restart: request.restart,
         on_hang: request.on_hang,
         after_work: if request.keep { AfterWork::Keep } else { AfterWork::Close },
+        start: StartWhen::AtOnce,
+        place: Place::Fixed,
+        trust: Trust::Trusted,
         parameters: request.parameters.clone(),
         created_at: context.clock.now().wall,
     })
@@ -159,15 +193,18 @@ async fn write_beginning(
             let snapshot = Snapshot { document: document_blob, file: file.1.clone() };
             let record = serde_json::to_vec(&snapshot).expect("a snapshot is plain data");
             journal.document(record).await.map_err(|error| not_written(&error))?;
-            Some(NotebookFile::new(id, document, folder, Arc::clone(&context.files), file, claim))
+            let file = NotebookFile::new(id, Arc::clone(&context.files), file, claim);
+            Some(NotebookPlane { document: Document::new(id, document, folder), file })
         }
         None => None,
     };
     let tolerant = matches!(spec.workload, Workload::Notebook { allow_errors: true, .. });
-    let work = run_all.then_some(SubmitRuns::All);
+    let work = run_all.then_some(SubmitRuns::All { required: None });
     let runs = match (&spec.workload, &spec.launch.program) {
         (Workload::Command { .. }, program) => vec![command_run(program)],
-        (Workload::Notebook { .. } | Workload::Kernel, _) => runs_of(notebook.as_ref(), tolerant, work)?,
+        (Workload::Notebook { .. } | Workload::Kernel, _) => {
+            runs_of(notebook.as_ref().map(|notebook| &notebook.document), tolerant, work)?
+        }
     };
     let at = spec.created_at;
     let mut session = Session::new(spec.clone());
@@ -184,12 +221,18 @@ async fn write_beginning(
 
 fn command_run(program: &Program) -> NewRun {
     let source = program.argv().join(" ");
-    NewRun { id: RunId::from_uuid(Uuid::now_v7()), cell: None, source, on_raise: OnRaise::Stop }
+    NewRun {
+        id: RunId::from_uuid(Uuid::now_v7()),
+        cell: None,
+        cell_id: None,
+        source,
+        on_raise: OnRaise::Stop,
+    }
 }
 
 /// The runs that a wish asks for.
 pub(super) fn runs_of(
-    notebook: Option<&NotebookFile>,
+    notebook: Option<&Document>,
     tolerant: bool,
     work: Option<SubmitRuns>,
 ) -> Result<Vec<NewRun>, Problem> {
@@ -207,9 +250,16 @@ pub(super) fn runs_of(
     match work {
         None => Ok(Vec::new()),
         Some(SubmitRuns::Code { code }) => {
-            Ok(vec![NewRun { id: id(), cell: None, source: code, on_raise: OnRaise::Stop }])
+            Ok(vec![NewRun { id: id(), cell: None, cell_id: None, source: code, on_raise: OnRaise::Stop }])
         }
-        Some(SubmitRuns::All) => notebook.ok_or_else(no_cells)?.runs_for(None, tolerant, id).map_err(no_cell),
+        Some(SubmitRuns::CellIds { cells, required: _ }) => {
+            let document = notebook.ok_or_else(no_cells)?;
+            let indexes = cells.iter().map(|cell| document.index_of(cell)).collect::<Result<Vec<_>, _>>()?;
+            document.runs_for(Some(&indexes), tolerant, id).map_err(no_cell)
+        }
+        Some(SubmitRuns::All { required: _ }) => {
+            notebook.ok_or_else(no_cells)?.runs_for(None, tolerant, id).map_err(no_cell)
+        }
         Some(SubmitRuns::Cells { cells }) => {
             notebook.ok_or_else(no_cells)?.runs_for(Some(&cells), tolerant, id).map_err(no_cell)
         }
@@ -267,7 +317,7 @@ fn task(
     context: &Arc<Context>,
     session: Session,
     journal: Journal,
-    notebook: Option<NotebookFile>,
+    notebook: Option<NotebookPlane>,
     blobs: &Path,
 ) -> (Task, Handle) {
     let (asks, mailbox) = mpsc::channel(MAILBOX_MAX);
@@ -443,8 +493,8 @@ async fn reopen_notebook(
     session: &Session,
     snapshot: Option<&Snapshot>,
     blobs: &Path,
-) -> Result<Option<NotebookFile>, Problem> {
-    let (Workload::Notebook { path, .. }, Some(snapshot)) = (&session.spec.workload, snapshot) else {
+) -> Result<Option<NotebookPlane>, Problem> {
+    let (Some(path), Some(snapshot)) = (&session.path, snapshot) else {
         return Ok(None);
     };
     let id = session.spec.id;
@@ -456,8 +506,9 @@ async fn reopen_notebook(
     let document = Notebook::parse(&bytes).map_err(|error| not_a_notebook(&file, &error))?;
     let folder = BlobFolder(blobs.to_owned());
     let files = Arc::clone(&context.files);
-    let notebook = NotebookFile::new(id, document, folder, files, (PathBuf::from(path), None), claim);
-    Ok(Some(notebook.opened_as(snapshot.file.clone())))
+    let file = NotebookFile::new(id, files, (PathBuf::from(path), None), claim);
+    let file = file.opened_as(snapshot.file.clone());
+    Ok(Some(NotebookPlane { document: Document::new(id, document, folder), file }))
 }
 
 impl Task {

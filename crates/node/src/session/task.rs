@@ -6,33 +6,33 @@
 //!  mailbox ────────┘   (in this order, and the others before more output)
 //! ```
 
+mod asked;
+mod document;
+mod file;
+mod process;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use outlive_core::id::{ProcessKey, ReportId, RunId};
+use outlive_core::id::ReportId;
 use outlive_core::log::fold::Effect as LogEffect;
 use outlive_core::log::{Entry, FencedBody, Record, RunRecord, Source};
 use outlive_core::runtime::StopWhy;
-use outlive_core::session::input::{Effect, ProcessInput, Timer};
-use outlive_core::session::spec::Workload;
-use outlive_core::session::state::RunState;
-use outlive_core::session::{
-    Decision, Denied, Fact, Input, Session, advance, apply, decide, recover, timers,
-};
+use outlive_core::session::input::Timer;
+use outlive_core::session::{Decision, Denied, Fact, Input, Session, advance, apply, decide, timers};
 use outlive_core::time::Tick;
-use outlive_protocol::http::{Problem, SessionView, SubmitRuns};
-use outlive_protocol::shim::{Numbered, ToShim};
+use outlive_protocol::http::SessionView;
+use outlive_protocol::shim::ToShim;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::handle::{Answer, Ask, Message, Peers, denied};
-use super::intake::{self, Step};
+use super::handle::{Message, Peers};
 use super::journal::{Journal, WriteError};
-use super::notebook::NotebookFile;
+use super::notebook::NotebookPlane;
 use super::view;
 use crate::context::Context;
-use crate::seams::{FromLink, LaunchOrder, Link};
+use crate::seams::{FromLink, Link};
 
 /// How many records of a shim are taken into one round, so that commands are answered in between.
 const ROUND_RECORDS_MAX: usize = 512;
@@ -42,7 +42,7 @@ pub(super) struct Task {
     pub(super) context: Arc<Context>,
     pub(super) session: Session,
     pub(super) journal: Journal,
-    pub(super) notebook: Option<NotebookFile>,
+    pub(super) notebook: Option<NotebookPlane>,
     pub(super) link: Option<Link>,
     pub(super) timers: BTreeMap<Timer, Tick>,
     pub(super) mailbox: mpsc::Receiver<Message>,
@@ -125,7 +125,7 @@ impl Task {
                 Woken::Saved => self.show(),
                 Woken::SaveDue => {
                     if let Some(notebook) = &mut self.notebook {
-                        notebook.begin_save(self.context.clock.now().tick);
+                        notebook.file.begin_save(&notebook.document, self.context.clock.now().tick);
                     }
                 }
                 Woken::Asked(Some(message)) => self.asked(message).await?,
@@ -136,7 +136,7 @@ impl Task {
 
     async fn wait(&mut self, first: First) -> Woken {
         let timer = self.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
-        let save = self.notebook.as_ref().and_then(NotebookFile::save_due);
+        let save = self.notebook.as_ref().and_then(|notebook| notebook.file.save_due());
         let clock = Arc::clone(&self.context.clock);
         let shim = async {
             match &mut self.link {
@@ -155,7 +155,7 @@ impl Task {
                 } => Woken::Timer(timer),
                 () = async {
                     match &mut self.notebook {
-                        Some(notebook) => notebook.saved().await,
+                        Some(notebook) => notebook.file.saved().await,
                         None => std::future::pending().await,
                     }
                 } => Woken::Saved,
@@ -255,152 +255,11 @@ impl Task {
         notebook.apply(entry, &effect, &self.session, now);
     }
 
-    async fn effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Launch(process) => {
-                self.link = Some(self.context.runtimes.launch(self.launch_order(process)));
-            }
-            Effect::Execute { process, run, attempt, code } => {
-                let allow_stdin = self.peers.attended();
-                self.order(process, ToShim::Execute { run, attempt, code, allow_stdin, silent: false }).await;
-            }
-            Effect::Interrupt(process) => self.order(process, ToShim::Interrupt).await,
-            Effect::Answer { process, run, value } => self.order(process, ToShim::Input { run, value }).await,
-            Effect::Stop { process, why, from } => self.order(process, ToShim::Stop { why, from }).await,
-            Effect::SaveFinally => self.life = Life::LastSave,
-            Effect::Finish => self.life = Life::Over,
-        }
-    }
-
-    pub(super) fn launch_order(&self, process: ProcessKey) -> LaunchOrder {
-        LaunchOrder {
-            session: self.session.spec.id,
-            process,
-            spec: self.session.spec.launch.clone(),
-            blobs: self.blobs.clone(),
-        }
-    }
-
-    /// An order to a process that is gone has lost its point: its end is reported already.
-    async fn order(&mut self, process: ProcessKey, order: ToShim) {
-        if let Some(link) = self.link.as_ref().filter(|link| link.process == process) {
-            let _gone = link.to.send(order).await;
-        }
-    }
-
-    async fn linked(&mut self, event: Option<FromLink>) -> Result<(), WriteError> {
-        match event {
-            Some(FromLink::Record(record)) => {
-                let mut records = vec![record];
-                let mut after = None;
-                if let Some(link) = &mut self.link {
-                    while records.len() < ROUND_RECORDS_MAX {
-                        match link.from.try_recv() {
-                            Ok(FromLink::Record(record)) => records.push(record),
-                            Ok(other) => {
-                                after = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
-                }
-                self.records(records).await?;
-                match after {
-                    Some(event) => self.link_said(event).await,
-                    None => Ok(()),
-                }
-            }
-            Some(event) => self.link_said(event).await,
-            None => self.link_said(FromLink::Gone { report: None }).await,
-        }
-    }
-
-    async fn link_said(&mut self, event: FromLink) -> Result<(), WriteError> {
-        match event {
-            FromLink::Record(record) => self.records(vec![record]).await,
-            // The shim may have missed orders of a daemon that died, or of a connection that broke.
-            FromLink::Welcome(welcome) => {
-                tracing::debug!(process = %welcome.identity.process, last = %welcome.last_src, "a shim is linked");
-                for effect in recover(&self.session) {
-                    match effect {
-                        Effect::SaveFinally | Effect::Finish => {}
-                        effect => self.effect(effect).await,
-                    }
-                }
-                Ok(())
-            }
-            FromLink::Gone { report } => self.gone(report.map(|report| *report)).await,
-        }
-    }
-
-    /// The shim is gone. If it had said all, nothing is left to say; else this is the end of the process.
-    async fn gone(&mut self, report: Option<outlive_core::runtime::ExitReport>) -> Result<(), WriteError> {
-        let Some(link) = self.link.take() else { return Ok(()) };
-        let Some(report) = report else { return Ok(()) };
-        let process = link.process;
-        let evidence = Box::new(report.evidence.clone());
-        let exited = ProcessInput::Exited { report: Box::new(report), id: report_id() };
-        self.input(Input::Process(process, exited), None).await?.ok();
-        self.input(Input::Process(process, ProcessInput::Drained(evidence)), None).await?.ok();
-        Ok(())
-    }
-
-    async fn records(&mut self, records: Vec<Numbered>) -> Result<(), WriteError> {
-        let Some(process) = self.link.as_ref().map(|link| link.process) else { return Ok(()) };
-        let acked = self.journal.acked(process);
-        let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
-        let last = intake::last(&records);
-        for step in intake::steps(process, records, self.peers.attended(), report_id) {
-            match step {
-                Step::Output { run, chunks, source } => self.output(process, run, chunks, source).await?,
-                Step::Decide { input, source } => {
-                    let drained = matches!(&input, Input::Process(_, ProcessInput::Drained(_)));
-                    self.input(input, Some(source)).await?.ok();
-                    if drained {
-                        self.order(process, ToShim::Goodbye).await;
-                    }
-                }
-                Step::Nothing => {}
-            }
-        }
-        if let Some(through) = last {
-            self.order(process, ToShim::Ack { through }).await;
-        }
-        Ok(())
-    }
-
-    /// Output of an open run goes to its lane; what comes after the run's end, or belongs to none, to the runtime's.
-    async fn output(
-        &mut self,
-        process: ProcessKey,
-        run: Option<RunId>,
-        chunks: Vec<outlive_core::log::Chunk>,
-        source: Source,
-    ) -> Result<(), WriteError> {
-        let open = run.filter(|run| {
-            self.session.runs.get(run).is_some_and(|run| matches!(run.state, RunState::Running { .. }))
-        });
-        let n = chunks.len() as u64;
-        let (entry, effect) = match open {
-            Some(run) => {
-                let first = self.journal.head(run).next();
-                let entry = self.journal.output(run, chunks, Some(source)).await?;
-                let attempt = self.session.runs.get(&run).map(|run| run.attempt).unwrap_or_default();
-                (entry, LogEffect::Appended { run, attempt, first, skip: 0, n })
-            }
-            None => (self.journal.stray(process, run, chunks, Some(source)).await?, LogEffect::Runtime),
-        };
-        if let Some(notebook) = &mut self.notebook {
-            notebook.apply(&entry, &effect, &self.session, self.context.clock.now().tick);
-        }
-        Ok(())
-    }
-
     fn show(&self) {
         let mut view = view::session(&self.session, self.journal.position(), self.peers.attached());
         if view.save_problem.is_none() {
-            view.save_problem = self.notebook.as_ref().and_then(NotebookFile::problem).map(str::to_owned);
+            view.save_problem =
+                self.notebook.as_ref().and_then(|notebook| notebook.file.problem()).map(str::to_owned);
         }
         self.view.send_replace(Arc::new(view));
     }
@@ -408,7 +267,9 @@ impl Task {
     async fn save_finally(&mut self) -> Result<(), WriteError> {
         self.life = Life::Going;
         let problem = match &mut self.notebook {
-            Some(notebook) => notebook.save_finally(self.context.clock.now().tick).await,
+            Some(notebook) => {
+                notebook.file.save_finally(&notebook.document, self.context.clock.now().tick).await
+            }
             None => None,
         };
         self.input(Input::Saved { problem }, None).await?.ok();
@@ -427,7 +288,8 @@ impl Task {
     /// The daemon stops and the processes go on: what can be saved is saved.
     async fn leave(&mut self) -> Result<(), WriteError> {
         if let Some(notebook) = &mut self.notebook
-            && let Some(problem) = notebook.save_finally(self.context.clock.now().tick).await
+            && let Some(problem) =
+                notebook.file.save_finally(&notebook.document, self.context.clock.now().tick).await
         {
             tracing::warn!(session = %self.session.spec.id, problem, "not saved at the daemon's end");
         }
@@ -437,59 +299,6 @@ impl Task {
     async fn disown(&mut self) {
         let stop = ToShim::Stop { why: StopWhy::Disowned, from: outlive_core::runtime::StopStep::Term };
         self.order(self.session.process(), stop).await;
-    }
-
-    async fn asked(&mut self, message: Message) -> Result<(), WriteError> {
-        let answer = self.answer(message.ask).await?;
-        // Whoever asked may have gone; what was asked is done all the same.
-        let _gone = message.answer.send(answer);
-        Ok(())
-    }
-
-    async fn answer(&mut self, ask: Ask) -> Result<Result<Answer, Problem>, WriteError> {
-        let input = match ask {
-            Ask::Runs => return Ok(Ok(Answer::Runs(view::runs(&self.session, self.journal.fold())))),
-            Ask::Reports => return Ok(Ok(Answer::Reports(self.session.reports.clone()))),
-            Ask::Submit(work) => return self.submit(work).await,
-            Ask::Restart { run_all } => {
-                match self.runs_of(if run_all { Some(SubmitRuns::All) } else { None }) {
-                    Ok(runs) => Input::Restart(runs),
-                    Err(problem) => return Ok(Err(problem)),
-                }
-            }
-            Ask::Interrupt => Input::Interrupt,
-            Ask::Stop { why, from } => Input::Stop { why, from },
-            Ask::Cancel(run) => Input::Cancel(run),
-            Ask::Answer { run, value } => Input::Answer { run, value },
-        };
-        let id = self.session.spec.id;
-        Ok(match self.input(input, None).await? {
-            Ok(()) => Ok(Answer::Done(self.view.borrow().clone())),
-            Err(why) => Err(denied(id, &why)),
-        })
-    }
-
-    async fn submit(&mut self, work: SubmitRuns) -> Result<Result<Answer, Problem>, WriteError> {
-        let runs = match self.runs_of(Some(work)) {
-            Ok(runs) => runs,
-            Err(problem) => return Ok(Err(problem)),
-        };
-        let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
-        let id = self.session.spec.id;
-        Ok(match self.input(Input::Queue(runs), None).await? {
-            Ok(()) => Ok(Answer::Runs(
-                ids.iter().filter_map(|run| view::run(&self.session, self.journal.fold(), *run)).collect(),
-            )),
-            Err(why) => Err(denied(id, &why)),
-        })
-    }
-
-    fn runs_of(
-        &self,
-        work: Option<SubmitRuns>,
-    ) -> Result<Vec<outlive_core::session::event::NewRun>, Problem> {
-        let tolerant = matches!(self.session.spec.workload, Workload::Notebook { allow_errors: true, .. });
-        super::open::runs_of(self.notebook.as_ref(), tolerant, work)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use outlive_core::diagnosis::evidence::HangEvidence;
 use outlive_core::id::{Position, RunId};
-use outlive_core::limits::RUN_SOURCE_VIEW_BYTES_MAX;
+use outlive_core::limits::{QUEUE_VIEW_RUNS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
 use outlive_core::log::fold::Fold;
 use outlive_core::runtime::Program;
 use outlive_core::session::Session;
@@ -23,7 +23,7 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
         Life::Open | Life::Closing(_) | Life::Saving(_) => (None, None),
     };
     let (kind, path) = match &session.spec.workload {
-        Workload::Notebook { path, .. } => ("notebook", Some(path.clone())),
+        Workload::Notebook { .. } => ("notebook", session.path.clone()),
         Workload::Command { .. } => ("command", None),
         Workload::Kernel => ("kernel", None),
     };
@@ -33,7 +33,13 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
         position,
         title: title(session),
         kind: kind.to_owned(),
+        untitled: session.is_notebook() && session.path.is_none(),
+        saved: None,
+        base: base(session, path.as_deref()),
         path,
+        trust: session.trust,
+        queue: session.queue.iter().take(QUEUE_VIEW_RUNS_MAX).copied().collect(),
+        loaded: true,
         created_at: session.spec.created_at,
         closed_at,
         state: state(session),
@@ -62,9 +68,25 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
     }
 }
 
+/// Where a notebook's relative assets are.
+fn base(session: &Session, path: Option<&str>) -> Option<String> {
+    if !session.is_notebook() {
+        return None;
+    }
+    let beside = path.and_then(|path| Some(path.rsplit_once('/')?.0)).map(|folder| match folder {
+        "" => "/".to_owned(),
+        folder => folder.to_owned(),
+    });
+    Some(beside.unwrap_or_else(|| session.spec.launch.cwd.clone()))
+}
+
 fn title(session: &Session) -> String {
     match (&session.spec.workload, &session.spec.launch.program) {
-        (Workload::Notebook { path, .. }, _) => path.rsplit('/').next().unwrap_or(path).to_owned(),
+        (Workload::Notebook { .. }, _) => match &session.path {
+            Some(path) => path.rsplit('/').next().unwrap_or(path).to_owned(),
+            None => "untitled".to_owned(),
+        },
+        (_, Program::OfNotebook { kernel, .. }) => kernel.clone().unwrap_or_else(|| "kernel".to_owned()),
         (_, Program::Kernel { display_name, .. }) => display_name.clone(),
         (_, Program::Command { argv }) => argv.join(" "),
     }
@@ -84,6 +106,7 @@ fn state(session: &Session) -> SessionState {
 fn runtime(session: &Session) -> RuntimeView {
     let name = match &session.spec.launch.program {
         Program::Kernel { display_name, .. } => display_name.clone(),
+        Program::OfNotebook { kernel, .. } => kernel.clone().unwrap_or_else(|| "kernel".to_owned()),
         Program::Command { argv } => argv.first().cloned().unwrap_or_default(),
     };
     let cause = || session.present_report().map(|report| report.cause().code);
@@ -135,6 +158,7 @@ fn of_run(session: &Session, fold: &Fold, id: RunId, run: &Run) -> RunView {
         session: session.spec.id,
         index: run.index,
         cell: run.new.cell,
+        cell_id: run.new.cell_id.clone(),
         source,
         may_raise: run.new.on_raise == OnRaise::GoOn,
         state: match &run.state {

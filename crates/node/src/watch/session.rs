@@ -14,7 +14,7 @@ use outlive_protocol::http::{SessionView, StreamEvent};
 use outlive_store::LaneFilter;
 
 use super::{Reader, Telling, Told};
-use crate::api::{AttachSession, Delivered, Events};
+use crate::api::{AttachSession, Delivered, Events, From};
 use crate::context::Context;
 use crate::session::handle::{Peer, Peers};
 use crate::session::open::{facts_in, fold_session};
@@ -30,7 +30,11 @@ pub fn attach(
 ) -> Events {
     let live = how.follow.then(|| context.bus.subscribe(now.id));
     let telling = SessionTelling {
-        after: how.after,
+        after: match how.from {
+            From::After(position) => position,
+            From::Head => now.position,
+        },
+        outputs: how.outputs,
         fold: Fold::default(),
         session: None,
         live: false,
@@ -47,6 +51,7 @@ pub fn attach(
 
 struct SessionTelling {
     after: Position,
+    outputs: bool,
     fold: Fold,
     session: Option<Session>,
     /// History has been told: from here on every change of the state is shown.
@@ -72,7 +77,7 @@ impl Telling for SessionTelling {
         let Verdict::Counted(effect) = self.fold.push(entry) else { return Told::More };
         let facts = facts_in(entry, &effect);
         fold_session(&mut self.session, entry, &effect);
-        let mut events = output(entry, &effect);
+        let mut events = if self.outputs { output(entry, &effect) } else { Vec::new() };
         events.extend(facts.iter().flat_map(|fact| self.about(fact)));
         if self.live && !facts.is_empty() {
             events.extend(self.shown());
@@ -116,6 +121,9 @@ impl SessionTelling {
                 Happened::RuntimeExited { report: Some(report), .. }
                 | Happened::RuntimeDrained { report: Some(report), .. } => {
                     vec![StreamEvent::Report { report: report.clone() }]
+                }
+                Happened::PathChanged { path, why } => {
+                    vec![StreamEvent::PathChanged { session: session.spec.id, path: path.clone(), why: *why }]
                 }
                 _ => Vec::new(),
             },

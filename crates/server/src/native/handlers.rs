@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use axum::http::HeaderMap;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, Position};
-use outlive_node::api::{AttachRun, AttachSession};
+use outlive_node::api::{AttachRun, AttachSession, From};
 use outlive_protocol::http::{
     CreateSession, DoctorView, Input, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode,
     SubmitRuns,
@@ -87,7 +87,10 @@ pub(super) async fn attach(app: App, call: Call<SessionPath, AttachQuery, NoBody
         Ok(position) => Ok(Position(position)),
         Err(_) => Err(format!("A session's cursor is a log position, for instance 42; this is {text:?}.")),
     })?;
-    let events = app.api.attach(call.path.id, AttachSession { after, interactive, follow }).await?;
+    let events = app
+        .api
+        .attach(call.path.id, AttachSession { from: From::After(after), interactive, follow, outputs: true })
+        .await?;
     Ok(EventStream(app.streams.respond(events)))
 }
 

@@ -12,6 +12,9 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         StopWhy::User => {
             ("stopped because somebody asked for it", "Nothing is wrong. `outlive restart` starts it again.")
         }
+        StopWhy::Rest => {
+            ("stopped because somebody asked for it", "Nothing is wrong. The next run starts it again.")
+        }
         StopWhy::Restart => {
             ("ended for a restart that somebody asked for", "Nothing is wrong: a new one takes its place.")
         }

@@ -1,5 +1,6 @@
 //! What a session does with each input. Nothing changes here: the facts do that, once they are stored.
 
+mod path;
 mod process;
 mod wish;
 
@@ -24,6 +25,11 @@ pub fn decide(session: &Session, input: Input, now: Now) -> Result<Decision, Den
         Input::Answer { run, value } => wish::answer(session, run, value, now),
         Input::Restart(runs) => wish::restart(session, runs, now),
         Input::Stop { why, from } => Ok(wish::stop(session, why, from, now)),
+        Input::Rest { why, from } => wish::rest(session, why, from, now),
+        Input::ClaimPath { path, sha256 } => path::claim(session, path, sha256, now),
+        Input::ReleasePath { path } => Ok(path::release(session, path, now)),
+        Input::TakePath { path, why } => path::take(session, path, why, now),
+        Input::Trust(trust) => path::trust(session, trust, now),
         Input::Process(process, what) => Ok(process::decide(session, process, what, now)),
         Input::Timer(timer) => Ok(timed_out(session, timer, now)),
         Input::Saved { problem } => Ok(match session.life {

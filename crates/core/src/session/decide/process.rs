@@ -210,7 +210,7 @@ fn exited(session: &Session, mut exit: ExitReport, id: ReportId, now: Now) -> De
     let (then, next) = what_follows(session, ended, stop_why, now);
     let status = exit.status;
     // What waits for the process after a restart loses nothing.
-    let restarts = matches!(then, AfterExit::Restart { .. });
+    let restarts = matches!(then, AfterExit::Restart { .. } | AfterExit::Rest);
     let lost = session.queue.iter().copied().filter(|run| !restarts || session.waits_for_present(*run));
     let interrupted: Vec<RunId> = session.running.into_iter().chain(lost).collect();
     let report = is_failure(session, &exit, ended, stop_why, &interrupted).then(|| {
@@ -259,6 +259,9 @@ fn what_follows(
             NextStep::Restart { after_ms: 0, nth: 1, of: 1 },
         );
     }
+    if let Some(StopWhy::Eviction | StopWhy::Rest) = stop {
+        return (AfterExit::Rest, NextStep::Nothing);
+    }
     // In an open session a person ended a run that did not react. Of a kernel nobody wished the end.
     if stop == Some(StopWhy::User) && !session.is_command() {
         ended.how = EndedHow::Abnormal;
@@ -292,6 +295,9 @@ fn name(session: &Session, id: RunId) -> String {
 fn subject(session: &Session) -> String {
     match &session.spec.launch.program {
         Program::Kernel { name, .. } => format!("kernel {name}"),
+        Program::OfNotebook { kernel, .. } => {
+            format!("kernel {}", kernel.as_deref().unwrap_or("of the notebook"))
+        }
         Program::Command { argv } => {
             let word = argv.first().map_or("command", String::as_str);
             format!("command {}", word.rsplit('/').next().unwrap_or(word))

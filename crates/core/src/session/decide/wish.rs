@@ -42,7 +42,7 @@ pub(super) fn queue(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<De
         | Status::Launching
         | Status::Ready(_)
         | Status::Stopping { .. }
-        | Status::Draining { then: AfterExit::Restart { .. }, .. }
+        | Status::Draining { then: AfterExit::Restart { .. } | AfterExit::Rest, .. }
         | Status::Backoff { .. } => {}
     }
     Ok(Decision::none().happened(now.wall, Happened::RunsQueued(runs)))
@@ -129,6 +129,15 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
         decision = decision.happened(now.wall, Happened::RunsQueued(runs));
     }
     Ok(decision)
+}
+
+/// Stops the runtime of a session that stays; what runs and what waits is settled with its end.
+pub(super) fn rest(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Result<Decision, Denied> {
+    open(session)?;
+    if session.is_command() {
+        return Err(Denied::CommandOnly);
+    }
+    Ok(stop_process(session, why, from, now))
 }
 
 /// Never refused: stopping what has stopped does nothing, and a harder rung overtakes a softer one.

@@ -1,46 +1,24 @@
-//! A session's notebook: outputs are projected into it as they are appended to the log, and it is written to its
-//! file when it has been quiet for a while, after a longer while in any case, and at the end.
-//!
-//! The document as it was opened (parameters injected) is a snapshot in the log, so that a daemon that comes back
-//! projects the same outputs into the same cells whatever has become of the file.
+//! The file of a notebook: written when the notebook has been quiet for a while, after a longer while in any case, and
+//! at the end.
 
-use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use outlive_core::id::{RunId, SessionId};
+use outlive_core::id::SessionId;
 use outlive_core::limits::{AUTOSAVE_MAX_MS, AUTOSAVE_QUIET_MS};
-use outlive_core::log::fold::Effect;
-use outlive_core::log::{BlobRef, Chunk, Entry, FencedBody, Record, RunRecord};
-use outlive_core::session::Session;
-use outlive_core::session::event::{NewRun, OnRaise};
 use outlive_core::time::Tick;
 use outlive_document::file::{FileStamp, WriteError};
-use outlive_document::{Blobs, CellKey, CellKind, Notebook};
+use outlive_document::{CellKind, Notebook};
 
+use super::document::{Document, sources};
+use super::with_sources;
 use crate::seams::{Files, PathClaim};
 
-/// The blobs of a session, as files.
-#[derive(Clone, Debug)]
-pub struct BlobFolder(pub PathBuf);
-
-impl Blobs for BlobFolder {
-    fn read(&self, blob: &BlobRef) -> io::Result<Vec<u8>> {
-        std::fs::read(self.0.join(&blob.sha256))
-    }
-}
-
-/// A notebook that its session writes.
+/// The file of a notebook that its session writes.
 pub struct NotebookFile {
     session: SessionId,
-    document: Notebook,
-    cells: Vec<CellKey>,
-    /// Cells of runs.
-    runs: HashMap<RunId, usize>,
-    blobs: BlobFolder,
     files: Arc<dyn Files>,
     path: PathBuf,
     /// What the file was when it was last read or written; `None` when there is none.
@@ -78,19 +56,12 @@ impl NotebookFile {
     /// A notebook that was just opened or taken up.
     pub fn new(
         session: SessionId,
-        document: Notebook,
-        blobs: BlobFolder,
         files: Arc<dyn Files>,
         (path, stamp): (PathBuf, Option<FileStamp>),
         claim: Box<dyn PathClaim>,
     ) -> Self {
-        let cells = document.cells().map(|cell| cell.key().clone()).collect();
         Self {
             session,
-            document,
-            cells,
-            runs: HashMap::new(),
-            blobs,
             files,
             path,
             stamp,
@@ -103,90 +74,12 @@ impl NotebookFile {
         }
     }
 
-    /// Runs for these cells (all code cells without a list), in order.
-    ///
-    /// # Errors
-    /// The first index that is no code cell.
-    pub fn runs_for(
-        &self,
-        which: Option<&[usize]>,
-        tolerant: bool,
-        mut id: impl FnMut() -> RunId,
-    ) -> Result<Vec<NewRun>, usize> {
-        let cells: Vec<_> = self.document.cells().collect();
-        let run = |index: usize, id: RunId| {
-            let cell = &cells[index];
-            let on_raise = if tolerant || cell.may_raise() { OnRaise::GoOn } else { OnRaise::Stop };
-            NewRun { id, cell: Some(index), source: cell.source(), on_raise }
+    /// The notebook has changed.
+    pub fn changed(&mut self, now: Tick) {
+        self.dirty = match self.dirty {
+            Dirty::No => Dirty::Since(now, now),
+            Dirty::Since(first, _) => Dirty::Since(first, now),
         };
-        match which {
-            None => Ok(cells
-                .iter()
-                .filter(|cell| cell.kind() == CellKind::Code && !cell.source().trim().is_empty())
-                .map(|cell| run(cell.index(), id()))
-                .collect()),
-            Some(indexes) => indexes
-                .iter()
-                .map(|index| match cells.get(*index).map(outlive_document::CellView::kind) {
-                    Some(CellKind::Code) => Ok(run(*index, id())),
-                    Some(_) | None => Err(*index),
-                })
-                .collect(),
-        }
-    }
-
-    /// Projects a record that counts. `session` is the state after it.
-    pub fn apply(&mut self, entry: &Entry, effect: &Effect, session: &Session, now: Tick) {
-        let Record::Fenced(fenced) = &entry.record else { return };
-        let changed = match (&fenced.body, effect) {
-            (FencedBody::Run(RunRecord::Open { .. }), Effect::Opened { run, base, .. }) => {
-                self.open_run(*run, *base, session)
-            }
-            (FencedBody::Run(RunRecord::Data { chunks, .. }), Effect::Appended { run, first, skip, .. }) => {
-                let new = chunks.iter().skip(usize::try_from(*skip).unwrap_or(usize::MAX));
-                let mut seq = *first;
-                for chunk in new {
-                    self.project(*run, seq, chunk);
-                    seq = seq.next();
-                }
-                true
-            }
-            (FencedBody::Run(RunRecord::End { outcome, report, .. }), Effect::Ended { run, .. }) => {
-                self.document.finish_run(*run, outcome, report.as_deref()).is_ok()
-            }
-            (FencedBody::Runtime { origin: Some(run), chunks, .. }, Effect::Runtime) => {
-                for chunk in chunks {
-                    self.document.apply_late(*run, chunk, &self.blobs);
-                }
-                true
-            }
-            _ => false,
-        };
-        if changed {
-            self.dirty = match self.dirty {
-                Dirty::No => Dirty::Since(now, now),
-                Dirty::Since(first, _) => Dirty::Since(first, now),
-            };
-        }
-    }
-
-    fn open_run(&mut self, run: RunId, base: outlive_core::id::Seq, session: &Session) -> bool {
-        if self.runs.contains_key(&run) {
-            return self.document.truncate(run, base).is_ok();
-        }
-        let Some(index) = session.runs.get(&run).and_then(|run| run.new.cell) else { return false };
-        let Some(key) = self.cells.get(index) else { return false };
-        self.runs.insert(run, index);
-        self.document.begin_run(key, run).is_ok()
-    }
-
-    fn project(&mut self, run: RunId, seq: outlive_core::id::Seq, chunk: &Chunk) {
-        if !self.runs.contains_key(&run) {
-            return;
-        }
-        if let Err(error) = self.document.apply_chunk(run, seq, chunk, &self.blobs) {
-            tracing::error!(session = %self.session, %error, "an output does not fit into the notebook");
-        }
     }
 
     /// The same, taken up by a daemon that did not open it: the file was this when the session did.
@@ -215,12 +108,12 @@ impl NotebookFile {
     }
 
     /// Begins to save; [`Self::saved`] ends it.
-    pub fn begin_save(&mut self, now: Tick) {
+    pub fn begin_save(&mut self, document: &Document, now: Tick) {
         self.dirty = Dirty::No;
         self.save_began = now;
-        let bytes = self.document.to_bytes(&self.blobs);
+        let bytes = document.to_bytes();
         let (files, path, expected) = (Arc::clone(&self.files), self.path.clone(), self.stamp.clone());
-        let (sources, opened) = (sources(&self.document), self.opened.clone());
+        let (sources, opened) = (document.sources(), self.opened.clone());
         self.saving = Some(Box::pin(async move {
             // A notebook that was taken up has not looked at its file yet: the daemon before may have saved it.
             let expected = match expected {
@@ -256,14 +149,14 @@ impl NotebookFile {
 
     /// Saves for the last time. Where the file has become somebody else's meanwhile, the notebook goes beside it.
     /// `None` when the file holds everything; else what is wrong and where the notebook is.
-    pub async fn save_finally(&mut self, now: Tick) -> Option<String> {
+    pub async fn save_finally(&mut self, document: &Document, now: Tick) -> Option<String> {
         if self.saving.is_some() {
             self.saved().await;
         }
         if self.dirty == Dirty::No && self.problem.is_none() {
             return None;
         }
-        self.begin_save(now);
+        self.begin_save(document, now);
         let saving = self.saving.take()?;
         let error = match saving.await {
             Ok(stamp) => {
@@ -274,28 +167,23 @@ impl NotebookFile {
             Err(error) => error,
         };
         if let WriteError::Changed { now: Some(_), .. } = &error
-            && let Some(stamp) = ours(&*self.files, &self.path, &sources(&self.document), None).await
+            && let Some(stamp) = ours(&*self.files, &self.path, &document.sources(), None).await
         {
-            let bytes = self.document.to_bytes(&self.blobs);
+            let bytes = document.to_bytes();
             return match self.files.write(&self.path, bytes, Some(stamp)).await {
                 Ok(_) => None,
                 Err(error) => Some(with_sources(&error)),
             };
         }
         let beside = beside(&self.path, self.session);
-        let bytes = self.document.to_bytes(&self.blobs);
+        let bytes = document.to_bytes();
         // It is there already when an earlier daemon came to the same end.
-        let earlier = ours(&*self.files, &beside, &sources(&self.document), None).await;
+        let earlier = ours(&*self.files, &beside, &document.sources(), None).await;
         match self.files.write(&beside, bytes, earlier).await {
             Ok(_) => Some(format!("{}; the results are in {}", with_sources(&error), beside.display())),
             Err(_) => Some(format!("{}; the outputs stay in the log of the session", with_sources(&error))),
         }
     }
-}
-
-/// What a person has written of a notebook.
-fn sources(notebook: &Notebook) -> Vec<(CellKind, String)> {
-    notebook.cells().map(|cell| (cell.kind(), cell.source())).collect()
 }
 
 /// The stamp of a file as it is, if it may be replaced: it differs from ours in outputs alone, and so is an earlier save
@@ -319,17 +207,6 @@ fn beside(path: &Path, session: SessionId) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let id = session.to_string();
     path.with_file_name(format!("{stem}.outlive-{}.ipynb", &id[id.len() - 8..]))
-}
-
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,0 +1,69 @@
+//! What the task answers to those who ask.
+
+use outlive_core::session::Input;
+use outlive_core::session::spec::Workload;
+use outlive_protocol::http::{Problem, SubmitRuns};
+
+use super::super::handle::{Answer, Ask, Message, denied};
+use super::super::journal::WriteError;
+use super::super::{open, view};
+use super::Task;
+
+impl Task {
+    pub(super) async fn asked(&mut self, message: Message) -> Result<(), WriteError> {
+        let answer = self.answer(message.ask).await?;
+        // Whoever asked may have gone; what was asked is done all the same.
+        let _gone = message.answer.send(answer);
+        Ok(())
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Result<Result<Answer, Problem>, WriteError> {
+        let input = match ask {
+            Ask::Runs => return Ok(Ok(Answer::Runs(view::runs(&self.session, self.journal.fold())))),
+            Ask::Reports => return Ok(Ok(Answer::Reports(self.session.reports.clone()))),
+            Ask::Submit(work) => return self.submit(work).await,
+            Ask::Restart { run_all } => {
+                match self.runs_of(if run_all { Some(SubmitRuns::All { required: None }) } else { None }) {
+                    Ok(runs) => Input::Restart(runs),
+                    Err(problem) => return Ok(Err(problem)),
+                }
+            }
+            Ask::Document(ask) => return self.asked_document(ask).await,
+            Ask::File(ask) => return self.asked_file(ask).await,
+            Ask::Rest { why, from } => Input::Rest { why, from },
+            Ask::Trust(trust) => Input::Trust(trust),
+            Ask::Interrupt => Input::Interrupt,
+            Ask::Stop { why, from } => Input::Stop { why, from },
+            Ask::Cancel(run) => Input::Cancel(run),
+            Ask::Answer { run, value } => Input::Answer { run, value },
+        };
+        let id = self.session.spec.id;
+        Ok(match self.input(input, None).await? {
+            Ok(()) => Ok(Answer::Done(self.view.borrow().clone())),
+            Err(why) => Err(denied(id, &why)),
+        })
+    }
+
+    async fn submit(&mut self, work: SubmitRuns) -> Result<Result<Answer, Problem>, WriteError> {
+        let runs = match self.runs_of(Some(work)) {
+            Ok(runs) => runs,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
+        let id = self.session.spec.id;
+        Ok(match self.input(Input::Queue(runs), None).await? {
+            Ok(()) => Ok(Answer::Runs(
+                ids.iter().filter_map(|run| view::run(&self.session, self.journal.fold(), *run)).collect(),
+            )),
+            Err(why) => Err(denied(id, &why)),
+        })
+    }
+
+    fn runs_of(
+        &self,
+        work: Option<SubmitRuns>,
+    ) -> Result<Vec<outlive_core::session::event::NewRun>, Problem> {
+        let tolerant = matches!(self.session.spec.workload, Workload::Notebook { allow_errors: true, .. });
+        open::runs_of(self.notebook.as_ref().map(|notebook| &notebook.document), tolerant, work)
+    }
+}

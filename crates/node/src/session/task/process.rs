@@ -1,0 +1,159 @@
+//! The task and its process: orders out, records in.
+
+use outlive_core::id::{ProcessKey, RunId};
+use outlive_core::log::Source;
+use outlive_core::log::fold::Effect as LogEffect;
+use outlive_core::session::Input;
+use outlive_core::session::input::{Effect, ProcessInput};
+use outlive_core::session::recover;
+use outlive_core::session::state::RunState;
+use outlive_protocol::shim::{Numbered, ToShim};
+
+use super::super::intake::{self, Step};
+use super::super::journal::WriteError;
+use super::{Life, ROUND_RECORDS_MAX, Task, report_id};
+use crate::seams::{FromLink, LaunchOrder};
+
+impl Task {
+    pub(super) async fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch(process) => {
+                self.link = Some(self.context.runtimes.launch(self.launch_order(process)));
+            }
+            Effect::Execute { process, run, attempt, code } => {
+                let allow_stdin = self.peers.attended();
+                self.order(process, ToShim::Execute { run, attempt, code, allow_stdin, silent: false }).await;
+            }
+            Effect::Interrupt(process) => self.order(process, ToShim::Interrupt).await,
+            Effect::Answer { process, run, value } => self.order(process, ToShim::Input { run, value }).await,
+            Effect::Stop { process, why, from } => self.order(process, ToShim::Stop { why, from }).await,
+            Effect::SaveFinally => self.life = Life::LastSave,
+            Effect::Finish => self.life = Life::Over,
+        }
+    }
+
+    pub(in super::super) fn launch_order(&self, process: ProcessKey) -> LaunchOrder {
+        LaunchOrder {
+            session: self.session.spec.id,
+            process,
+            spec: self.session.spec.launch.clone(),
+            blobs: self.blobs.clone(),
+        }
+    }
+
+    /// An order to a process that is gone has lost its point: its end is reported already.
+    pub(super) async fn order(&mut self, process: ProcessKey, order: ToShim) {
+        if let Some(link) = self.link.as_ref().filter(|link| link.process == process) {
+            let _gone = link.to.send(order).await;
+        }
+    }
+
+    pub(super) async fn linked(&mut self, event: Option<FromLink>) -> Result<(), WriteError> {
+        match event {
+            Some(FromLink::Record(record)) => {
+                let mut records = vec![record];
+                let mut after = None;
+                if let Some(link) = &mut self.link {
+                    while records.len() < ROUND_RECORDS_MAX {
+                        match link.from.try_recv() {
+                            Ok(FromLink::Record(record)) => records.push(record),
+                            Ok(other) => {
+                                after = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                }
+                self.records(records).await?;
+                match after {
+                    Some(event) => self.link_said(event).await,
+                    None => Ok(()),
+                }
+            }
+            Some(event) => self.link_said(event).await,
+            None => self.link_said(FromLink::Gone { report: None }).await,
+        }
+    }
+
+    async fn link_said(&mut self, event: FromLink) -> Result<(), WriteError> {
+        match event {
+            FromLink::Record(record) => self.records(vec![record]).await,
+            // The shim may have missed orders of a daemon that died, or of a connection that broke.
+            FromLink::Welcome(welcome) => {
+                tracing::debug!(process = %welcome.identity.process, last = %welcome.last_src, "a shim is linked");
+                for effect in recover(&self.session) {
+                    match effect {
+                        Effect::SaveFinally | Effect::Finish => {}
+                        effect => self.effect(effect).await,
+                    }
+                }
+                Ok(())
+            }
+            FromLink::Gone { report } => self.gone(report.map(|report| *report)).await,
+        }
+    }
+
+    /// The shim is gone. If it had said all, nothing is left to say; else this is the end of the process.
+    async fn gone(&mut self, report: Option<outlive_core::runtime::ExitReport>) -> Result<(), WriteError> {
+        let Some(link) = self.link.take() else { return Ok(()) };
+        let Some(report) = report else { return Ok(()) };
+        let process = link.process;
+        let evidence = Box::new(report.evidence.clone());
+        let exited = ProcessInput::Exited { report: Box::new(report), id: report_id() };
+        self.input(Input::Process(process, exited), None).await?.ok();
+        self.input(Input::Process(process, ProcessInput::Drained(evidence)), None).await?.ok();
+        Ok(())
+    }
+
+    async fn records(&mut self, records: Vec<Numbered>) -> Result<(), WriteError> {
+        let Some(process) = self.link.as_ref().map(|link| link.process) else { return Ok(()) };
+        let acked = self.journal.acked(process);
+        let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
+        let last = intake::last(&records);
+        for step in intake::steps(process, records, self.peers.attended(), report_id) {
+            match step {
+                Step::Output { run, chunks, source } => self.output(process, run, chunks, source).await?,
+                Step::Decide { input, source } => {
+                    let drained = matches!(&input, Input::Process(_, ProcessInput::Drained(_)));
+                    self.input(input, Some(source)).await?.ok();
+                    if drained {
+                        self.order(process, ToShim::Goodbye).await;
+                    }
+                }
+                Step::Nothing => {}
+            }
+        }
+        if let Some(through) = last {
+            self.order(process, ToShim::Ack { through }).await;
+        }
+        Ok(())
+    }
+
+    /// Output of an open run goes to its lane; what comes after the run's end, or belongs to none, to the runtime's.
+    async fn output(
+        &mut self,
+        process: ProcessKey,
+        run: Option<RunId>,
+        chunks: Vec<outlive_core::log::Chunk>,
+        source: Source,
+    ) -> Result<(), WriteError> {
+        let open = run.filter(|run| {
+            self.session.runs.get(run).is_some_and(|run| matches!(run.state, RunState::Running { .. }))
+        });
+        let n = chunks.len() as u64;
+        let (entry, effect) = match open {
+            Some(run) => {
+                let first = self.journal.head(run).next();
+                let entry = self.journal.output(run, chunks, Some(source)).await?;
+                let attempt = self.session.runs.get(&run).map(|run| run.attempt).unwrap_or_default();
+                (entry, LogEffect::Appended { run, attempt, first, skip: 0, n })
+            }
+            None => (self.journal.stray(process, run, chunks, Some(source)).await?, LogEffect::Runtime),
+        };
+        if let Some(notebook) = &mut self.notebook {
+            notebook.apply(&entry, &effect, &self.session, self.context.clock.now().tick);
+        }
+        Ok(())
+    }
+}
