@@ -27,6 +27,9 @@ pub const SPOOL_BYTES_MAX: u64 = 2 << 30;
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// How many unacknowledged records a daemon reads ahead from one shim. Bounds the daemon's memory for one process.
 pub const SHIM_WINDOW_RECORDS_MAX: usize = 1_024;
+/// How much unacknowledged output a daemon reads ahead from one shim, in bytes. What a shim keeps in memory; one record
+/// always fits.
+pub const SHIM_WINDOW_BYTES_MAX: u64 = 4 << 20;
 /// How much of standard error and output is kept as a tail, in bytes. A long traceback with its chain fits.
 pub const STDERR_TAIL_BYTES_MAX: usize = 65_536;
 /// Longest line that is looked at by the diagnosis, in bytes.
@@ -84,6 +87,9 @@ pub const MAILBOX_MAX: usize = 256;
 pub const QUEUED_RUNS_MAX: usize = 10_000;
 /// How far a watcher may fall behind in memory, in records; then it reads from the log.
 pub const WATCH_RECORDS_MAX: usize = 1_024;
+/// How far a watcher may fall behind in memory, in bytes of output; then it reads from the log. A dozen of the largest
+/// chunks: a reader that is only late for a moment is not sent there.
+pub const WATCH_BYTES_MAX: usize = 4 << 20;
 /// Longest request body of the API, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// How deep JSON from outside may nest. serde_json's own limit is 128; this is what our answers promise.
@@ -169,8 +175,47 @@ pub const NOTEBOOK_OUTPUT_BYTES_MAX: u64 = 512 << 20;
 pub const NOTEBOOK_OUTPUTS_MAX: usize = 10_000;
 /// How much the rich outputs of one cell may hold in memory, in bytes; blobs are read when the file is written.
 pub const NOTEBOOK_RICH_BYTES_MAX: usize = 64 << 20;
+/// Longest update of a live document that a peer may send, in bytes. A pasted notebook of thousands of cells fits; what
+/// does not is refused before anything is allocated for it.
+pub const DOCUMENT_UPDATE_BYTES_MAX: usize = 8 << 20;
+/// How many cells, texts, maps and lists one update of a live document may add before it is applied with a stack of its
+/// own. The library deletes nested ones by recursion; this many nested ones fit the stack of any thread.
+pub const DOCUMENT_NESTED_MAX: usize = 500;
+/// How many of them one update may add at all. 25,000 pasted cells; each level of a forged nesting costs stack.
+pub const DOCUMENT_NESTED_HARD_MAX: usize = 100_000;
+/// Stack for an update that adds many, in bytes. [`DOCUMENT_NESTED_HARD_MAX`] levels in a debug build; only what is used
+/// is ever memory.
+pub const DOCUMENT_STACK_BYTES: usize = 256 << 20;
+/// How deep lists, maps and texts may nest in a live document. The notebook's model needs 5 (cells, cell, outputs,
+/// output, text).
+pub const DOCUMENT_DEPTH_MAX: usize = 16;
+/// Largest rich output that stands in a live document itself, in bytes; a larger one stands there as a reference.
+/// Every peer holds the document in memory: a table or a small plot fits.
+pub const DOCUMENT_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// How much the rich outputs of one cell may hold in a live document, in bytes; further ones are references.
+pub const DOCUMENT_CELL_OUTPUTS_BYTES_MAX: usize = 1 << 20;
+/// How much text of one cell's streams stands in a live document, in bytes. Thousands of lines; nobody reads more of
+/// them in a page, and every peer pays for it.
+pub const DOCUMENT_STREAM_BYTES_MAX: usize = 256 << 10;
+/// Longest id of a cell that peers and callers may give, in bytes. nbformat's own limit is 64.
+pub const CELL_ID_BYTES_MAX: usize = 64;
+/// Longest awareness state of one client of a live document, in bytes: name, colour, cursor and selections.
+pub const AWARENESS_STATE_BYTES_MAX: usize = 16 << 10;
+/// How many clients' awareness one live document keeps. Each takes up to [`AWARENESS_STATE_BYTES_MAX`].
+pub const AWARENESS_CLIENTS_MAX: usize = 1_024;
 /// Largest notebook file that is opened, in bytes. It is held in memory, with a copy while it is written.
 pub const NOTEBOOK_FILE_BYTES_MAX: u64 = 1 << 30;
+/// Quiet time after a change of a watched file before it is told, in milliseconds: an editor's save is several
+/// changes.
+pub const FILE_QUIET_MS: u64 = 50;
+/// Longest time from a change of a watched file to its hint, in milliseconds, however long its burst lasts.
+pub const FILE_HINT_MS_MAX: u64 = 500;
+/// Time between two looks at a file that the kernel does not watch for us, in milliseconds. A person who changes a
+/// file elsewhere hardly notices; a thousand looks cost a few milliseconds.
+pub const FILE_POLL_MS: u64 = 2_000;
+/// Time after which the kernel is asked again to watch what it refused to, and after which it is looked whether each
+/// watched directory is still where it was, in milliseconds.
+pub const FILE_WATCH_RETRY_MS: u64 = 30_000;
 /// Quiet time before an autosave, in milliseconds.
 pub const AUTOSAVE_QUIET_MS: u64 = 2_000;
 /// Longest time that changes stay unsaved, in milliseconds.
@@ -190,6 +235,11 @@ const _: () = {
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
     assert!(STOP_ASK_MS + STOP_TERM_MS + DRAIN_MS < SESSION_END_MS, "the ladder fits");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
+    assert!(FILE_QUIET_MS < FILE_HINT_MS_MAX, "quiet first, then the ceiling");
+    assert!(FILE_POLL_MS < FILE_WATCH_RETRY_MS, "a pass of retries is one of the looks");
+    assert!(DOCUMENT_NESTED_MAX < DOCUMENT_NESTED_HARD_MAX, "few fit any stack, many need their own");
+    assert!(DOCUMENT_STACK_BYTES / DOCUMENT_NESTED_HARD_MAX >= 2_048, "a level of recursion in a debug build");
+    assert!(DOCUMENT_OUTPUT_BYTES_MAX <= DOCUMENT_CELL_OUTPUTS_BYTES_MAX, "one output fits its cell");
     assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
     assert!(RESTARTS_MAX as usize <= RESTART_HISTORY_MAX, "the history holds what is counted");

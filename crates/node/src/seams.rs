@@ -1,7 +1,7 @@
 //! The seams through which alone a node reaches the world: `Engine` (in `outlive-store`), [`Runtimes`], [`Files`],
 //! [`Bus`] and [`Clock`]. A simulation replaces all of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,9 +9,11 @@ use outlive_core::id::{BootId, NodeId, ProcessKey, SessionId, Src};
 use outlive_core::log::Entry;
 use outlive_core::runtime::{ExitReport, LaunchSpec};
 use outlive_core::time::{Now, Tick};
-use outlive_document::file::{FileStamp, ReadError, WriteError};
+use outlive_document::file::{FileMeta, FileStamp, ReadError, WriteError};
 use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, Welcome};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
+
+use crate::bus::Tail;
 
 /// Time.
 #[async_trait]
@@ -83,7 +85,10 @@ pub trait Runtimes: Send + Sync + 'static {
 }
 
 /// A path that this daemon holds for a session. Given back when it is dropped.
-pub trait PathClaim: Send + Sync + std::fmt::Debug {}
+pub trait PathClaim: Send + Sync + std::fmt::Debug {
+    /// The path as [`Files::resolve`] gives it.
+    fn path(&self) -> &Path;
+}
 
 /// Why a path cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +102,34 @@ pub enum ClaimError {
         session: SessionId,
         /// The holder's daemon, by pid.
         pid: u32,
+    },
+    /// A path that depends on where somebody stands: only who asks knows where that is.
+    #[error("{path:?} is relative; give an absolute path")]
+    Relative {
+        /// The path.
+        path: String,
+    },
+    /// A session's id where a path belongs: nobody wants a file of that name.
+    #[error("{path:?} is a session's id and not a path; open the session by its id")]
+    UseTheId {
+        /// The id, as it was given.
+        path: String,
+    },
+    /// It is or names what no notebook can be.
+    #[error("{path:?} cannot be a notebook: {why}")]
+    BadPath {
+        /// The path.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// Its directory is missing; directories are not made for a notebook.
+    #[error("{path:?} cannot be written: there is no directory {directory:?}; make it first")]
+    MissingDirectory {
+        /// The path.
+        path: String,
+        /// The directory that would hold it.
+        directory: String,
     },
     /// It cannot be written, now or later.
     #[error("{path} cannot be written")]
@@ -127,10 +160,46 @@ pub enum ClaimError {
     },
 }
 
+/// What may have become of a watched file. Only a hint: who is told looks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FileHint {
+    /// It may have been changed, removed, made or put in its place.
+    Changed,
+    /// It has another name now, and nothing has its own.
+    Renamed(PathBuf),
+    /// Something may have been missed.
+    Rescan,
+}
+
+/// A file that is watched until this is dropped.
+#[async_trait]
+pub trait FileWatch: Send {
+    /// The next hint. Cancel-safe: what was not returned is returned by the next call.
+    ///
+    /// The first comes without a cause, once the watch stands: what happened before that is found by looking.
+    /// A burst of changes is told once, when it pauses, and in any case soon after its first.
+    async fn changed(&mut self) -> FileHint;
+}
+
+/// How well files are watched.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct WatchState {
+    /// How many files are watched.
+    pub watches: usize,
+    /// How many of them by looking at them now and then, because the kernel does not tell.
+    pub polled: usize,
+    /// What the kernel lacks.
+    pub why: Option<String>,
+}
+
 /// The files of this machine.
 #[async_trait]
 pub trait Files: Send + Sync + 'static {
-    /// Claims a path for a session, against every daemon of this machine and user.
+    /// Where a notebook really is or will be: absolute, without links and detours, the same for each of its spellings.
+    /// `path` must be absolute; what it names need not exist yet, but its directory must.
+    async fn resolve(&self, path: &Path) -> Result<PathBuf, ClaimError>;
+    /// Claims a path for a session, against every daemon of this machine and user. Resolves it, and removes what
+    /// writers of it that died have left.
     async fn claim(&self, path: &Path, session: SessionId) -> Result<Box<dyn PathClaim>, ClaimError>;
     /// Reads a file whole.
     async fn read(&self, path: &Path) -> Result<(Vec<u8>, FileStamp), ReadError>;
@@ -141,6 +210,16 @@ pub trait Files: Send + Sync + 'static {
         bytes: Vec<u8>,
         expected: Option<FileStamp>,
     ) -> Result<FileStamp, WriteError>;
+    /// Looks at a file without reading it; `None` when there is none.
+    async fn stat(&self, path: &Path) -> std::io::Result<Option<FileMeta>>;
+    /// The file of this directory with that inode number: perhaps the one that was renamed. The number of a deleted
+    /// file is given to another one soon, so whoever asks compares more than that.
+    async fn find_inode(&self, directory: &Path, inode: u64) -> Option<PathBuf>;
+    /// Watches a file, whether it exists or not. Never fails: where the kernel cannot watch, it is looked at now and
+    /// then.
+    fn watch(&self, path: &Path) -> Box<dyn FileWatch>;
+    /// How well files are watched at this moment.
+    fn watching(&self) -> WatchState;
 }
 
 /// Publish and subscribe: the live tails of sessions (and, with several nodes, their heartbeats).
@@ -148,7 +227,7 @@ pub trait Bus: Send + Sync + 'static {
     /// Tells everybody who watches the session. Entries are acknowledged by the engine before.
     fn publish(&self, session: SessionId, entry: Arc<Entry>);
     /// Everything published from now on. Who falls behind is told how far, and reads from the log.
-    fn subscribe(&self, session: SessionId) -> broadcast::Receiver<Arc<Entry>>;
+    fn subscribe(&self, session: SessionId) -> Tail;
     /// Nothing more will be published.
     fn close(&self, session: SessionId);
 }

@@ -13,9 +13,10 @@ use outlive_core::id::{Position, SessionId};
 use outlive_core::log::Entry;
 use outlive_protocol::http::{Problem, StreamEvent};
 use outlive_store::{Engine, LaneFilter, ReadLimit};
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::Delivered;
+use crate::bus::Tail;
 use crate::problem;
 
 /// What a reader makes of the log.
@@ -50,7 +51,7 @@ pub(super) struct Reader<T> {
     engine: Arc<dyn Engine>,
     session: SessionId,
     /// `None`: it does not stay.
-    live: Option<broadcast::Receiver<Arc<Entry>>>,
+    live: Option<Tail>,
     through: Position,
     mode: Mode,
     waiting: VecDeque<Delivered>,
@@ -61,7 +62,7 @@ impl<T: Telling> Reader<T> {
     pub(super) fn new(
         engine: Arc<dyn Engine>,
         session: SessionId,
-        live: Option<broadcast::Receiver<Arc<Entry>>>,
+        live: Option<Tail>,
         first: Vec<Delivered>,
         telling: T,
     ) -> Self {
@@ -107,12 +108,12 @@ impl<T: Telling> Reader<T> {
         let Some(live) = &mut self.live else { return self.end() };
         match live.recv().await {
             Ok(entry) => self.take(&entry),
-            Err(broadcast::error::RecvError::Lagged(skipped)) => {
+            Err(RecvError::Lagged(skipped)) => {
                 self.waiting.push_back(Delivered { cursor: None, event: StreamEvent::Gap { skipped } });
                 self.mode = Mode::Log;
             }
             // The session's task has ended: what it wrote last is in the log.
-            Err(broadcast::error::RecvError::Closed) => {
+            Err(RecvError::Closed) => {
                 self.live = None;
                 self.mode = Mode::Log;
             }

@@ -4,7 +4,7 @@
 //! append ──► front (memory) ──► spool (disk) ──► back (memory, only when the disk refuses)
 //!            │  ▲                  │                │
 //!            │  └──────────────────┴────────────────┘  moved up as acknowledgements make room
-//!            └ sent in order, at most SHIM_WINDOW_RECORDS_MAX unacknowledged
+//!            └ sent in order, at most SHIM_WINDOW_RECORDS_MAX and SHIM_WINDOW_BYTES_MAX unacknowledged
 //! ```
 //! Invariant: numbers have no holes, and front, spool and back hold `first_unacknowledged ..= last` in order. Tests:
 //! `any_reader_sees_every_record_once`.
@@ -16,7 +16,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use outlive_core::id::Src;
-use outlive_core::limits::SHIM_WINDOW_RECORDS_MAX;
+use outlive_core::limits::{SHIM_WINDOW_BYTES_MAX, SHIM_WINDOW_RECORDS_MAX};
 use outlive_core::time::WallTime;
 use outlive_protocol::shim::{FromShim, Notice, Numbered};
 use outlive_protocol::shim_codec::encode_from_shim;
@@ -29,6 +29,8 @@ pub(crate) struct Journal {
     acknowledged: Src,
     /// The last record that was handed to the connection of now.
     sent: Src,
+    /// Sent and not acknowledged, in bytes.
+    sent_bytes: u64,
     front: VecDeque<Bytes>,
     front_bytes: u64,
     spool: Spool,
@@ -46,6 +48,7 @@ impl Journal {
             last: Src(0),
             acknowledged: Src(0),
             sent: Src(0),
+            sent_bytes: 0,
             front: VecDeque::new(),
             front_bytes: 0,
             spool: Spool::new(directory, spool_bytes_max),
@@ -122,6 +125,9 @@ impl Journal {
             let frame = self.front.pop_front().expect("counted above");
             self.front_bytes -= frame.len() as u64;
             self.acknowledged = self.acknowledged.next();
+            if self.acknowledged <= self.sent {
+                self.sent_bytes -= frame.len() as u64;
+            }
         }
         self.sent = self.sent.max(self.acknowledged);
         if self.is_acknowledged() {
@@ -134,6 +140,7 @@ impl Journal {
     /// A new connection: everything that is not acknowledged is sent again.
     pub(crate) const fn rewind(&mut self) {
         self.sent = self.acknowledged;
+        self.sent_bytes = 0;
     }
 
     /// The next frame to send, unless the window is closed or there is none.
@@ -146,7 +153,12 @@ impl Journal {
             self.refill();
         }
         let frame = self.front.get(in_flight)?.clone();
+        let bytes = frame.len() as u64;
+        if in_flight > 0 && self.sent_bytes + bytes > SHIM_WINDOW_BYTES_MAX {
+            return None;
+        }
         self.sent = self.sent.next();
+        self.sent_bytes += bytes;
         Some(frame)
     }
 
@@ -281,5 +293,27 @@ mod tests {
         }
         assert_eq!(sent, SHIM_WINDOW_RECORDS_MAX);
         assert!(journal.acknowledge(Src(1)) && journal.next_to_send().is_some());
+    }
+
+    #[test]
+    fn no_more_bytes_than_the_window_are_in_flight() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::new(directory.path(), 1 << 30, 1 << 30);
+        for _ in 0..100 {
+            journal.append(WallTime(1), output(250_000));
+        }
+        let fly = |journal: &mut Journal| {
+            let frames: Vec<_> = std::iter::from_fn(|| journal.next_to_send()).collect();
+            let bytes: usize = frames.iter().map(Bytes::len).sum();
+            (frames.len() as u64, bytes as u64)
+        };
+        let (sent, bytes) = fly(&mut journal);
+        assert!(bytes <= SHIM_WINDOW_BYTES_MAX && bytes + 300_000 > SHIM_WINDOW_BYTES_MAX, "{bytes} bytes");
+        assert!(journal.acknowledge(Src(3)));
+        assert_eq!(fly(&mut journal).0, 3, "as many more as were acknowledged");
+        // A new connection hears them again; what is stored was acknowledged by its Hello before it was sent.
+        journal.rewind();
+        assert!(journal.acknowledge(Src(sent + 1)));
+        assert_eq!(fly(&mut journal).0, sent);
     }
 }

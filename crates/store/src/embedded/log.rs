@@ -42,7 +42,9 @@ pub(super) struct SessionLog {
 
 /// Makes a segment's content durable: fdatasync(2), or what a test puts in its place.
 #[derive(Clone)]
-pub(super) struct Fsync(pub(super) Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>);
+pub(super) struct Fsync(pub(super) Arc<SyncFile>);
+
+pub(super) type SyncFile = dyn Fn(&File) -> io::Result<()> + Send + Sync;
 
 impl std::fmt::Debug for Fsync {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
