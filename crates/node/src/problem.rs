@@ -50,7 +50,22 @@ pub fn claim(error: &ClaimError) -> Problem {
             Problem::new(403, "not-writable", "The notebook cannot be written", detail)
                 .hint("write to another file with `-o`, or change the permissions")
         }
-        ClaimError::Unresolvable { .. } => Problem::new(422, "bad-path", "The path cannot be used", detail),
+        ClaimError::Relative { path } => Problem::new(422, "relative-path", "The path is relative", detail)
+            .hint("resolve it against your own directory first")
+            .fact("path", path.clone()),
+        ClaimError::UseTheId { path } => {
+            Problem::new(422, "use-the-id", "This is an id and not a path", detail)
+                .fact("session", path.clone())
+        }
+        ClaimError::BadPath { path, .. } | ClaimError::Unresolvable { path, .. } => {
+            Problem::new(422, "bad-path", "The path cannot be used", detail).fact("path", path.clone())
+        }
+        ClaimError::MissingDirectory { path, directory } => {
+            Problem::new(422, "no-such-directory", "There is no such directory", detail)
+                .hint(format!("`mkdir -p {directory}`, or choose another path"))
+                .fact("path", path.clone())
+                .fact("directory", directory.clone())
+        }
         ClaimError::Io { .. } => Problem::new(503, "claim-unavailable", "The path cannot be claimed", detail),
     }
 }

@@ -5,16 +5,20 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use outlive_core::id::SessionId;
 use rustix::fs::{Access, FlockOperation, access, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::path;
 use crate::seams::{ClaimError, PathClaim};
 
-/// How often a lock file that vanishes under our hands is made again.
-const TRIES: usize = 16;
+/// How often a lock file that vanishes under our hands is made again, or one that is being written is read again.
+const TRIES: usize = 500;
+/// How long its holder is given to write it, each time: it has it locked and is between two calls.
+const WRITING: Duration = Duration::from_millis(1);
 
 /// What stands in a lock file.
 #[derive(Serialize, Deserialize)]
@@ -27,11 +31,17 @@ struct Holder {
 /// A held claim.
 #[derive(Debug)]
 pub(super) struct Claim {
+    path: PathBuf,
     lock: PathBuf,
-    _held: File,
+    /// Locked as long as it is open.
+    held: File,
 }
 
-impl PathClaim for Claim {}
+impl PathClaim for Claim {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 impl Drop for Claim {
     fn drop(&mut self) {
@@ -42,18 +52,19 @@ impl Drop for Claim {
 
 /// Claims `path`, spelt in whatever way, for a session.
 pub(super) fn take(claims: &Path, path: &Path, session: SessionId) -> Result<Claim, ClaimError> {
+    let path = path::resolve(path)?;
     let shown = path.display().to_string();
-    let unresolvable = |source| ClaimError::Unresolvable { path: shown.clone(), source };
-    let (directory, name) = resolve(path).map_err(unresolvable)?;
-    let place = fs::metadata(&directory).map_err(unresolvable)?;
-    writable(&directory, &name, &shown)?;
+    let directory = path.parent().expect("a resolved path is absolute and no directory");
+    let name = path.file_name().expect("a resolved path is absolute and no directory");
+    let place =
+        fs::metadata(directory).map_err(|source| ClaimError::Unresolvable { path: shown.clone(), source })?;
+    writable(directory, &path, &shown)?;
     let failed = |source| ClaimError::Io { path: shown.clone(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(claims).map_err(failed)?;
-    let hash = Sha256::digest(name.as_encoded_bytes());
+    let hash = Sha256::digest(path::distinct(directory, name));
     let hex = hash.iter().take(12).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let lock = claims.join(format!("{:x}-{:x}-{hex}", place.dev(), place.ino()));
-    let holder =
-        Holder { session, path: directory.join(&name).display().to_string(), pid: std::process::id() };
+    let holder = Holder { session, path: shown.clone(), pid: std::process::id() };
     for _ in 0..TRIES {
         let mut options = OpenOptions::new();
         let mut file = options
@@ -66,8 +77,10 @@ pub(super) fn take(claims: &Path, path: &Path, session: SessionId) -> Result<Cla
             .map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_at(&file, &lock) => {
-                write(&mut file, &holder).map_err(failed)?;
-                return Ok(Claim { lock, _held: file });
+                let claim = Claim { path, lock, held: file };
+                write(&claim.held, &holder).map_err(failed)?;
+                outlive_document::file::clean_up(&claim.path);
+                return Ok(claim);
             }
             // Its holder removed it between our open and our lock.
             Ok(()) => {}
@@ -79,6 +92,7 @@ pub(super) fn take(claims: &Path, path: &Path, session: SessionId) -> Result<Cla
                         pid: other.pid,
                     });
                 }
+                std::thread::sleep(WRITING);
             }
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -86,28 +100,11 @@ pub(super) fn take(claims: &Path, path: &Path, session: SessionId) -> Result<Cla
     Err(failed(io::Error::new(io::ErrorKind::WouldBlock, "the claim changes hands too quickly; try again")))
 }
 
-/// The directory in which the file really is (or will be), and its name there. A link is followed, a dangling one
-/// too: it is its target that would be written.
-fn resolve(path: &Path) -> io::Result<(PathBuf, std::ffi::OsString)> {
-    let mut path = path.to_owned();
-    for _ in 0..TRIES {
-        let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?.to_owned();
-        let directory = fs::canonicalize(path.parent().unwrap_or(Path::new("/")))?;
-        let here = directory.join(&name);
-        match fs::read_link(&here) {
-            Ok(target) => path = directory.join(target),
-            Err(_) => return Ok((directory, name)),
-        }
-    }
-    Err(io::Error::other("too many links"))
-}
-
-fn writable(directory: &Path, name: &std::ffi::OsStr, shown: &str) -> Result<(), ClaimError> {
-    let file = directory.join(name);
+fn writable(directory: &Path, file: &Path, shown: &str) -> Result<(), ClaimError> {
     let refused =
         |source: rustix::io::Errno| ClaimError::NotWritable { path: shown.to_owned(), source: source.into() };
     access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(refused)?;
-    match access(&file, Access::WRITE_OK) {
+    match access(file, Access::WRITE_OK) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(errno) => Err(refused(errno)),
     }
@@ -120,7 +117,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
+fn write(mut file: &File, holder: &Holder) -> io::Result<()> {
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&serde_json::to_vec(holder)?)

@@ -1,26 +1,35 @@
-//! The files of this machine: notebooks read and replaced whole, and claims on their paths.
+//! The files of this machine: where they really are, notebooks read and replaced whole, claims on their paths, and
+//! watches over them. The only place that touches the disk for a session's notebook.
 
 mod claim;
+mod path;
+mod watch;
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use outlive_core::id::SessionId;
-use outlive_document::file::{self, Expected, FileStamp, ReadError, WriteError};
+use outlive_document::file::{self, Expected, FileMeta, FileStamp, ReadError, WriteError};
 
-use crate::seams::{ClaimError, Files, PathClaim};
+pub use path::notebook_path;
 
-/// Real files. Claims are lock files in `claims`, which all daemons of one user share.
+use crate::seams::{ClaimError, FileWatch, Files, PathClaim, WatchState};
+use watch::Watching;
+
+/// Real files. Claims are lock files in `claims`, which all daemons of one user share. All clones share one watcher.
 #[derive(Clone, Debug)]
 pub struct LocalFiles {
     claims: PathBuf,
+    watching: Arc<Watching>,
 }
 
 impl LocalFiles {
-    /// Files with claims in this folder; it is made when it is needed.
+    /// Files with claims in this folder; it is made when it is needed, as is the watcher.
     #[must_use]
-    pub const fn new(claims: PathBuf) -> Self {
-        Self { claims }
+    pub fn new(claims: PathBuf) -> Self {
+        Self { claims, watching: Arc::default() }
     }
 }
 
@@ -34,6 +43,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 #[async_trait]
 impl Files for LocalFiles {
+    async fn resolve(&self, path: &Path) -> Result<PathBuf, ClaimError> {
+        let path = path.to_owned();
+        blocking(move || path::resolve(&path)).await
+    }
+
     async fn claim(&self, path: &Path, session: SessionId) -> Result<Box<dyn PathClaim>, ClaimError> {
         let (claims, path) = (self.claims.clone(), path.to_owned());
         blocking(move || claim::take(&claims, &path, session)).await.map(|claim| Box::new(claim) as _)
@@ -56,5 +70,23 @@ impl Files for LocalFiles {
             file::write_atomic(&path, &bytes, expected)
         })
         .await
+    }
+
+    async fn stat(&self, path: &Path) -> io::Result<Option<FileMeta>> {
+        let path = path.to_owned();
+        blocking(move || file::look(&path)).await
+    }
+
+    async fn find_inode(&self, directory: &Path, inode: u64) -> Option<PathBuf> {
+        let directory = directory.to_owned();
+        blocking(move || file::find_inode(&directory, inode)).await
+    }
+
+    fn watch(&self, path: &Path) -> Box<dyn FileWatch> {
+        self.watching.watch(path)
+    }
+
+    fn watching(&self) -> WatchState {
+        self.watching.state()
     }
 }
