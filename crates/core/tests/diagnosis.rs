@@ -276,9 +276,14 @@ fn launches_that_fail() {
 fn what_held_it_is_gone() {
     // A15
     let mut lost = busy();
-    lost.shim_lost = Some(ShimLostEvidence { shim_pid: Some(9), shim_status: Some(SIGKILL), killed: 2 });
+    lost.shim_lost =
+        Some(ShimLostEvidence { shim_pid: Some(9), shim_status: Some(SIGKILL), killed: 2, refused: None });
     let cause = assert_first(&lost, ExitStatus::Unknown, CauseCode::ShimLost, Confidence::Certain);
     assert!(cause.summary.contains("SIGKILL"), "{}", cause.summary);
+    let mut refused = lost.clone();
+    refused.shim_lost.as_mut().unwrap().refused = Some("it speaks version 9 of the protocol".to_owned());
+    let cause = assert_first(&refused, ExitStatus::Unknown, CauseCode::ShimLost, Confidence::Certain);
+    assert!(cause.summary.contains("version 9") && cause.remedy.contains("upgrade"), "{cause:?}");
     lost.machine_restart = Some(MachineRestart { boot_before: "a".to_owned(), boot_now: "b".to_owned() });
     assert_first(&lost, ExitStatus::Unknown, CauseCode::MachineRestarted, Confidence::Certain);
     lost.bug = Some("panicked at crates/node/src/x.rs:1\nindex out of bounds".to_owned());

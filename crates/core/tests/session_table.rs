@@ -628,7 +628,7 @@ fn a_lost_shim_took_a_kernel_in_the_middle_of_its_work() {
         };
         report.status = ExitStatus::Unknown;
         report.evidence.shim_lost =
-            Some(ShimLostEvidence { shim_pid: Some(9), shim_status: None, killed: 1 });
+            Some(ShimLostEvidence { shim_pid: Some(9), shim_status: None, killed: 1, refused: None });
         let lost = Input::Process(session.process(), ProcessInput::Exited { report, id });
         let decision = decide(&session, lost, now()).expect("a death is not refused");
         let phase = decision.facts.iter().find_map(|fact| match fact {

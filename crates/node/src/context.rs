@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use outlive_core::id::{Revision, SessionId};
+use outlive_core::id::{ProcessKey, Revision, SessionId};
 use outlive_protocol::http::{Problem, SessionView};
 use outlive_store::Engine;
 use serde::{Deserialize, Serialize};
@@ -220,15 +220,18 @@ impl Context {
 
     /// Tells a shim that nobody knows it, and remembers that for `doctor`.
     pub fn refuse(&self, shim: &FoundShim, reason: &str) {
-        let process = shim.identity.process;
+        self.note_refused(shim.identity.process, shim.identity.session, reason);
+        self.runtimes.refuse(shim, reason);
+    }
+
+    /// Remembers for `doctor` that a shim was refused.
+    pub fn note_refused(&self, process: ProcessKey, session: SessionId, reason: &str) {
         tracing::warn!(%process, reason, "a shim is refused");
         let mut refused = self.refused.lock().expect("nothing panics while it holds the refused");
         if refused.len() == REFUSED_MAX {
             refused.pop_front();
         }
-        refused.push_back(format!("{process} of session {}: {reason}", shim.identity.session));
-        drop(refused);
-        self.runtimes.refuse(shim, reason);
+        refused.push_back(format!("{process} of session {session}: {reason}"));
     }
 
     /// The shims that were refused since the daemon's start, the latest last.

@@ -266,6 +266,9 @@ pub struct ShimLostEvidence {
     pub shim_status: Option<crate::runtime::ExitStatus>,
     /// How many processes were found and killed after it.
     pub killed: u32,
+    /// It lived, but could not be used: what it said, or that its protocol is of another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A restart of the machine: its boot id (/proc/sys/kernel/random/boot_id) is another one.

@@ -8,9 +8,10 @@ use outlive_core::id::{ProcessKey, SessionId, Src};
 use outlive_core::limits::HELLO_TIMEOUT_MS;
 use outlive_core::runtime::ExitStatus;
 use outlive_process::Process;
-use outlive_protocol::frame::Decoder;
+use outlive_protocol::frame::{Decoder, FrameError};
 use outlive_protocol::shim::{FromShim, Notice, ShimIdentity, StateNotice, ToShim, VERSION, Welcome};
-use outlive_protocol::shim_codec::{decode_from_shim, encode_to_shim};
+use outlive_protocol::shim_codec::{ShimCodecError, decode_from_shim, encode_to_shim};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,15 +22,47 @@ use crate::seams::FromLink;
 
 /// How much is read from a shim at once, in bytes.
 const READ_BYTES: usize = 65_536;
-/// The wait before a broken connection to a living shim is made again.
+/// The wait before a broken connection to a living shim is made again; it doubles while no connection succeeds.
 const RECONNECT: Duration = Duration::from_millis(20);
+/// The longest such wait: a shim that is suspended or swapped out is not asked fifty times a second.
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 enum Over {
     /// It broke; the shim may live.
     Broken(io::Error),
+    /// The shim lives and says what no shim of ours says: another connection would change nothing.
+    Unusable(String),
     /// The session's task has let go of the link.
     Released,
+}
+
+impl From<TalkError> for Over {
+    fn from(error: TalkError) -> Self {
+        match error {
+            TalkError::Io(error) => Self::Broken(error),
+            wrong @ (TalkError::Frame(_) | TalkError::Message(_) | TalkError::Wrong(_)) => {
+                Self::Unusable(wrong.to_string())
+            }
+        }
+    }
+}
+
+/// Why a shim is not understood.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TalkError {
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Bytes that are no frame.
+    #[error("it says what is no message: {0}")]
+    Frame(#[from] FrameError),
+    /// A frame that is no message.
+    #[error("it says what cannot be read: {0}")]
+    Message(#[from] ShimCodecError),
+    /// It is not who is meant, or speaks another version.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 struct Talk {
@@ -42,6 +75,8 @@ struct Talk {
     stored: Src,
     /// The last word of the process was passed on: what is left is the shim's own end.
     complete: bool,
+    /// How often the shim has proved itself.
+    connections: u32,
 }
 
 /// Serves a shim until it is gone. `shim` is its watcher, owned from its start on.
@@ -54,10 +89,12 @@ pub(super) async fn serve(
     acked: Src,
     mut ends: Ends,
 ) {
-    let mut talk = Talk { session, process, passed: acked, stored: acked, complete: false };
+    let mut talk = Talk { session, process, passed: acked, stored: acked, complete: false, connections: 0 };
     let mut waiting = VecDeque::new();
     let Some(shim) = shim else { return };
+    let mut wait = RECONNECT;
     loop {
+        let before = talk.connections;
         let over = tokio::select! {
             biased;
             over = connection(inner, directory, &mut talk, &mut ends, &mut waiting) => over,
@@ -65,10 +102,12 @@ pub(super) async fn serve(
         };
         match over {
             Over::Broken(error) => tracing::debug!(%process, %error, "the connection to a shim ended"),
+            Over::Unusable(reason) => return unusable(inner, directory, &talk, &shim, reason, ends).await,
             Over::Released if talk.complete => {}
             Over::Released => return,
         }
-        let again = inner.clock.now().tick + RECONNECT;
+        wait = if talk.connections > before { RECONNECT } else { (wait * 2).min(RECONNECT_MAX) };
+        let again = inner.clock.now().tick + wait;
         tokio::select! {
             biased;
             _ended = shim.exited() => break,
@@ -83,12 +122,39 @@ pub(super) async fn serve(
 async fn gone(inner: &Inner, directory: &Directory, talk: &Talk, status: Option<ExitStatus>, ends: Ends) {
     let report = match directory.identity() {
         _ if talk.complete => None,
-        Some(identity) => Some(lost::shim_lost(inner, &identity, false, status).await),
+        Some(identity) => Some(lost::shim_lost(inner, &identity, false, status, None).await),
         None => {
             let what = status.map_or_else(|| "it ended".to_owned(), |status| status.to_string());
             let message =
                 format!("the shim ended before it could start anything ({what}); {}", directory.last_words());
             let evidence = super::directory::launch_evidence(message);
+            Some(lost::never_started(inner, talk.process, inner.clock.now().wall, evidence))
+        }
+    };
+    directory.remove();
+    let _heard = ends.from.send(FromLink::Gone { report: report.map(Box::new) }).await;
+}
+
+/// Nobody can use this shim any more: it goes, and what it holds with it.
+async fn unusable(
+    inner: &Inner,
+    directory: &Directory,
+    talk: &Talk,
+    shim: &Process,
+    reason: String,
+    ends: Ends,
+) {
+    tracing::warn!(process = %talk.process, reason, "a shim that cannot be used is ended with its process");
+    if let Err(error) = shim.signal(Signal::KILL) {
+        tracing::debug!(process = %talk.process, %error, "it has ended by itself");
+    }
+    let _ended = shim.exited().await;
+    let status = shim.reap().ok().flatten().map(|reaped| reaped.status);
+    let report = match directory.identity() {
+        _ if talk.complete => None,
+        Some(identity) => Some(lost::shim_lost(inner, &identity, false, status, Some(reason)).await),
+        None => {
+            let evidence = super::directory::launch_evidence(format!("its shim cannot be used: {reason}"));
             Some(lost::never_started(inner, talk.process, inner.clock.now().wall, evidence))
         }
     };
@@ -105,8 +171,9 @@ async fn connection(
 ) -> Over {
     let mut shim = match introduce(inner, directory, (talk.session, talk.process), talk.stored).await {
         Ok(shim) => shim,
-        Err(error) => return Over::Broken(error),
+        Err(error) => return error.into(),
     };
+    talk.connections += 1;
     let heard = ends.from.send(FromLink::Welcome(Box::new(shim.welcome))).await.is_ok();
     // After the last word of the process an order may be left though nobody listens any more: the goodbye.
     if !heard && !talk.complete {
@@ -135,7 +202,7 @@ async fn introduce(
     directory: &Directory,
     (session, process): (SessionId, ProcessKey),
     acked: Src,
-) -> io::Result<Introduced> {
+) -> Result<Introduced, TalkError> {
     let (mut read, mut write) = UnixStream::connect(directory.socket()).await?.into_split();
     let mut decoder = Decoder::default();
     let hello = ToShim::Hello { version: VERSION, session, process, boot: inner.who.boot, acked };
@@ -144,13 +211,30 @@ async fn introduce(
     let first = tokio::select! {
         biased;
         first = receive(&mut read, &mut decoder) => first?,
-        () = inner.clock.until(deadline) => return Err(io::ErrorKind::TimedOut.into()),
+        () = inner.clock.until(deadline) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     };
     match first {
-        FromShim::Welcome(welcome) => Ok(Introduced { welcome, read, write, decoder }),
-        FromShim::Wrong { reason } => Err(io::Error::other(reason)),
-        FromShim::Record(_) => Err(io::Error::other("a record before the welcome")),
+        FromShim::Welcome(welcome) => {
+            check(&welcome, (session, process)).map_err(TalkError::Wrong)?;
+            Ok(Introduced { welcome, read, write, decoder })
+        }
+        FromShim::Wrong { reason } => Err(TalkError::Wrong(reason)),
+        FromShim::Record(_) => Err(TalkError::Wrong("it sent a record before its welcome".to_owned())),
     }
+}
+
+/// Whether it is the shim that is meant, and speaks our version or the one before.
+fn check(welcome: &Welcome, (session, process): (SessionId, ProcessKey)) -> Result<(), String> {
+    let Welcome { version, identity, .. } = welcome;
+    if *version > VERSION || *version + 1 < VERSION {
+        return Err(format!(
+            "it speaks version {version} of the protocol, this daemon {VERSION} and the one before"
+        ));
+    }
+    if (identity.session, identity.process) != (session, process) {
+        return Err(format!("it holds process {} of session {}", identity.process, identity.session));
+    }
+    Ok(())
 }
 
 /// Orders out. One that could not be sent waits for the next connection.
@@ -188,7 +272,7 @@ async fn take(
         let record = match receive(read, decoder).await {
             Ok(FromShim::Record(record)) => record,
             Ok(FromShim::Welcome(_) | FromShim::Wrong { .. }) => continue,
-            Err(error) => return Over::Broken(error),
+            Err(error) => return error.into(),
         };
         if record.src <= *passed {
             continue;
@@ -208,17 +292,17 @@ async fn send(write: &mut OwnedWriteHalf, message: &ToShim) -> io::Result<()> {
 }
 
 /// The next message that we know. Cancel-safe: what was read stays in the decoder.
-async fn receive(read: &mut OwnedReadHalf, decoder: &mut Decoder) -> io::Result<FromShim> {
+async fn receive(read: &mut OwnedReadHalf, decoder: &mut Decoder) -> Result<FromShim, TalkError> {
     loop {
-        while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
-            if let Some(message) = decode_from_shim(&frame).map_err(io::Error::other)? {
+        while let Some(frame) = decoder.next_frame()? {
+            if let Some(message) = decode_from_shim(&frame)? {
                 return Ok(message);
             }
         }
         let mut bytes = vec![0; READ_BYTES];
         let n = read.read(&mut bytes).await?;
         if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         decoder.feed(&bytes[..n]);
     }
@@ -230,19 +314,21 @@ pub(super) async fn refuse(
     directory: &Directory,
     who: &ShimIdentity,
     reason: &str,
-) -> io::Result<()> {
+) -> Result<(), TalkError> {
     let mut shim = introduce(inner, directory, (who.session, who.process), Src(0)).await?;
-    send(&mut shim.write, &ToShim::Refuse { reason: reason.to_owned() }).await
+    Ok(send(&mut shim.write, &ToShim::Refuse { reason: reason.to_owned() }).await?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use outlive_core::id::{BootId, Incarnation, NodeId, RuntimeId};
     use outlive_core::log::{Chunk, ChunkKind};
     use outlive_core::runtime::stop::StopLadder;
     use outlive_core::time::WallTime;
+    use outlive_process::detached;
     use outlive_protocol::shim::Numbered;
     use outlive_protocol::shim_codec::{decode_to_shim, encode_from_shim};
     use tokio::net::UnixListener;
@@ -305,7 +391,14 @@ mod tests {
     impl Shim {
         fn talk(&self) -> Talk {
             let Self { identity: ShimIdentity { session, process, .. }, .. } = self;
-            Talk { session: *session, process: *process, passed: Src(0), stored: Src(0), complete: false }
+            Talk {
+                session: *session,
+                process: *process,
+                passed: Src(0),
+                stored: Src(0),
+                complete: false,
+                connections: 0,
+            }
         }
 
         /// Serves one connection: hears until `last`, and says its record again after the Hello.
@@ -398,6 +491,88 @@ mod tests {
             assert!(matches!(over, Over::Released), "{heard:?}");
         };
         tokio::time::timeout(WAIT, test).await.expect("in time");
+    }
+
+    /// Answers one connection's Hello with these bytes and keeps it open.
+    async fn answer(listener: &UnixListener, bytes: &[u8]) -> UnixStream {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+
+    fn welcome(version: u16, identity: &ShimIdentity) -> Vec<u8> {
+        let identity = identity.clone();
+        let welcome = Welcome { version, identity, open_runs: Vec::new(), last_src: Src(0) };
+        encode_from_shim(&FromShim::Welcome(welcome)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_shim_of_the_version_before_is_adopted() {
+        // D2: the daemon was upgraded, the shim was not.
+        let shim = shim();
+        let (mut link, mut ends) = super::super::link(shim.identity.process);
+        let (mut talk, mut waiting) = (shim.talk(), VecDeque::new());
+        let test = async {
+            let serving = async {
+                drop(answer(&shim.listener, &welcome(VERSION - 1, &shim.identity)).await);
+                link.from.recv().await
+            };
+            let serve = connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting);
+            let (heard, over) = tokio::join!(serving, serve);
+            assert!(matches!(over, Over::Broken(_)), "and talked to until it goes");
+            let Some(FromLink::Welcome(welcome)) = heard else { panic!("{heard:?}") };
+            assert_eq!(welcome.version, VERSION - 1);
+        };
+        tokio::time::timeout(WAIT, test).await.expect("in time");
+        assert_eq!(talk.connections, 1);
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_cannot_be_used_is_ended_and_reported_instead_of_asked_for_ever() {
+        // D2, D5
+        let other = ProcessKey { incarnation: Incarnation(9), ..shim().identity.process };
+        let wrong = FromShim::Wrong { reason: "this shim speaks version 9 of the protocol".to_owned() };
+        let chunk = Chunk::inline(ChunkKind::Stdout, WallTime(1), b"x".to_vec());
+        let notice = Notice::Output { run: None, chunks: vec![chunk] };
+        let record = FromShim::Record(Numbered { src: Src(1), at: WallTime(1), notice });
+        let identity = shim().identity;
+        let answers = [
+            (encode_from_shim(&wrong).unwrap(), "version 9"),
+            (welcome(VERSION + 1, &identity), "speaks version"),
+            (welcome(VERSION, &ShimIdentity { process: other, ..identity }), "it holds process"),
+            (encode_from_shim(&record).unwrap(), "before its welcome"),
+            (vec![b'x'; 100], "no message"),
+        ];
+        for (bytes, reason) in answers {
+            let Shim { inner, directory, listener, mut identity, _place } = shim();
+            // A process that holds another, as a shim does.
+            let log = directory.open_log().unwrap();
+            let sleeper = detached::spawn(Path::new("/bin/sleep"), &["1000"], None, log).unwrap();
+            identity.shim_pid = sleeper.pid();
+            identity.shim_start = sleeper.start();
+            let place = directory.path().to_owned();
+            std::fs::write(place.join("identity.json"), serde_json::to_vec(&identity).unwrap()).unwrap();
+            let (mut link, ends) = super::super::link(identity.process);
+            let test = async {
+                let serving = serve(
+                    &inner,
+                    identity.session,
+                    identity.process,
+                    &directory,
+                    Some(sleeper),
+                    Src(0),
+                    ends,
+                );
+                let (_stream, ()) = tokio::join!(answer(&listener, &bytes), serving);
+                link.from.recv().await
+            };
+            let said = tokio::time::timeout(WAIT, test).await.expect("in time");
+            let Some(FromLink::Gone { report: Some(report) }) = said else { panic!("{reason}: {said:?}") };
+            let refused = report.evidence.shim_lost.unwrap().refused.unwrap();
+            assert!(refused.contains(reason), "{refused}");
+            assert!(!outlive_process::is_same_process(identity.shim_pid, identity.shim_start), "it is gone");
+            assert!(!place.exists());
+        }
     }
 
     #[tokio::test]

@@ -34,6 +34,7 @@ pub(super) async fn shim_lost(
     identity: &ShimIdentity,
     of_earlier_boot: bool,
     shim_status: Option<ExitStatus>,
+    refused: Option<String>,
 ) -> ExitReport {
     let lived = identity.pid_start.map(age).unwrap_or_default();
     let killed = if of_earlier_boot { 0 } else { sweep(identity.process, &identity.cgroups).await };
@@ -43,6 +44,7 @@ pub(super) async fn shim_lost(
             shim_pid: Some(identity.shim_pid),
             shim_status,
             killed: u32::try_from(killed).unwrap_or(u32::MAX),
+            refused,
         }),
         machine_restart: of_earlier_boot.then(|| MachineRestart {
             boot_before: identity.machine_boot.clone(),

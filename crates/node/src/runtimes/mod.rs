@@ -6,7 +6,7 @@
 //! adopt  ─────────────────────────────────────────────────────────────────────► serve ─► Gone
 //!
 //! serve: connect ─► Hello ─► Welcome ─► records in, orders out ─► connection ends ─┬─► shim lives: connect again
-//!                                                                                  └─► shim gone: sweep, Gone
+//!                      └─► what no shim of ours says: kill it, sweep, Gone        └─► shim gone: sweep, Gone
 //! ```
 //!
 //! The shim's end is watched from the moment it exists; the socket is never the detector.
@@ -154,14 +154,14 @@ async fn adopt(inner: Arc<Inner>, found: FoundShim, acked: Src, ends: Ends) {
         Ok(directory) => directory,
         Err(error) => {
             tracing::warn!(process = %identity.process, %error, "a process's directory cannot be opened");
-            let report = lost::shim_lost(&inner, &found.identity, found.of_earlier_boot, None).await;
+            let report = lost::shim_lost(&inner, &found.identity, found.of_earlier_boot, None, None).await;
             let _heard = ends.from.send(FromLink::Gone { report: Some(Box::new(report)) }).await;
             return;
         }
     };
     let shim = outlive_process::Process::open_same(identity.shim_pid, identity.shim_start).ok();
     if found.of_earlier_boot || shim.is_none() {
-        let report = lost::shim_lost(&inner, identity, found.of_earlier_boot, None).await;
+        let report = lost::shim_lost(&inner, identity, found.of_earlier_boot, None, None).await;
         directory.remove();
         let _heard = ends.from.send(FromLink::Gone { report: Some(Box::new(report)) }).await;
         return;
@@ -182,7 +182,7 @@ async fn refuse(inner: Arc<Inner>, found: FoundShim, reason: String) {
             }
         }
         (_, directory) => {
-            let _report = lost::shim_lost(&inner, identity, *of_earlier_boot, None).await;
+            let _report = lost::shim_lost(&inner, identity, *of_earlier_boot, None, None).await;
             if let Ok(directory) = directory {
                 directory.remove();
             }

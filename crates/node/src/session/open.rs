@@ -552,7 +552,7 @@ fn gone(process: outlive_core::id::ProcessKey, now: outlive_core::time::WallTime
     use outlive_core::diagnosis::Evidence;
     use outlive_core::diagnosis::evidence::ShimLostEvidence;
     use outlive_core::runtime::{ExitReport, ExitStatus};
-    let shim_lost = ShimLostEvidence { shim_pid: None, shim_status: None, killed: 0 };
+    let shim_lost = ShimLostEvidence { shim_pid: None, shim_status: None, killed: 0, refused: None };
     let report = ExitReport {
         process,
         pid: None,

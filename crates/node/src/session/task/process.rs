@@ -99,6 +99,9 @@ impl Task {
         let Some(link) = self.link.take() else { return Ok(()) };
         let Some(report) = report else { return Ok(()) };
         let process = link.process;
+        if let Some(reason) = report.evidence.shim_lost.as_ref().and_then(|lost| lost.refused.as_ref()) {
+            self.context.note_refused(process, self.session.spec.id, reason);
+        }
         let evidence = Box::new(report.evidence.clone());
         let exited = ProcessInput::Exited { report: Box::new(report), id: report_id() };
         self.input(Input::Process(process, exited), None).await?.ok();
