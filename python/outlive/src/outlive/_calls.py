@@ -1,0 +1,150 @@
+"""The calls of the API, each written once. A call is a generator: it yields requests and is sent their answers, so
+that :class:`~outlive.Session` and :class:`~outlive.AsyncSession` differ in how they wait and in nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from ._wire import Request
+from .models import Notebook, Run, State
+
+T = TypeVar("T")
+Call = Generator[Request, Any, T]
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The daemon has another working directory than its clients."""
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that were given."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def new(
+    session_id: str | None,
+    kernel: str | None,
+    cwd: str | os.PathLike[str] | None,
+    start: str | None,
+) -> Call[State]:
+    """An untitled notebook."""
+    place = absolute(cwd) if cwd is not None else os.getcwd()
+    body = given(id=session_id, kernel=kernel, cwd=place, start=start, env=dict(os.environ))
+    # With an id of the caller it is the same session each time.
+    answer = yield Request("POST", "/v1/sessions/new", "make a notebook", body, repeatable=session_id is not None)
+    return State.of(answer["session"])
+
+
+def open_(
+    path: str | os.PathLike[str] | None,
+    session_id: str | None,
+    kernel: str | None,
+    start: str | None,
+    trust: bool,
+) -> Call[State]:
+    """A notebook by path, or a session by id."""
+    full = absolute(path) if path is not None else None
+    body = given(path=full, id=session_id, kernel=kernel, start=start, trust="trusted" if trust else None)
+    if full is not None:
+        body["env"] = dict(os.environ)
+    answer = yield Request("POST", "/v1/sessions/open", f"open {full or session_id}", body, repeatable=True)
+    return State.of(answer["session"])
+
+
+def state(session: str) -> Call[State]:
+    """The session as it is."""
+    return State.of((yield Request("GET", f"/v1/sessions/{session}", "look at the session", repeatable=True)))
+
+
+def notebook(session: str, outputs: bool) -> Call[Notebook]:
+    """The notebook as it is."""
+    target = f"/v1/sessions/{session}/notebook?outputs={'true' if outputs else 'false'}"
+    return Notebook.of((yield Request("GET", target, "read the notebook", repeatable=True)))
+
+
+def edit(session: str, edits: Sequence[dict[str, Any]]) -> Call[list[str]]:
+    """Edits, all or nothing; the cell of each."""
+    answer = yield Request("POST", f"/v1/sessions/{session}/notebook", "edit", {"edits": list(edits)})
+    return list(answer["cells"])
+
+
+def insert(source: str, kind: str, after: str | None, index: int | None, cell: str | None) -> dict[str, Any]:
+    """The edit that puts a new cell."""
+    if after is not None and index is not None:
+        raise ValueError("give `after` or `index`, not both")
+    at: Any = "end"
+    if after is not None:
+        at = {"after": after}
+    elif index is not None:
+        at = {"index": index}
+    return given(edit="insert", at=at, kind=kind, source=source, id=cell)
+
+
+def submit(
+    session: str,
+    code: str | None,
+    cells: Sequence[str] | None,
+    required: str | None,
+) -> Call[list[Run]]:
+    """Queues work, all or nothing."""
+    if code is not None:
+        work: dict[str, Any] = {"kind": "code", "code": code}
+    elif cells is not None:
+        work = given(kind="cell_ids", cells=list(cells), required=required)
+    else:
+        work = given(kind="all", required=required)
+    answer = yield Request("POST", f"/v1/sessions/{session}/runs", "run", work)
+    return [Run.of(view) for view in answer]
+
+
+def run(session: str, run_id: str) -> Call[Run]:
+    """One run."""
+    return Run.of((yield Request("GET", f"/v1/sessions/{session}/runs/{run_id}", "look at the run", repeatable=True)))
+
+
+def runs(session: str) -> Call[list[Run]]:
+    """All runs."""
+    views = yield Request("GET", f"/v1/sessions/{session}/runs", "list the runs", repeatable=True)
+    return [Run.of(view) for view in views]
+
+
+def outputs(session: str, cell: str) -> Call[list[dict[str, Any]]]:
+    """A cell's outputs in nbformat's form."""
+    target = f"/v1/sessions/{session}/cells/{quote(cell, safe='')}/outputs"
+    answer: list[dict[str, Any]] = yield Request("GET", target, "read the outputs", repeatable=True)
+    return answer
+
+
+def reports(session: str) -> Call[list[dict[str, Any]]]:
+    """The failures of the session, oldest first."""
+    target = f"/v1/sessions/{session}/reports"
+    answer: list[dict[str, Any]] = yield Request("GET", target, "read the failures", repeatable=True)
+    return answer
+
+
+def save(session: str, path: str | os.PathLike[str] | None, how: str, overwrite: bool) -> Call[State]:
+    """Saves; a copy answers with the session, which stays where it was."""
+    full = absolute(path) if path is not None else None
+    body = given(path=full, how=how, overwrite=overwrite)
+    answer = yield Request("POST", f"/v1/sessions/{session}/save", "save", body)
+    return State.of(answer["session"])
+
+
+def wish(session: str, what: str, body: dict[str, Any] | None = None) -> Call[State]:
+    """One of the wishes that answer with the session: interrupt, restart, rest, close, trust."""
+    return State.of((yield Request("POST", f"/v1/sessions/{session}/{what}", what, body)))
+
+
+def events(session: str, after: str, outputs: bool) -> Request:
+    """The stream of what happens in a session."""
+    target = f"/v1/sessions/{session}/attach?after={after}&outputs={'true' if outputs else 'false'}"
+    return Request("GET", target, "follow the session", stream=True)
+
+
+def run_events(session: str, run_id: str) -> Request:
+    """The stream of one run's output."""
+    return Request("GET", f"/v1/sessions/{session}/runs/{run_id}/attach", "follow the run", stream=True)

@@ -1,0 +1,59 @@
+"""What the readers of a stream keep: where they are, and what they have of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ._wire import RawEvent, Request
+from .errors import problem
+from .models import Event, Run
+
+
+@dataclass
+class Cursor:
+    """A stream that can be taken up again where it broke off."""
+
+    request: Request
+    over: bool = False
+
+    def next_request(self) -> Request:
+        """The request with which to come back."""
+        return self.request
+
+    def take(self, raw: RawEvent) -> Event:
+        """The event, with the place to come back to noted.
+
+        Raises:
+            Problem: the stream ends early, for a reason that coming back does not mend.
+        """
+        data: dict[str, Any] = json.loads(raw.data)
+        kind = str(data.get("event", "unknown"))
+        if raw.id is not None:
+            self.request = replace(self.request, last_event_id=raw.id)
+        if kind == "end":
+            self.over = True
+        if kind == "problem":
+            body = data["problem"]
+            # These two are about the stream and not about the session: the cursor still stands.
+            if body.get("code") not in ("shutting-down", "slow-reader"):
+                self.over = True
+                raise problem(self.request.doing, body)
+        return Event(kind, data, raw.id)
+
+
+def collect(run: Run, event: Event) -> None:
+    """Puts what a stream tells about a run into it. Nothing twice: a reset says what is to be forgotten."""
+    if event.kind == "run":
+        told = Run.of(event.data["run"])
+        run.state, run.outcome, run.execution_count = told.state, told.outcome, told.execution_count
+    elif event.kind == "reset":
+        del run.chunks[int(event.data["keep"]) :]
+    elif event.kind == "output":
+        first = int(event.data["first"])
+        # What a run prints after its end has no number.
+        new = event.data["chunks"] if first == 0 else event.data["chunks"][max(0, len(run.chunks) - first + 1) :]
+        run.chunks.extend(new)
+    elif event.kind == "end":
+        run.state, run.outcome = "ended", event.data.get("outcome") or run.outcome

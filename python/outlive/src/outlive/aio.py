@@ -1,0 +1,307 @@
+"""The session for programs that use asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, TypeVar
+
+from . import _calls, _where
+from ._answer import answer, lost
+from ._calls import Call
+from ._follow import Cursor, collect
+from ._where import Where
+from ._wire import EventReader, Request, ResponseReader
+from .errors import DaemonGone, RunFailed
+from .models import Cell, Event, Notebook, Run, State
+from .session import AGAIN_SECONDS, ANSWER_SECONDS, PATIENCE_SECONDS, SILENCE_SECONDS
+
+T = TypeVar("T")
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_READ_BYTES = 1 << 16
+
+
+class _Daemon:
+    """The way to one daemon."""
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+
+    async def call(self, call: Call[T]) -> T:
+        """Carries a call out."""
+        try:
+            request = next(call)
+            while True:
+                request = call.send(await self._exchange(request))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _exchange(self, request: Request) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            source, sink = await self.connect(deadline)
+            try:
+                sink.write(request.encode(self.where.host_header, self.where.token))
+                reader, body = ResponseReader(), bytearray()
+                while not reader.complete:
+                    data = await asyncio.wait_for(source.read(_READ_BYTES), ANSWER_SECONDS)
+                    body += reader.feed(data)
+                    if not data and not reader.complete:
+                        raise ConnectionResetError("the connection broke off")
+            except (OSError, asyncio.TimeoutError) as error:
+                if not request.repeatable or time.monotonic() > deadline:
+                    raise lost(request, OSError(str(error))) from error
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            finally:
+                await _close(sink)
+            return answer(request, reader.status, bytes(body))
+
+    async def connect(self, deadline: float) -> _Connection:
+        """A connection; a daemon that does not run is started, or waited for."""
+        started = False
+        while True:
+            try:
+                if self.where.socket is not None:
+                    return await asyncio.open_unix_connection(self.where.socket)
+                return await asyncio.open_connection(self.where.host, self.where.port)
+            except OSError as error:
+                if self.where.start and not started:
+                    await asyncio.to_thread(_where.start, self.where)
+                    started = True
+                elif time.monotonic() > deadline:
+                    raise DaemonGone(f"no daemon listens on {self.where.name}: {error}") from error
+                else:
+                    await asyncio.sleep(AGAIN_SECONDS)
+
+    async def stream(self, request: Request) -> AsyncIterator[Event]:
+        """The events of a stream to its end, through restarts of the daemon."""
+        cursor = Cursor(request)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not cursor.over:
+            async for event in self._stream_once(cursor, deadline):
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                yield event
+            if not cursor.over:
+                if time.monotonic() > deadline:
+                    raise DaemonGone(f"the stream of {self.where.name} broke off and does not come back")
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _stream_once(self, cursor: Cursor, deadline: float) -> AsyncIterator[Event]:
+        request = cursor.next_request()
+        source, sink = await self.connect(deadline)
+        try:
+            sink.write(request.encode(self.where.host_header, self.where.token))
+            reader, events, refusal = ResponseReader(), EventReader(), bytearray()
+            while not reader.complete:
+                data = await asyncio.wait_for(source.read(_READ_BYTES), SILENCE_SECONDS)
+                body = reader.feed(data)
+                if reader.status not in (None, 200):
+                    refusal += body
+                else:
+                    for raw in events.feed(body):
+                        yield cursor.take(raw)
+                if not data:
+                    break
+            if refusal:
+                answer(request, reader.status, bytes(refusal))
+        except (OSError, asyncio.TimeoutError):
+            # The daemon has gone or hangs: it is looked for again.
+            return
+        finally:
+            await _close(sink)
+
+
+async def _close(sink: asyncio.StreamWriter) -> None:
+    sink.close()
+    with suppress(OSError):
+        await sink.wait_closed()
+
+
+class AsyncSession:
+    """A notebook's session; :class:`~outlive.Session` with `await`. Made by :meth:`open` or :meth:`new`."""
+
+    def __init__(self, daemon: _Daemon, state: State) -> None:
+        self._daemon = daemon
+        self._state = state
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        kernel: str | None = None,
+        start: str | None = None,
+        trust: bool = False,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> AsyncSession:
+        """As :meth:`outlive.Session.open`."""
+        daemon = _Daemon(_where.find(address, token))
+        return cls(daemon, await daemon.call(_calls.open_(path, id, kernel, start, trust)))
+
+    @classmethod
+    async def new(
+        cls,
+        *,
+        id: str | None = None,  # noqa: A002
+        kernel: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        start: str | None = None,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> AsyncSession:
+        """As :meth:`outlive.Session.new`."""
+        daemon = _Daemon(_where.find(address, token))
+        return cls(daemon, await daemon.call(_calls.new(id, kernel, cwd, start)))
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the session as it is: what runs goes on."""
+
+    def __repr__(self) -> str:
+        return f"<AsyncSession {self.id} {self._state.path or 'untitled'}>"
+
+    @property
+    def id(self) -> str:
+        """The session's id, for life."""
+        return self._state.id
+
+    @property
+    def path(self) -> str | None:
+        """The file at the last look (:meth:`state` looks); `None` while it is untitled."""
+        return self._state.path
+
+    async def _do(self, call: Call[T]) -> T:
+        result = await self._daemon.call(call)
+        if isinstance(result, State):
+            self._state = result
+        return result
+
+    async def state(self) -> State:
+        """The session as it is now."""
+        return await self._do(_calls.state(self.id))
+
+    async def notebook(self, *, outputs: bool = False) -> Notebook:
+        """The notebook as it is now."""
+        return await self._do(_calls.notebook(self.id, outputs))
+
+    async def cells(self, *, outputs: bool = False) -> list[Cell]:
+        """Its cells as they are now."""
+        return (await self.notebook(outputs=outputs)).cells
+
+    async def edit(self, *edits: dict[str, Any]) -> list[str]:
+        """Edits as the API has them (`CellEdit`), all or nothing; gives the cell of each."""
+        return await self._do(_calls.edit(self.id, edits))
+
+    async def insert(
+        self,
+        source: str,
+        *,
+        kind: str = "code",
+        after: str | None = None,
+        index: int | None = None,
+        cell: str | None = None,
+    ) -> str:
+        """Puts a new cell (at the end without `after` or `index`); gives its id."""
+        return (await self.edit(_calls.insert(source, kind, after, index, cell)))[0]
+
+    async def set_source(self, cell: str, source: str, *, expected: str | None = None) -> None:
+        """As :meth:`outlive.Session.set_source`."""
+        await self.edit(_calls.given(edit="set_source", cell=cell, source=source, expected=expected))
+
+    async def delete(self, cell: str) -> None:
+        """Removes a cell."""
+        await self.edit({"edit": "delete", "cell": cell})
+
+    async def submit(self, *cells: str, code: str | None = None, required: str | None = None) -> list[Run]:
+        """As :meth:`outlive.Session.submit`."""
+        return await self._do(_calls.submit(self.id, code, cells or None, required))
+
+    async def run(self, cell: str | None = None, *, code: str | None = None, check: bool = True) -> Run:
+        """As :meth:`outlive.Session.run`. Cancelling this does not cancel the run."""
+        if (cell is None) == (code is None):
+            raise ValueError("give a cell or `code`; `run_all` runs the notebook")
+        run = await self.wait((await self.submit(*([cell] if cell else []), code=code))[0])
+        if check and not run.succeeded:
+            raise RunFailed(run)
+        return run
+
+    async def run_all(self, *, check: bool = True) -> list[Run]:
+        """As :meth:`outlive.Session.run_all`."""
+        runs = [await self.wait(run) for run in await self.submit()]
+        for run in runs if check else []:
+            if not run.succeeded:
+                raise RunFailed(run)
+        return runs
+
+    async def wait(self, run: Run) -> Run:
+        """Follows a run to its end; its `chunks` hold its output."""
+        run.chunks.clear()
+        async for event in self._daemon.stream(_calls.run_events(self.id, run.id)):
+            collect(run, event)
+        return run
+
+    async def runs(self) -> list[Run]:
+        """All its runs, in the order in which they were queued."""
+        return await self._do(_calls.runs(self.id))
+
+    async def outputs(self, cell: str) -> list[dict[str, Any]]:
+        """A cell's outputs in nbformat's form."""
+        return await self._do(_calls.outputs(self.id, cell))
+
+    async def reports(self) -> list[dict[str, Any]]:
+        """Its failures, oldest first, with their causes."""
+        return await self._do(_calls.reports(self.id))
+
+    async def events(self, *, after: int | None = None, outputs: bool = True) -> AsyncIterator[Event]:
+        """As :meth:`outlive.Session.events`."""
+        begin = "head" if after is None else str(after)
+        async for event in self._daemon.stream(_calls.events(self.id, begin, outputs)):
+            yield event
+
+    async def save(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> str:
+        """Saves; an untitled notebook needs a path, once. Gives the file."""
+        return await self._saved("save", path, overwrite)
+
+    async def save_as(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Moves the session to another file. A kernel that runs stays in its directory."""
+        return await self._saved("save_as", path, overwrite)
+
+    async def save_copy(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes a copy; the session stays where it is."""
+        await self._do(_calls.save(self.id, path, "copy", overwrite))
+
+    async def _saved(self, how: str, path: str | os.PathLike[str] | None, overwrite: bool) -> str:
+        state = await self._do(_calls.save(self.id, path, how, overwrite))
+        return str(state.path)
+
+    async def interrupt(self) -> State:
+        """Interrupts what runs; what is queued behind it is cancelled."""
+        return await self._do(_calls.wish(self.id, "interrupt"))
+
+    async def restart(self) -> State:
+        """Starts the kernel anew; what runs and waits is cancelled."""
+        return await self._do(_calls.wish(self.id, "restart", {}))
+
+    async def rest(self) -> State:
+        """Stops the kernel and keeps the session; the next run starts it again."""
+        return await self._do(_calls.wish(self.id, "rest", {}))
+
+    async def trust(self, trusted: bool = True) -> State:
+        """Vouches for the notebook, or takes that back."""
+        return await self._do(_calls.wish(self.id, "trust", {"trust": "trusted" if trusted else "untrusted"}))
+
+    async def close(self, *, discard: bool = False) -> State:
+        """As :meth:`outlive.Session.close`."""
+        return await self._do(_calls.wish(self.id, "close", {"discard": discard}))

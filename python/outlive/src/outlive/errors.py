@@ -1,0 +1,104 @@
+"""What can go wrong, by type. Every message says what happened, to what, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .models import Run
+
+
+class OutliveError(Exception):
+    """The root of all errors of this package."""
+
+
+class DaemonGone(OutliveError):
+    """No daemon answers, or it went away before it had answered: whether the call was carried out is not known."""
+
+
+class Unreadable(OutliveError):
+    """The answer is not what this version of the API says: daemon and client are of different versions."""
+
+
+class Problem(OutliveError):
+    """The daemon refused (RFC 9457)."""
+
+    def __init__(self, doing: str, body: dict[str, Any]) -> None:
+        self.doing = doing
+        """What was tried, for instance ``save``."""
+        self.code: str = str(body.get("code", "unknown"))
+        """The stable code, for instance ``path-already-open``."""
+        self.status: int = int(body.get("status", 0))
+        """The HTTP status."""
+        self.detail: str = str(body.get("detail", body.get("title", "")))
+        """What happened here, to what."""
+        self.hint: str | None = body.get("hint")
+        """What to do about it."""
+        self.facts: dict[str, str] = dict(body.get("facts", {}))
+        """More facts by name."""
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        text = f"cannot {self.doing}: {self.detail}"
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class PathAlreadyOpen(Problem):
+    """Another session has the file. It is untouched."""
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.facts.get("path", "the file")
+
+    @property
+    def session_id(self) -> str:
+        """The session that has it."""
+        return self.facts.get("session", "unknown")
+
+    def _text(self) -> str:
+        return f"cannot {self.doing}: {self.path} is open in session {self.session_id}; close it or choose another path"
+
+
+class NotSaved(Problem):
+    """The file cannot be written, or is somebody else's now. It is as it was, and nothing of the session is lost."""
+
+
+class Unsaved(Problem):
+    """The session has edits that no file has. Save it, or close it with ``discard=True``."""
+
+
+class NotFound(Problem):
+    """There is no such session, run, cell or file."""
+
+
+class RunFailed(OutliveError):
+    """A run did not succeed; its exception or the cause of its end is in the message."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        super().__init__(run.failure or "the run did not succeed")
+
+
+_BY_CODE: dict[str, type[Problem]] = {
+    "path-already-open": PathAlreadyOpen,
+    "not-writable": NotSaved,
+    "disk-full": NotSaved,
+    "read-only": NotSaved,
+    "no-such-directory": NotSaved,
+    "file-changed": NotSaved,
+    "file-deleted": NotSaved,
+    "file-exists": NotSaved,
+    "save-failed": NotSaved,
+    "unsaved": Unsaved,
+}
+_NOT_FOUND = 404
+
+
+def problem(doing: str, body: dict[str, Any]) -> Problem:
+    """The error for a refusal."""
+    code = str(body.get("code", "unknown"))
+    kind = _BY_CODE.get(code)
+    if kind is None:
+        kind = NotFound if body.get("status") == _NOT_FOUND or code.startswith("no-such-") else Problem
+    return kind(doing, body)

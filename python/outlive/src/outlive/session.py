@@ -1,0 +1,351 @@
+"""The session for programs that wait."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from . import _calls, _where
+from ._answer import answer, lost
+from ._calls import Call
+from ._follow import Cursor, collect
+from ._where import Where
+from ._wire import EventReader, Request, ResponseReader
+from .errors import DaemonGone, RunFailed
+from .models import Cell, Event, Notebook, Run, State
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 120.0
+"""Longest wait for an answer: the daemon answers at once, but for a save of a large notebook to a slow disk."""
+SILENCE_SECONDS = 2.0
+"""Silence after which a stream counts as dead: eight of the server's comments."""
+PATIENCE_SECONDS = 60.0
+"""How long a daemon that went away is waited for."""
+AGAIN_SECONDS = 0.1
+"""The wait before a daemon is looked for again."""
+_READ_BYTES = 1 << 16
+
+
+class _Daemon:
+    """The way to one daemon."""
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+
+    def call(self, call: Call[T]) -> T:
+        """Carries a call out."""
+        try:
+            request = next(call)
+            while True:
+                request = call.send(self._exchange(request))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _exchange(self, request: Request) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            connection = self.connect(deadline)
+            try:
+                connection.settimeout(ANSWER_SECONDS)
+                connection.sendall(request.encode(self.where.host_header, self.where.token))
+                reader, body = ResponseReader(), bytearray()
+                while not reader.complete:
+                    data = connection.recv(_READ_BYTES)
+                    body += reader.feed(data)
+                    if not data and not reader.complete:
+                        raise ConnectionResetError("the connection broke off")
+            except OSError as error:
+                if not request.repeatable or time.monotonic() > deadline:
+                    raise lost(request, error) from error
+                time.sleep(AGAIN_SECONDS)
+                continue
+            finally:
+                connection.close()
+            return answer(request, reader.status, bytes(body))
+
+    def connect(self, deadline: float) -> socket.socket:
+        """A connection; a daemon that does not run is started, or waited for."""
+        started = False
+        while True:
+            connection = self._socket()
+            try:
+                connection.connect(self.where.socket or (self.where.host, self.where.port))
+            except OSError as error:
+                connection.close()
+                if self.where.start and not started:
+                    _where.start(self.where)
+                    started = True
+                elif time.monotonic() > deadline:
+                    raise DaemonGone(f"no daemon listens on {self.where.name}: {error}") from error
+                else:
+                    time.sleep(AGAIN_SECONDS)
+            else:
+                return connection
+
+    def _socket(self) -> socket.socket:
+        if self.where.socket is not None:
+            return socket.socket(socket.AF_UNIX)
+        family = socket.AF_INET6 if ":" in (self.where.host or "") else socket.AF_INET
+        connection = socket.socket(family)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def stream(self, request: Request) -> Iterator[Event]:
+        """The events of a stream to its end, through restarts of the daemon."""
+        cursor = Cursor(request)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not cursor.over:
+            for event in self._stream_once(cursor, deadline):
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                yield event
+            if not cursor.over:
+                if time.monotonic() > deadline:
+                    raise DaemonGone(f"the stream of {self.where.name} broke off and does not come back")
+                time.sleep(AGAIN_SECONDS)
+
+    def _stream_once(self, cursor: Cursor, deadline: float) -> Iterator[Event]:
+        request = cursor.next_request()
+        connection = self.connect(deadline)
+        try:
+            connection.settimeout(SILENCE_SECONDS)
+            connection.sendall(request.encode(self.where.host_header, self.where.token))
+            reader, events, refusal = ResponseReader(), EventReader(), bytearray()
+            while not reader.complete:
+                data = connection.recv(_READ_BYTES)
+                body = reader.feed(data)
+                if reader.status not in (None, 200):
+                    refusal += body
+                else:
+                    for raw in events.feed(body):
+                        yield cursor.take(raw)
+                if not data:
+                    break
+            if refusal:
+                answer(request, reader.status, bytes(refusal))
+        except OSError:
+            # The daemon has gone or hangs: it is looked for again.
+            return
+        finally:
+            connection.close()
+
+
+class Session:
+    """A notebook's session. Made by :meth:`open` or :meth:`new`; every method may raise an :class:`OutliveError`.
+
+    It is known by its id, which never changes: after a rename, a save under another name or a restart of the daemon
+    the same object goes on.
+    """
+
+    def __init__(self, daemon: _Daemon, state: State) -> None:
+        self._daemon = daemon
+        self._state = state
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        kernel: str | None = None,
+        start: str | None = None,
+        trust: bool = False,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> Session:
+        """Opens a notebook by path, or a session by id (one of the two).
+
+        Args:
+            path: The file; relative to the working directory. `.ipynb` is appended where it is missing.
+            id: The session.
+            kernel: The kernelspec's name; without one, what the notebook asks for.
+            start: `first_run` (the default) or `at_once` (the notebook must be trusted).
+            trust: You vouch for the notebook.
+            address: A daemon's socket, or `host:port`; this user's daemon without it, which is started if need be.
+            token: For `host:port`.
+        """
+        daemon = _Daemon(_where.find(address, token))
+        return cls(daemon, daemon.call(_calls.open_(path, id, kernel, start, trust)))
+
+    @classmethod
+    def new(
+        cls,
+        *,
+        id: str | None = None,  # noqa: A002
+        kernel: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        start: str | None = None,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> Session:
+        """Makes an untitled notebook; :meth:`save` gives it a path. With an `id` of yours it is the same each time."""
+        daemon = _Daemon(_where.find(address, token))
+        return cls(daemon, daemon.call(_calls.new(id, kernel, cwd, start)))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the session as it is: what runs goes on."""
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self._state.path or 'untitled'}>"
+
+    @property
+    def id(self) -> str:
+        """The session's id, for life."""
+        return self._state.id
+
+    @property
+    def path(self) -> str | None:
+        """The file at the last look (:meth:`state` looks); `None` while it is untitled."""
+        return self._state.path
+
+    def _do(self, call: Call[T]) -> T:
+        result = self._daemon.call(call)
+        if isinstance(result, State):
+            self._state = result
+        return result
+
+    def state(self) -> State:
+        """The session as it is now."""
+        return self._do(_calls.state(self.id))
+
+    def notebook(self, *, outputs: bool = False) -> Notebook:
+        """The notebook as it is now."""
+        return self._do(_calls.notebook(self.id, outputs))
+
+    def cells(self, *, outputs: bool = False) -> list[Cell]:
+        """Its cells as they are now."""
+        return self.notebook(outputs=outputs).cells
+
+    def edit(self, *edits: dict[str, Any]) -> list[str]:
+        """Edits as the API has them (`CellEdit`), all or nothing; gives the cell of each."""
+        return self._do(_calls.edit(self.id, edits))
+
+    def insert(
+        self,
+        source: str,
+        *,
+        kind: str = "code",
+        after: str | None = None,
+        index: int | None = None,
+        cell: str | None = None,
+    ) -> str:
+        """Puts a new cell (at the end without `after` or `index`); gives its id."""
+        return self.edit(_calls.insert(source, kind, after, index, cell))[0]
+
+    def set_source(self, cell: str, source: str, *, expected: str | None = None) -> None:
+        """Replaces a cell's source. What others type at the same time is merged; with `expected` the edit is refused
+        if the source is not that any more."""
+        self.edit(_calls.given(edit="set_source", cell=cell, source=source, expected=expected))
+
+    def delete(self, cell: str) -> None:
+        """Removes a cell."""
+        self.edit({"edit": "delete", "cell": cell})
+
+    def submit(
+        self,
+        *cells: str,
+        code: str | None = None,
+        required: str | None = None,
+    ) -> list[Run]:
+        """Queues cells by id, or `code`, or without either all code cells; all or nothing. Does not wait."""
+        return self._do(_calls.submit(self.id, code, cells or None, required))
+
+    def run(self, cell: str | None = None, *, code: str | None = None, check: bool = True) -> Run:
+        """Runs a cell, or `code`, and waits for its end. Nothing is lost when this program ends meanwhile.
+
+        Raises:
+            RunFailed: it did not succeed (unless `check` is false).
+        """
+        if (cell is None) == (code is None):
+            raise ValueError("give a cell or `code`; `run_all` runs the notebook")
+        run = self.wait(self.submit(*([cell] if cell else []), code=code)[0])
+        if check and not run.succeeded:
+            raise RunFailed(run)
+        return run
+
+    def run_all(self, *, check: bool = True) -> list[Run]:
+        """Runs all code cells and waits for their end.
+
+        Raises:
+            RunFailed: the first that did not succeed (unless `check` is false).
+        """
+        runs = [self.wait(run) for run in self.submit()]
+        for run in runs if check else []:
+            if not run.succeeded:
+                raise RunFailed(run)
+        return runs
+
+    def wait(self, run: Run) -> Run:
+        """Follows a run to its end; its `chunks` hold its output."""
+        run.chunks.clear()
+        for event in self._daemon.stream(_calls.run_events(self.id, run.id)):
+            collect(run, event)
+        return run
+
+    def runs(self) -> list[Run]:
+        """All its runs, in the order in which they were queued."""
+        return self._do(_calls.runs(self.id))
+
+    def outputs(self, cell: str) -> list[dict[str, Any]]:
+        """A cell's outputs in nbformat's form."""
+        return self._do(_calls.outputs(self.id, cell))
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Its failures, oldest first, with their causes."""
+        return self._do(_calls.reports(self.id))
+
+    def events(self, *, after: int | None = None, outputs: bool = True) -> Iterator[Event]:
+        """What happens from now on (or after a cursor; 0 for all), until the session ends. Comes back by itself when
+        the daemon was restarted."""
+        begin = "head" if after is None else str(after)
+        yield from self._daemon.stream(_calls.events(self.id, begin, outputs))
+
+    def save(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> str:
+        """Saves; an untitled notebook needs a path, once. Gives the file."""
+        return self._saved("save", path, overwrite)
+
+    def save_as(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Moves the session to another file. A kernel that runs stays in its directory."""
+        return self._saved("save_as", path, overwrite)
+
+    def save_copy(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes a copy; the session stays where it is."""
+        self._do(_calls.save(self.id, path, "copy", overwrite))
+
+    def _saved(self, how: str, path: str | os.PathLike[str] | None, overwrite: bool) -> str:
+        state = self._do(_calls.save(self.id, path, how, overwrite))
+        return str(state.path)
+
+    def interrupt(self) -> State:
+        """Interrupts what runs; what is queued behind it is cancelled."""
+        return self._do(_calls.wish(self.id, "interrupt"))
+
+    def restart(self) -> State:
+        """Starts the kernel anew; what runs and waits is cancelled."""
+        return self._do(_calls.wish(self.id, "restart", {}))
+
+    def rest(self) -> State:
+        """Stops the kernel and keeps the session; the next run starts it again."""
+        return self._do(_calls.wish(self.id, "rest", {}))
+
+    def trust(self, trusted: bool = True) -> State:
+        """Vouches for the notebook, or takes that back."""
+        return self._do(_calls.wish(self.id, "trust", {"trust": "trusted" if trusted else "untrusted"}))
+
+    def close(self, *, discard: bool = False) -> State:
+        """Saves, stops the kernel and ends the session. Edits that no file has are a reason to refuse, but for
+        `discard`."""
+        return self._do(_calls.wish(self.id, "close", {"discard": discard}))
+
+
+__all__ = ["Session"]
