@@ -220,6 +220,12 @@ pub const FILE_WATCH_RETRY_MS: u64 = 30_000;
 pub const AUTOSAVE_QUIET_MS: u64 = 2_000;
 /// Longest time that changes stay unsaved, in milliseconds.
 pub const AUTOSAVE_MAX_MS: u64 = 10_000;
+/// How often one save begins anew because the file was changed meanwhile. Whoever changes it more often than that writes
+/// it all the time: the save is tried again later.
+pub const SAVE_TRIES_MAX: u32 = 5;
+/// How many trusted notebooks are remembered, the latest. Each save of changed code is one; a scan of them takes
+/// milliseconds.
+pub const TRUST_KEYS_MAX: usize = 10_000;
 /// Longest path of a Unix socket, in bytes (sun_path less its NUL).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 

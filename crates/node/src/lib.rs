@@ -8,6 +8,7 @@
 //! | [`watch`] | readers of a session's or a run's log, live |
 //! | [`runtimes`] | processes behind their shims |
 //! | [`files`] | notebooks and claims on their paths |
+//! | [`trust`] | which notebooks somebody has vouched for |
 //! | [`seams`] | the traits through which alone the rest reaches the world |
 
 pub mod api;
@@ -22,6 +23,7 @@ mod problem;
 pub mod runtimes;
 pub mod seams;
 pub mod session;
+pub mod trust;
 pub mod watch;
 
 pub use node::{Node, NodeConfig, StartError};

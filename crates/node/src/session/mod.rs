@@ -21,4 +21,4 @@ mod task;
 pub mod view;
 
 pub use handle::{Handle, Message};
-pub(crate) use notebook::with_sources;
+pub(crate) use notebook::{hex, with_sources};
