@@ -102,6 +102,9 @@ pub const QUEUE_VIEW_RUNS_MAX: usize = 100;
 pub const COALESCE_RECORDS_MAX: usize = 1_024;
 /// The wait before a store that is unavailable is asked again, in milliseconds: long enough not to spin on a full disk.
 pub const STORE_RETRY_MS: u64 = 500;
+/// The wait before a store that loses its answers is asked a second time, in milliseconds; it doubles up to
+/// [`STORE_RETRY_MS`]. The first time it is asked at once: one lost answer is nothing unusual.
+pub const STORE_DOUBT_MS: u64 = 4;
 /// How long a connection may take to say who it is, in milliseconds.
 pub const HELLO_TIMEOUT_MS: u64 = 2_000;
 /// Comment on a quiet event stream, in milliseconds, so that a client can tell quiet from dead.
@@ -203,6 +206,37 @@ pub const CELL_ID_BYTES_MAX: usize = 64;
 pub const AWARENESS_STATE_BYTES_MAX: usize = 16 << 10;
 /// How many clients' awareness one live document keeps. Each takes up to [`AWARENESS_STATE_BYTES_MAX`].
 pub const AWARENESS_CLIENTS_MAX: usize = 1_024;
+/// Longest frame that somebody who edits live may send, in bytes: the largest update with its header.
+pub const PEER_FRAME_BYTES_MAX: usize = DOCUMENT_UPDATE_BYTES_MAX + 1_024;
+/// How much of one peer may wait for its session, in bytes; then it waits in its socket. One frame of any size fits.
+pub const PEER_INPUT_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX;
+/// What a frame counts at least while it waits for its session, in bytes. Bounds how many small ones wait: 256.
+pub const PEER_FRAME_BYTES_MIN: usize = 32 << 10;
+/// How many frames of all who edit one notebook wait for its session. Each peer alone is bounded by
+/// [`PEER_INPUT_BYTES_MAX`]; with many they wait their turn.
+pub const PEER_FRAMES_MAX: usize = 256;
+/// How many frames of peers are taken into one round, so that the kernel's output and wishes are heard in between.
+/// Their updates are one append.
+pub const PEER_ROUND_FRAMES_MAX: usize = 64;
+/// How much may wait to be sent to one peer, in bytes; then it is told of a gap and gets all anew. Some seconds of a
+/// firehose over a slow link, and far less than what a hundred slow peers could cost otherwise.
+pub const PEER_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// How long a peer may take nothing while something waits for it, in milliseconds, before it is cut. As for readers of
+/// event streams.
+pub const PEER_STALL_MS: u64 = 30_000;
+/// How many may edit one notebook live. Each update is handed to every one of them.
+pub const PEERS_MAX: usize = 512;
+/// How long a run waits for the edits that it is to see, in milliseconds. They are usually on their way already, over
+/// the asker's other connection.
+pub const REQUIRED_WAIT_MS: u64 = 2_000;
+/// How many askers of one session may wait for edits; further ones are told `busy`.
+pub const REQUIRED_WAITING_MAX: usize = 64;
+/// Shortest time between two updates with a notebook's outputs for those who edit it live, in milliseconds. Nobody reads
+/// faster, and each update goes to all of them and into the log.
+pub const DOCUMENT_PROJECT_MS: u64 = 50;
+/// How many bytes of updates a document's log holds behind its last snapshot before there is a new one, at least. A
+/// restart reads and applies them in some milliseconds.
+pub const DOCUMENT_COMPACT_BYTES_MIN: u64 = 1 << 20;
 /// Largest notebook file that is opened, in bytes. It is held in memory, with a copy while it is written.
 pub const NOTEBOOK_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Quiet time after a change of a watched file before it is told, in milliseconds: an editor's save is several
@@ -226,6 +260,13 @@ pub const SAVE_TRIES_MAX: u32 = 5;
 /// How many trusted notebooks are remembered, the latest. Each save of changed code is one; a scan of them takes
 /// milliseconds.
 pub const TRUST_KEYS_MAX: usize = 10_000;
+/// How long a session without a live kernel, work and clients stays in the daemon's memory, in seconds. Long enough for
+/// a page to be loaded again; coming back takes milliseconds.
+pub const IDLE_TIMEOUT_S: u64 = 30;
+/// The least that it can be set to, in seconds.
+pub const IDLE_TIMEOUT_S_MIN: u64 = 1;
+/// The most that it can be set to, in seconds: a week.
+pub const IDLE_TIMEOUT_S_MAX: u64 = 604_800;
 /// Longest path of a Unix socket, in bytes (sun_path less its NUL).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -240,15 +281,20 @@ const _: () = {
     assert!(BATCH_BYTES_MAX < 1 << 20, "NATS' default limit");
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
     assert!(STOP_ASK_MS + STOP_TERM_MS + DRAIN_MS < SESSION_END_MS, "the ladder fits");
+    assert!(IDLE_TIMEOUT_S_MIN <= IDLE_TIMEOUT_S && IDLE_TIMEOUT_S <= IDLE_TIMEOUT_S_MAX, "in its bounds");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
     assert!(FILE_QUIET_MS < FILE_HINT_MS_MAX, "quiet first, then the ceiling");
     assert!(FILE_POLL_MS < FILE_WATCH_RETRY_MS, "a pass of retries is one of the looks");
     assert!(DOCUMENT_NESTED_MAX < DOCUMENT_NESTED_HARD_MAX, "few fit any stack, many need their own");
     assert!(DOCUMENT_STACK_BYTES / DOCUMENT_NESTED_HARD_MAX >= 2_048, "a level of recursion in a debug build");
     assert!(DOCUMENT_OUTPUT_BYTES_MAX <= DOCUMENT_CELL_OUTPUTS_BYTES_MAX, "one output fits its cell");
+    assert!(PEER_FRAME_BYTES_MAX <= PEER_INPUT_BYTES_MAX, "any frame that is taken fits");
+    assert!(PEER_INPUT_BYTES_MAX / PEER_FRAME_BYTES_MIN >= PEER_ROUND_FRAMES_MAX, "one peer alone fills a round");
+    assert!(PEERS_MAX <= AWARENESS_CLIENTS_MAX, "every peer can say where it is");
     assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
     assert!(RESTARTS_MAX as usize <= RESTART_HISTORY_MAX, "the history holds what is counted");
+    assert!(STORE_DOUBT_MS < STORE_RETRY_MS, "doubt grows");
     assert!(BACKOFF_MS < BACKOFF_MS_MAX, "back-off grows");
     assert!(SSE_STALL_MS < WRITE_STALL_MS, "a slow reader can still be told why its stream ends");
     assert!(SSE_COMMENT_MS * 4 <= 1_000, "a client may take a second of silence for death");

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::id::{Position, ProcessKey, RunId, Seq, SessionId, Src};
-use outlive_core::limits::STORE_RETRY_MS;
+use outlive_core::limits::{STORE_DOUBT_MS, STORE_RETRY_MS};
 use outlive_core::log::fold::{Effect, Fold, Ownership, Verdict};
 use outlive_core::log::record::ControlChange;
 use outlive_core::log::{Chunk, Control, Entry, Fenced, FencedBody, Lane, Record, RunRecord, Source};
 use outlive_core::session::Fact;
-use outlive_store::{AppendError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit};
+use outlive_store::{AppendError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit, Unavailable};
 
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,7 @@ impl Journal {
             claim: Position(0),
         };
         journal.read_on(&mut each).await?;
+        let mut patience = Patience::default();
         loop {
             let change =
                 ControlChange::Claim { epoch: journal.fold.epoch().next(), node: who.node, boot: who.boot };
@@ -78,7 +79,8 @@ impl Journal {
                     return Ok(journal);
                 }
                 // Somebody was quicker, or our own append is there without its answer: look.
-                Err(AppendError::Conflict { .. } | AppendError::Unknown) => {
+                Err(error @ (AppendError::Conflict { .. } | AppendError::Unknown)) => {
+                    patience.doubt(&journal, error).await?;
                     journal.read_on(&mut each).await?;
                     if let Some(claim) = journal.fold.claim()
                         && claim.boot == who.boot
@@ -191,18 +193,9 @@ impl Journal {
         let change = ControlChange::Close { claim: self.claim };
         let record = Record::Control(Control { prev: self.fold.control_prev(), change });
         let guard = Guard::Previous(self.fold.control_guard());
-        let position = self
-            .engine
-            .append(self.session, Lane::Control, guard, &record, Durability::Synced)
-            .await
-            .map_err(WriteError::Store)?;
-        let entry = Entry { position, lane: Lane::Control, record };
-        self.fold.push(&entry);
-        self.bus.publish(self.session, Arc::new(entry));
-        Ok(())
+        self.put(Lane::Control, guard, record, Durability::Synced).await.map(drop)
     }
 
-    /// The same bytes until they are acknowledged; on a refusal or a lost answer, look who owns the session first.
     async fn append(
         &mut self,
         lane: Lane,
@@ -211,8 +204,19 @@ impl Journal {
         durability: Durability,
     ) -> Result<Arc<Entry>, WriteError> {
         let record = Record::Fenced(Fenced { claim: self.claim, source, body });
+        self.put(lane, Guard::Claim(self.claim), record, durability).await
+    }
+
+    /// The same bytes until they are acknowledged; on a refusal or a lost answer, look who owns the session first.
+    async fn put(
+        &mut self,
+        lane: Lane,
+        guard: Guard,
+        record: Record,
+        durability: Durability,
+    ) -> Result<Arc<Entry>, WriteError> {
+        let mut patience = Patience::default();
         loop {
-            let guard = Guard::Claim(self.claim);
             match self.engine.append(self.session, lane, guard, &record, durability).await {
                 Ok(position) => {
                     let entry = Arc::new(Entry { position, lane, record });
@@ -222,43 +226,228 @@ impl Journal {
                     self.bus.publish(self.session, Arc::clone(&entry));
                     return Ok(entry);
                 }
-                Err(AppendError::Conflict { .. } | AppendError::Unknown) => {
-                    if let Some(entry) = self.look_for(&record).await? {
+                Err(error @ (AppendError::Conflict { .. } | AppendError::Unknown)) => {
+                    patience.doubt(self, error).await?;
+                    if let Some(entry) = self.look_for(&record, &mut patience).await? {
                         return Ok(entry);
                     }
                 }
                 // A full disk: the processes go on, their shims keep what they write.
-                Err(AppendError::Unavailable(error)) => {
-                    tracing::warn!(session = %self.session, error = %with_sources(&error), "the log is not taken");
-                    let again = self.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-                    tokio::select! {
-                        biased;
-                        () = self.stop.cancelled() => return Err(WriteError::Store(error.into())),
-                        () = self.clock.until(again) => {}
-                    }
-                }
+                Err(AppendError::Unavailable(error)) => patience.refused(self, error).await?,
                 Err(error) => return Err(WriteError::Store(error)),
             }
         }
     }
 
-    /// After a lost answer: our record if it is there, `None` if it is not and the session is still ours.
-    async fn look_for(&mut self, record: &Record) -> Result<Option<Arc<Entry>>, WriteError> {
+    /// After a lost answer: our record if it is there, `None` if it is not and the session is still ours. A store that
+    /// cannot be read now says neither: it is asked again.
+    async fn look_for(
+        &mut self,
+        record: &Record,
+        patience: &mut Patience,
+    ) -> Result<Option<Arc<Entry>>, WriteError> {
         let mut ours = None;
         let (session, bus) = (self.session, Arc::clone(&self.bus));
-        self.read_on(&mut |entry, _| {
+        let mut each = |entry: &Entry, _: &Effect| {
             let entry = Arc::new(entry.clone());
             if entry.record == *record {
                 ours = Some(Arc::clone(&entry));
             }
             bus.publish(session, entry);
-        })
-        .await?;
+        };
+        while let Err(error) = self.read_on(&mut each).await {
+            match error {
+                WriteError::Read(ReadError::Unavailable(error)) => patience.refused(self, error).await?,
+                error => return Err(error),
+            }
+        }
+        // What counts was written while the session was ours.
+        if ours.is_some() {
+            return Ok(ours);
+        }
         match self.fold.ownership() {
-            Ownership::Claimed(claim) if claim.position == self.claim => Ok(ours),
+            Ownership::Claimed(claim) if claim.position == self.claim => Ok(None),
             Ownership::Claimed(_) | Ownership::Unclaimed | Ownership::Released { .. } | Ownership::Closed => {
                 Err(WriteError::Fenced)
             }
         }
+    }
+}
+
+/// How long to wait for a store that does not do what it should. The daemon's end is not waited for.
+#[derive(Default)]
+struct Patience {
+    doubts: u32,
+}
+
+impl Patience {
+    /// It does not say what became of a record: the first time nothing is waited for.
+    async fn doubt(&mut self, journal: &Journal, error: AppendError) -> Result<(), WriteError> {
+        let doubled = STORE_DOUBT_MS << self.doubts.saturating_sub(1).min(STORE_RETRY_MS.ilog2());
+        let ms = if self.doubts == 0 { 0 } else { doubled.min(STORE_RETRY_MS) };
+        self.doubts = self.doubts.saturating_add(1);
+        tracing::debug!(session = %journal.session, %error, ms, "the log is looked at");
+        Self::wait(journal, ms, error).await
+    }
+
+    /// It takes or gives nothing now.
+    async fn refused(&mut self, journal: &Journal, error: Unavailable) -> Result<(), WriteError> {
+        tracing::warn!(session = %journal.session, error = %with_sources(&error), "the log is not taken");
+        Self::wait(journal, STORE_RETRY_MS, error.into()).await
+    }
+
+    async fn wait(journal: &Journal, ms: u64, error: AppendError) -> Result<(), WriteError> {
+        let again = journal.clock.now().tick + Duration::from_millis(ms);
+        tokio::select! {
+            biased;
+            () = journal.stop.cancelled() => Err(WriteError::Store(error)),
+            () = journal.clock.until(again) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use outlive_core::id::{BootId, NodeId};
+    use outlive_core::session::SessionEvent;
+    use outlive_core::session::event::Happened;
+    use outlive_core::time::{Now, Tick, WallTime};
+    use outlive_store::{Fault, Faulty, Memory, Operation};
+    use tokio_util::task::TaskTracker;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::bus::LocalBus;
+    use crate::clock::SystemClock;
+    use crate::files::LocalFiles;
+    use crate::runtimes::LocalRuntimes;
+    use crate::seams::Identity;
+
+    /// Time that passes when it is waited for.
+    #[derive(Default)]
+    struct Waits {
+        now: Mutex<Tick>,
+        all: Mutex<Vec<Duration>>,
+    }
+
+    #[async_trait]
+    impl Clock for Waits {
+        fn now(&self) -> Now {
+            Now { tick: *self.now.lock().unwrap(), wall: WallTime(1) }
+        }
+
+        async fn until(&self, tick: Tick) {
+            let mut now = self.now.lock().unwrap();
+            let waited = tick.since(*now);
+            *now = tick;
+            if !waited.is_zero() {
+                self.all.lock().unwrap().push(waited);
+            }
+        }
+    }
+
+    struct Ill {
+        context: Context,
+        clock: Arc<Waits>,
+        store: Memory,
+        appends: Arc<AtomicU32>,
+    }
+
+    /// A store whose `n`-th append (from 1) and `n`-th read after the first append fail as the functions say.
+    fn ill(append: fn(u32) -> Fault, read: fn(u32) -> Fault) -> Ill {
+        let (node, boot) = (NodeId::from_uuid(Uuid::from_u128(1)), BootId::from_uuid(Uuid::from_u128(2)));
+        let who = Identity { node, boot };
+        let (store, clock) = (Memory::default(), Arc::new(Waits::default()));
+        let (appends, mut reads) = (Arc::new(AtomicU32::new(0)), 0);
+        let counted = Arc::clone(&appends);
+        let faulty = Faulty::new(store.clone(), move |operation| match operation {
+            Operation::Append { .. } => append(counted.fetch_add(1, Ordering::SeqCst) + 1),
+            Operation::Read { .. } if counted.load(Ordering::SeqCst) > 0 => {
+                reads += 1;
+                read(reads)
+            }
+            Operation::Read { .. } | Operation::TableRead | Operation::TableWrite => Fault::None,
+        });
+        let nowhere = PathBuf::from("/nonexistent");
+        let real = Arc::new(SystemClock::default());
+        let runtimes = LocalRuntimes::new(nowhere.clone(), nowhere.clone(), who, real, TaskTracker::new());
+        let context = Context::new(
+            who,
+            clock.clone(),
+            Arc::new(faulty),
+            Arc::new(LocalBus::default()),
+            Arc::new(runtimes),
+            Arc::new(LocalFiles::new(nowhere)),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        Ill { context, clock, store, appends }
+    }
+
+    impl Ill {
+        fn session() -> SessionId {
+            SessionId::from_uuid(Uuid::from_u128(3))
+        }
+
+        async fn claim(&self) -> Journal {
+            Journal::claim(Self::session(), &self.context, |_, _| {}).await.unwrap()
+        }
+
+        fn waits(&self) -> Vec<u128> {
+            self.clock.all.lock().unwrap().iter().map(Duration::as_millis).collect()
+        }
+
+        async fn stored(&self) -> usize {
+            let all = (LaneFilter::All, ReadLimit::default());
+            self.store.read(Self::session(), Position(0), &all.0, all.1).await.unwrap().entries.len()
+        }
+    }
+
+    fn fact() -> Fact {
+        Fact::Journal(SessionEvent { at: WallTime(1), what: Happened::Settled })
+    }
+
+    #[tokio::test]
+    async fn a_store_that_loses_requests_is_asked_less_and_less_often() {
+        let ill =
+            ill(|n| if (2..=12).contains(&n) { Fault::LostRequest } else { Fault::None }, |_| Fault::None);
+        let mut journal = ill.claim().await;
+        journal.fact(&fact(), None).await.unwrap();
+        assert_eq!(ill.waits(), [4, 8, 16, 32, 64, 128, 256, 500, 500, 500], "the first time at once");
+        assert_eq!((ill.appends.load(Ordering::SeqCst), ill.stored().await), (13, 2));
+    }
+
+    #[tokio::test]
+    async fn a_record_with_a_lost_answer_is_not_written_twice_when_the_store_cannot_be_read_meanwhile() {
+        let lost = |n| if n == 2 { Fault::LostAck } else { Fault::None };
+        let ill = ill(lost, |n| if n <= 3 { Fault::Unavailable } else { Fault::None });
+        let mut journal = ill.claim().await;
+        let entry = journal.fact(&fact(), None).await.unwrap();
+        assert_eq!(ill.waits(), [500, 500, 500]);
+        assert_eq!((ill.appends.load(Ordering::SeqCst), ill.stored().await), (2, 2));
+        assert_eq!(journal.position(), entry.position);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_session_is_written_once_too() {
+        let ill = ill(|n| if n == 2 { Fault::LostAck } else { Fault::None }, |_| Fault::None);
+        let mut journal = ill.claim().await;
+        journal.close().await.unwrap();
+        assert_eq!((ill.appends.load(Ordering::SeqCst), ill.stored().await), (2, 2));
+        assert_eq!(journal.fold().ownership(), Ownership::Closed);
+    }
+
+    #[tokio::test]
+    async fn the_daemons_end_is_not_waited_for() {
+        let ill = ill(|n| if n == 1 { Fault::None } else { Fault::Unavailable }, |_| Fault::None);
+        let mut journal = ill.claim().await;
+        ill.context.stop.cancel();
+        let refused = journal.fact(&fact(), None).await;
+        assert!(matches!(refused, Err(WriteError::Store(AppendError::Unavailable(_)))), "{refused:?}");
     }
 }
