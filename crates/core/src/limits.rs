@@ -286,10 +286,16 @@ const _: () = {
     assert!(FILE_QUIET_MS < FILE_HINT_MS_MAX, "quiet first, then the ceiling");
     assert!(FILE_POLL_MS < FILE_WATCH_RETRY_MS, "a pass of retries is one of the looks");
     assert!(DOCUMENT_NESTED_MAX < DOCUMENT_NESTED_HARD_MAX, "few fit any stack, many need their own");
-    assert!(DOCUMENT_STACK_BYTES / DOCUMENT_NESTED_HARD_MAX >= 2_048, "a level of recursion in a debug build");
+    assert!(
+        DOCUMENT_STACK_BYTES / DOCUMENT_NESTED_HARD_MAX >= 2_048,
+        "a level of recursion in a debug build"
+    );
     assert!(DOCUMENT_OUTPUT_BYTES_MAX <= DOCUMENT_CELL_OUTPUTS_BYTES_MAX, "one output fits its cell");
     assert!(PEER_FRAME_BYTES_MAX <= PEER_INPUT_BYTES_MAX, "any frame that is taken fits");
-    assert!(PEER_INPUT_BYTES_MAX / PEER_FRAME_BYTES_MIN >= PEER_ROUND_FRAMES_MAX, "one peer alone fills a round");
+    assert!(
+        PEER_INPUT_BYTES_MAX / PEER_FRAME_BYTES_MIN >= PEER_ROUND_FRAMES_MAX,
+        "one peer alone fills a round"
+    );
     assert!(PEERS_MAX <= AWARENESS_CLIENTS_MAX, "every peer can say where it is");
     assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
