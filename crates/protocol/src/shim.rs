@@ -161,6 +161,22 @@ pub struct Welcome {
     pub open_runs: Vec<(RunId, Attempt)>,
     /// The last number that it gave.
     pub last_src: Src,
+    /// What its run waits to be told. An answer that was on its way when a daemon died has not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<OpenQuestion>,
+}
+
+/// A question that nobody has answered yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OpenQuestion {
+    /// The record that asked it.
+    pub src: Src,
+    /// The run that asks.
+    pub run: RunId,
+    /// What it asks.
+    pub prompt: String,
+    /// Whether the answer must not be shown.
+    pub password: bool,
 }
 
 /// A record with its number. Kept by the shim until it is acknowledged, and sent again after a reconnect.

@@ -20,7 +20,9 @@ use outlive_core::session::{CancelWhy, RunOutcome};
 use outlive_core::time::WallTime;
 use outlive_protocol::frame::{self, Frame};
 use outlive_protocol::log::{decode, encode};
-use outlive_protocol::shim::{FromShim, Notice, Numbered, ShimIdentity, StateNotice, ToShim, Welcome};
+use outlive_protocol::shim::{
+    FromShim, Notice, Numbered, OpenQuestion, ShimIdentity, StateNotice, ToShim, Welcome,
+};
 use outlive_protocol::shim_codec::{decode_from_shim, decode_to_shim, encode_from_shim, encode_to_shim};
 
 const ID: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
@@ -126,8 +128,20 @@ fn messages_from_shim() -> Vec<(&'static str, FromShim)> {
         outcome: RunOutcome::Succeeded,
         execution_count: Some(3),
     };
+    let asks = OpenQuestion { src: Src(7), run, prompt: "name? ".into(), password: true };
+    let asking = Welcome {
+        version: 1,
+        identity: identity.clone(),
+        open_runs: Vec::new(),
+        last_src: Src(8),
+        asks: Some(asks),
+    };
     vec![
-        ("welcome", FromShim::Welcome(Welcome { version: 1, identity, open_runs, last_src: Src(8) })),
+        (
+            "welcome",
+            FromShim::Welcome(Welcome { version: 1, identity, open_runs, last_src: Src(8), asks: None }),
+        ),
+        ("welcome-asking", FromShim::Welcome(asking)),
         ("wrong", FromShim::Wrong { reason: "another session".into() }),
         ("output", numbered(Notice::Output { run: Some(run), chunks: chunks() })),
         ("output-of-nobody", numbered(Notice::Output { run: None, chunks: Vec::new() })),

@@ -174,6 +174,10 @@ async fn connection(
         Err(error) => return error.into(),
     };
     talk.connections += 1;
+    if talk.connections > 1 {
+        // An answer of this daemon may still wait for this very connection.
+        shim.welcome.asks = None;
+    }
     let heard = ends.from.send(FromLink::Welcome(Box::new(shim.welcome))).await.is_ok();
     // After the last word of the process an order may be left though nobody listens any more: the goodbye.
     if !heard && !talk.complete {
@@ -410,8 +414,13 @@ mod tests {
                     let message = decode_to_shim(&frame).unwrap().unwrap();
                     if let ToShim::Hello { .. } = message {
                         let identity = self.identity.clone();
-                        let welcome =
-                            Welcome { version: VERSION, identity, open_runs: Vec::new(), last_src: Src(1) };
+                        let welcome = Welcome {
+                            version: VERSION,
+                            identity,
+                            open_runs: Vec::new(),
+                            last_src: Src(1),
+                            asks: None,
+                        };
                         let chunk = Chunk::inline(ChunkKind::Stdout, WallTime(1), b"x".to_vec());
                         let notice = Notice::Output { run: None, chunks: vec![chunk] };
                         let record = Numbered { src: Src(1), at: WallTime(1), notice };
@@ -502,7 +511,7 @@ mod tests {
 
     fn welcome(version: u16, identity: &ShimIdentity) -> Vec<u8> {
         let identity = identity.clone();
-        let welcome = Welcome { version, identity, open_runs: Vec::new(), last_src: Src(0) };
+        let welcome = Welcome { version, identity, open_runs: Vec::new(), last_src: Src(0), asks: None };
         encode_from_shim(&FromShim::Welcome(welcome)).unwrap()
     }
 

@@ -12,7 +12,9 @@ use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::{CancelWhy, RunOutcome};
 use outlive_core::time::WallTime;
-use outlive_protocol::shim::{FromShim, Notice, Numbered, ShimIdentity, StateNotice, ToShim, Welcome};
+use outlive_protocol::shim::{
+    FromShim, Notice, Numbered, OpenQuestion, ShimIdentity, StateNotice, ToShim, Welcome,
+};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -169,14 +171,16 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 cgroups: vec!["/sys/fs/cgroup/outlive".into()],
             }
         });
-    (identity, proptest::collection::vec((run(), any::<u64>()), 0..3), any::<u64>()).prop_map(
-        |(identity, runs, n)| Welcome {
-            version: 1,
-            identity,
-            open_runs: runs.into_iter().map(|(run, n)| (run, Attempt(n))).collect(),
-            last_src: Src(n),
-        },
-    )
+    let asks = (any::<u64>(), run(), ".*", any::<bool>())
+        .prop_map(|(n, run, prompt, password)| OpenQuestion { src: Src(n), run, prompt, password });
+    let runs = proptest::collection::vec((run(), any::<u64>()), 0..3);
+    (identity, runs, any::<u64>(), proptest::option::of(asks)).prop_map(|(identity, runs, n, asks)| Welcome {
+        version: 1,
+        identity,
+        open_runs: runs.into_iter().map(|(run, n)| (run, Attempt(n))).collect(),
+        last_src: Src(n),
+        asks,
+    })
 }
 
 pub fn from_shim() -> impl Strategy<Value = FromShim> {

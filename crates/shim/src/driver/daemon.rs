@@ -8,7 +8,7 @@ use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::Now;
 use outlive_jupyter::request::ExecuteMode;
 use outlive_process::stop::signal_group;
-use outlive_protocol::shim::{FromShim, ToShim, VERSION, Welcome};
+use outlive_protocol::shim::{FromShim, OpenQuestion, ToShim, VERSION, Welcome};
 use outlive_protocol::shim_codec::encode_from_shim;
 use rustix::process::Signal;
 use tokio::net::unix::OwnedWriteHalf;
@@ -62,6 +62,7 @@ impl Driver {
             identity: self.identity.clone(),
             open_runs: self.open_runs(),
             last_src: self.journal.last(),
+            asks: self.open_question(),
         };
         let frame = encode_from_shim(&FromShim::Welcome(welcome)).expect("ten thousand runs fit a frame");
         self.journal.rewind();
@@ -88,6 +89,13 @@ impl Driver {
             ));
         }
         Ok((*version).min(VERSION))
+    }
+
+    /// What the kernel waits to be told.
+    fn open_question(&self) -> Option<OpenQuestion> {
+        let Life::Supervising(supervised) = &self.life else { return None };
+        let (asked, kernel) = (self.asked.as_ref()?, supervised.kernel.as_ref()?);
+        kernel.is_asking(asked.run).then(|| asked.clone())
     }
 
     pub(super) fn open_runs(&self) -> Vec<crate::kernel::runs::RunKey> {

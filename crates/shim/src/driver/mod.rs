@@ -23,7 +23,7 @@ use outlive_core::diagnosis::evidence::Evidence;
 use outlive_core::limits::COALESCE_BYTES_MAX;
 use outlive_core::time::{Now, Tick};
 use outlive_process::reap::reap_orphans;
-use outlive_protocol::shim::{Notice, ShimIdentity, ShimLaunch, StateNotice};
+use outlive_protocol::shim::{Notice, OpenQuestion, ShimIdentity, ShimLaunch, StateNotice};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,6 +50,8 @@ pub(crate) struct Driver {
     peer: Option<Peer>,
     life: Life,
     stopping: Option<Stopping>,
+    /// The last question, answered or not.
+    asked: Option<OpenQuestion>,
     fate: Fate,
     orphans: Signal,
     found_check_at: Tick,
@@ -109,6 +111,7 @@ impl Driver {
             peer: None,
             life: Life::Waiting,
             stopping: None,
+            asked: None,
             fate: Fate::Waits,
             orphans: signal(SignalKind::child())?,
             found_check_at: now().tick + Duration::from_millis(FOUND_CHECK_MS),

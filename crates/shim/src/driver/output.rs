@@ -10,7 +10,7 @@ use outlive_core::limits::{BLOB_BYTES_MAX, CHUNK_BYTES_MAX};
 use outlive_core::log::{BlobRef, Chunk, ChunkKind, Payload};
 use outlive_core::time::{Now, WallTime};
 use outlive_process::Pipe;
-use outlive_protocol::shim::{Notice, StateNotice};
+use outlive_protocol::shim::{Notice, OpenQuestion, StateNotice};
 use tokio::task::JoinHandle;
 
 use super::{Driver, Life};
@@ -201,6 +201,11 @@ impl Driver {
             Effect::Asks { content, notice, run } => {
                 let chunk = Chunk::inline(ChunkKind::InputRequest, now.wall, cut_question(&content));
                 self.journal.append(now.wall, Notice::Output { run: Some(run.0), chunks: vec![chunk] });
+                if let StateNotice::InputRequested { run, prompt, password } = &notice {
+                    let (run, prompt, password) = (*run, prompt.clone(), *password);
+                    self.asked =
+                        Some(OpenQuestion { src: self.journal.last().next(), run, prompt, password });
+                }
                 self.record(notice, now);
             }
             Effect::State(notice) => {

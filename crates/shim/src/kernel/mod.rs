@@ -419,6 +419,11 @@ impl Kernel {
         }
     }
 
+    /// Whether a run waits for an answer.
+    pub(crate) fn is_asking(&self, run: RunId) -> bool {
+        self.runs.is_asking(run)
+    }
+
     /// Makes a kernel that can wait do so, or go on.
     pub(crate) fn hold(&mut self, hold: bool) {
         if let Stage::Ready { wires, can_wait: true, is_held } = &mut self.stage

@@ -184,6 +184,11 @@ impl Runs {
         self.open.iter_mut().find(|open| open.key.0 == run)?.question.take()
     }
 
+    /// Whether the run waits for an answer.
+    pub(crate) fn is_asking(&self, run: RunId) -> bool {
+        self.open.iter().any(|open| open.key.0 == run && open.question.is_some())
+    }
+
     fn find(&mut self, key: RunKey) -> Option<&mut OpenRun> {
         self.open.iter_mut().find(|run| run.key == key)
     }

@@ -86,6 +86,24 @@ async fn a_question_is_asked_and_answered() {
 }
 
 #[tokio::test]
+async fn a_question_without_an_answer_is_told_to_the_next_daemon() {
+    // D1: the answer may have been lost with the daemon that was told it.
+    let (shim, mut daemon) = ipykernel().await;
+    let run = new_run();
+    daemon.execute(run, "import getpass; print(len(getpass.getpass('secret? ')))").await;
+    let asked = |state: &StateNotice| matches!(state, StateNotice::InputRequested { .. }).then_some(());
+    daemon.until(asked).await;
+    let src = daemon.last;
+    let mut next = shim.connect(src).await;
+    let asks = next.welcome.as_ref().unwrap().asks.clone().expect("it still waits");
+    assert_eq!((asks.src, asks.run, asks.prompt.as_str(), asks.password), (src, run, "secret? ", true));
+    next.say(&ToShim::Input { run, value: "1234".to_owned() }).await;
+    next.finished(run).await;
+    assert_eq!(next.text(ChunkKind::Stdout), "4\n");
+    assert_eq!(shim.connect(next.last).await.welcome.unwrap().asks, None, "it was answered");
+}
+
+#[tokio::test]
 async fn an_interrupt_overtakes_output_that_waits() {
     // A16: the daemon takes nothing, so everything that the cell prints is pending when the interrupt comes.
     let (_shim, mut daemon) = ipykernel().await;

@@ -7,7 +7,7 @@ use outlive_core::session::Input;
 use outlive_core::session::input::{Effect, ProcessInput};
 use outlive_core::session::recover;
 use outlive_core::session::state::RunState;
-use outlive_protocol::shim::{Numbered, ToShim};
+use outlive_protocol::shim::{Numbered, OpenQuestion, ToShim};
 
 use super::super::intake::{self, Step};
 use super::super::journal::WriteError;
@@ -88,10 +88,22 @@ impl Task {
                         effect => self.effect(effect).await,
                     }
                 }
-                Ok(())
+                self.ask_again(welcome.asks).await
             }
             FromLink::Gone { report } => self.gone(report.map(|report| *report)).await,
         }
+    }
+
+    /// The answer to a question was lost with the daemon that had it: whoever is there is asked again. The answer is
+    /// in no log, it may be a password (docs/decisions). Somebody was there, or it would not have been answered.
+    async fn ask_again(&mut self, asks: Option<OpenQuestion>) -> Result<(), WriteError> {
+        let Some(OpenQuestion { src, run, prompt, password }) = asks else { return Ok(()) };
+        let process = self.session.process();
+        if self.session.question.is_none() && src <= self.journal.acked(process) {
+            let asked = ProcessInput::InputRequested { run, prompt, password, attended: true };
+            self.input(Input::Process(process, asked), None).await?.ok();
+        }
+        Ok(())
     }
 
     /// The shim is gone. If it had said all, nothing is left to say; else this is the end of the process.
