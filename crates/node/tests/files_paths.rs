@@ -246,7 +246,7 @@ fn another_daemon_of_this_machine_has_it() {
 const FOLDING: &str = "OUTLIVE_TEST_FOLDING";
 
 // C2: where case makes no difference there is one path and one claim, also for a file that does not exist yet.
-// Needs root, `mkfs.xfs` and loop devices; elsewhere only that names which differ by case stay two is tested.
+// Needs root, FUSE and ntfs-3g; elsewhere only that names which differ by case stay two is tested.
 #[test]
 fn names_that_differ_by_case() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -265,15 +265,16 @@ fn names_that_differ_by_case() {
         ["new.ipynb", "NEW.ipynb"].map(|name| runtime.block_on(files.claim(&real.join(name), session())));
     assert!(both.iter().all(Result::is_ok), "{both:?}");
 
-    let script = "set -e
-        truncate -s 320M $D/image
-        mkfs.xfs -q -n version=ci $D/image
-        mkdir $D/folding
-        mount -o loop $D/image $D/folding
-        exec \"$0\" --exact names_that_differ_by_case --nocapture";
-    if Command::new("mkfs.xfs").arg("-V").output().is_err() {
-        return eprintln!("no mkfs.xfs: case-insensitive directories are not tested");
+    if Command::new("lowntfs-3g").arg("--version").output().is_err() || !rustix::process::getuid().is_root() {
+        return eprintln!("no ntfs-3g, or not root: a case-insensitive directory is not tested");
     }
+    let script = "set -e
+        truncate -s 16M $D/image
+        mkntfs -q -F $D/image
+        mkdir $D/folding
+        lowntfs-3g -o ignore_case $D/image $D/folding
+        \"$0\" --exact names_that_differ_by_case --nocapture
+        umount $D/folding";
     let done = Command::new("unshare")
         .args(["--mount", "sh", "-c", script])
         .arg(std::env::current_exe().unwrap())
@@ -291,14 +292,16 @@ async fn where_case_makes_no_difference(directory: &Path) {
     let refused = files.claim(&directory.join("nEW.ipynb"), session()).await;
     assert!(matches!(refused, Err(ClaimError::Held { .. })), "in an empty directory: {refused:?}");
     files.write(new.path(), b"{}".to_vec(), None).await.unwrap();
-    assert_eq!(files.resolve(&directory.join("nEW.ipynb")).await.unwrap(), new.path());
+    let named = files.resolve(&directory.join("nEW.ipynb")).await.unwrap();
+    let listed = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    assert!(listed.into_iter().any(|entry| entry == named), "as the directory lists it: {named:?}");
     let refused = files.claim(&directory.join("NEW.IPYNB"), session()).await;
     assert!(matches!(refused, Err(ClaimError::Held { .. })), "now that it exists: {refused:?}");
 
-    fs::create_dir(directory.join("Folder")).unwrap();
-    let below = files.resolve(&directory.join("folder/X.ipynb")).await.unwrap();
-    assert_eq!(below, directory.join("Folder/X.ipynb"), "the directory by its real name too");
-    let second = files.claim(&directory.join("FOLDER/x.ipynb"), session()).await.unwrap();
+    fs::create_dir(directory.join("folder")).unwrap();
+    let below = files.resolve(&directory.join("FOLDER/X.ipynb")).await.unwrap();
+    assert_eq!(below, directory.join("folder/X.ipynb"), "the directory by its real name too");
+    let second = files.claim(&directory.join("Folder/x.ipynb"), session()).await.unwrap();
     let refused = files.claim(&below, session()).await;
     assert!(matches!(refused, Err(ClaimError::Held { .. })), "in a new directory: {refused:?}");
     drop(second);

@@ -125,26 +125,21 @@ fn spelt(directory: &Path, name: &OsStr) -> PathBuf {
 
 /// What tells a name from others in its directory: without case, where the directory makes no difference.
 pub(super) fn distinct(directory: &Path, name: &OsStr) -> Vec<u8> {
-    // What exists has its real name already.
-    if directory.join(name).symlink_metadata().is_err() && ignores_case(directory) {
-        folded(name).into_bytes()
-    } else {
-        name.as_bytes().to_vec()
-    }
+    let exists = directory.join(name).symlink_metadata().is_ok();
+    let equal = if exists { case_is_equal(directory, name) } else { ignores_case(directory) };
+    if equal { folded(name).into_bytes() } else { name.as_bytes().to_vec() }
 }
 
-/// Whether a directory makes no difference between upper and lower case, as far as its entries or, where it has
-/// none, its own name can tell.
+/// Whether a directory makes no difference between upper and lower case. Its entries tell; an empty one is asked by
+/// an entry that is there for a moment.
 fn ignores_case(directory: &Path) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(CASE_PROBES_MAX);
-    let mut lettered = entries.map(|entry| entry.file_name()).filter(|name| other_case(name).is_some());
-    if let Some(name) = lettered.next() {
+    let lettered = entries.map(|entry| entry.file_name()).find(|name| other_case(name).is_some());
+    if let Some(name) = lettered {
         return case_is_equal(directory, &name);
     }
-    match (directory.parent(), directory.file_name()) {
-        (Some(parent), Some(name)) => case_is_equal(parent, name),
-        _ => false,
-    }
+    let probe = tempfile::Builder::new().prefix(".outlive-case-").tempfile_in(directory);
+    probe.is_ok_and(|probe| probe.path().file_name().is_some_and(|name| case_is_equal(directory, name)))
 }
 
 /// Whether an entry is found in the other case too, as itself.
