@@ -136,6 +136,19 @@ pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How long answers that are under way may take at shutdown, in milliseconds, before their connections are cut.
 pub const SERVER_SHUTDOWN_MS: u64 = 2_000;
 
+/// Between two pings of a WebSocket, in milliseconds. Proxies cut what is quiet for 30 to 60 s.
+pub const WEBSOCKET_PING_MS: u64 = 20_000;
+/// How long nothing may come over a WebSocket, in milliseconds: its client owes an answer to each ping, and may miss two.
+pub const WEBSOCKET_SILENCE_MS: u64 = 60_000;
+/// How long a WebSocket's client may take to answer the close, in milliseconds. It is not waited for longer, as nothing
+/// depends on it; at shutdown it has to fit [`SERVER_SHUTDOWN_MS`].
+pub const WEBSOCKET_CLOSE_MS: u64 = 1_000;
+/// What is read at once of a WebSocket, in bytes, and the longest message where clients have nothing to say. It is
+/// allocated for each of a thousand watchers.
+pub const WEBSOCKET_READ_BUFFER_BYTES: usize = 4_096;
+/// Longest message of a peer of a live document, in bytes: one update and its frame. Checked before it is allocated.
+pub const DOCUMENT_MESSAGE_BYTES_MAX: usize = DOCUMENT_UPDATE_BYTES_MAX + 1_024;
+
 /// Group commit: the longest time between an acknowledged append and its fsync, in milliseconds.
 pub const FSYNC_MS: u64 = 5;
 /// A log segment is closed at this size, in bytes.
@@ -282,6 +295,8 @@ const _: () = {
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
     assert!(STOP_ASK_MS + STOP_TERM_MS + DRAIN_MS < SESSION_END_MS, "the ladder fits");
     assert!(IDLE_TIMEOUT_S_MIN <= IDLE_TIMEOUT_S && IDLE_TIMEOUT_S <= IDLE_TIMEOUT_S_MAX, "in its bounds");
+    assert!(2 * WEBSOCKET_PING_MS < WEBSOCKET_SILENCE_MS, "a lost answer to a ping is no death");
+    assert!(WEBSOCKET_CLOSE_MS < SERVER_SHUTDOWN_MS, "WebSockets end before their connections are cut");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
     assert!(FILE_QUIET_MS < FILE_HINT_MS_MAX, "quiet first, then the ceiling");
     assert!(FILE_POLL_MS < FILE_WATCH_RETRY_MS, "a pass of retries is one of the looks");

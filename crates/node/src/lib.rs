@@ -12,12 +12,14 @@
 //! | [`seams`] | the traits through which alone the rest reaches the world |
 
 pub mod api;
+pub mod budget;
 pub mod bus;
 pub mod clock;
 pub mod context;
 pub mod doctor;
 pub mod files;
 pub mod lock;
+pub mod metrics;
 pub mod node;
 mod problem;
 pub mod runtimes;

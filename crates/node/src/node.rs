@@ -1,11 +1,12 @@
 //! The node: its start and recovery, its answers, its end.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
 use outlive_core::limits::{
@@ -26,8 +27,9 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::api::{Api, AttachRun, AttachSession, Events, From};
+use crate::budget::Budgets;
 use crate::bus::LocalBus;
-use crate::context::Context;
+use crate::context::{Context, Entered, Found, Indexed, Presence, Reservation, Seams};
 use crate::files::LocalFiles;
 use crate::problem;
 use crate::runtimes::LocalRuntimes;
@@ -52,6 +54,10 @@ pub struct NodeConfig {
     pub engine: Arc<dyn Engine>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The folder in which Python environments are made.
+    pub cache: PathBuf,
+    /// How much of what there may be.
+    pub budgets: Budgets,
 }
 
 /// Why a node does not start.
@@ -87,23 +93,30 @@ impl Node {
             Arc::clone(&config.clock),
             processes.clone(),
         );
-        let context = Arc::new(Context::new(
-            who,
-            Arc::clone(&config.clock),
-            config.engine,
-            Arc::new(LocalBus::default()),
-            Arc::new(runtimes),
-            Arc::new(LocalFiles::new(config.claims)),
-            TaskTracker::new(),
-            CancellationToken::new(),
-        ));
-        let node = Arc::new(Self {
-            context,
-            state: config.state,
-            started_at: config.clock.now().wall,
-            processes,
-            ending: CancellationToken::new(),
-        });
+        let seams = Seams {
+            clock: config.clock,
+            engine: config.engine,
+            bus: Arc::new(LocalBus::default()),
+            runtimes: Arc::new(runtimes),
+            files: Arc::new(LocalFiles::new(config.claims)),
+        };
+        Self::over(who, seams, config.budgets, config.state, processes).await
+    }
+
+    /// As [`Self::start`], over any seams. `processes` owns the tasks of the runtimes.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn over(
+        who: Identity,
+        seams: Seams,
+        budgets: Budgets,
+        state: PathBuf,
+        processes: TaskTracker,
+    ) -> Result<Arc<Self>, StartError> {
+        let started_at = seams.clock.now().wall;
+        let context = Arc::new(Context::new(who, seams, budgets));
+        let node = Arc::new(Self { context, state, started_at, processes, ending: CancellationToken::new() });
         node.recover().await?;
         node.retain().await?;
         node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
@@ -116,12 +129,25 @@ impl Node {
         for shim in context.runtimes.found() {
             shims.entry(shim.identity.session).or_default().push(shim);
         }
-        for row in context.all_indexed().await?.into_iter().filter(|row| row.open) {
-            let id = row.view.id;
-            context.reserve(id);
-            let found = shims.remove(&id).unwrap_or_default();
-            if take_up(context, id, found.clone()).await == TakenUp::Later {
-                context.tasks.spawn(take_up_later(Arc::clone(context), id, found));
+        let mut rows = context.all_indexed().await?;
+        rows.retain(|row| row.presence != Presence::Ended);
+        // All paths first: what is taken up may be asked for at once.
+        for Indexed { view, .. } in &rows {
+            if let Some(path) = &view.path
+                && let Err(holder) = context.hold_path(Path::new(path), view.id)
+            {
+                tracing::error!(session = %view.id, path, %holder, "two sessions have one path");
+            }
+        }
+        for Indexed { view, presence } in rows {
+            let found = shims.remove(&view.id).unwrap_or_default();
+            // One that is dormant stays so, unless it has a process after all.
+            if presence == Presence::Dormant && found.is_empty() {
+                continue;
+            }
+            let Some(reservation) = context.reserve(view.id) else { continue };
+            if take_up(context, reservation, found.clone()).await == TakenUp::Later {
+                context.tasks.spawn(take_up_later(Arc::clone(context), view.id, found));
             }
         }
         for shim in shims.into_values().flatten() {
@@ -149,7 +175,8 @@ impl Node {
     async fn retain(&self) -> Result<(), StartError> {
         let oldest = self.context.clock.now().wall.0.saturating_sub(RETENTION_DAYS * 86_400 * 1_000_000);
         let mut held = 0_u64;
-        let ended = self.context.all_indexed().await?.into_iter().filter(|row| !row.open);
+        let ended =
+            self.context.all_indexed().await?.into_iter().filter(|row| row.presence == Presence::Ended);
         for (nth, row) in ended.enumerate() {
             let usage = self.context.engine.usage(row.view.id).await.unwrap_or_default();
             held = held.saturating_add(usage.log_bytes).saturating_add(usage.blob_bytes);
@@ -185,14 +212,19 @@ impl Node {
         }
     }
 
-    async fn ask(&self, id: SessionId, ask: Ask) -> Result<Answer, Problem> {
-        match self.context.handle(id)? {
-            Some(handle) => handle.ask(ask).await,
-            None => {
-                self.row(id).await?;
-                Err(crate::session::handle::ended(id))
+    /// The session if it is in memory, or about to be; it is not woken.
+    async fn here(&self, id: SessionId) -> Result<Option<Entered>, Problem> {
+        loop {
+            match self.context.enter(id)? {
+                Found::Open(entered) => return Ok(Some(entered)),
+                Found::Moving(over) => over.cancelled().await,
+                Found::Absent => return Ok(None),
             }
         }
+    }
+
+    async fn ask(&self, id: SessionId, ask: Ask) -> Result<Answer, Problem> {
+        open::wake(&self.context, id).await?.handle.ask(ask).await
     }
 
     async fn done(&self, id: SessionId, ask: Ask) -> Result<SessionView, Problem> {
@@ -211,7 +243,28 @@ impl Node {
 
     async fn load(&self, id: SessionId) -> Result<Folded, Problem> {
         self.row(id).await?;
+        let _reading = Reading { context: Arc::clone(&self.context), id };
         open::load(&self.context, id).await.map_err(|error| problem::store(&error))
+    }
+
+    /// The session to follow: woken if it is dormant, `None` if it has ended.
+    async fn followed(&self, id: SessionId) -> Result<Option<Entered>, Problem> {
+        match open::wake(&self.context, id).await {
+            Ok(entered) => Ok(Some(entered)),
+            Err(problem) if problem.code == "session-ended" => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Events of a session that may not be in memory: then what the store has opened for them is closed with them.
+    fn read_through(&self, id: SessionId, is_here: bool, events: Events) -> Events {
+        if is_here {
+            return events;
+        }
+        let reading = Reading { context: Arc::clone(&self.context), id };
+        Box::pin(events.inspect(move |_| {
+            let _held = &reading;
+        }))
     }
 }
 
@@ -232,35 +285,23 @@ impl Api for Node {
 
     async fn create(&self, request: CreateSession) -> Result<SessionView, Problem> {
         let id = request.id.unwrap_or_else(|| SessionId::from_uuid(Uuid::now_v7()));
-        if let Ok(view) = self.session(id).await {
-            return Ok(view);
-        }
-        if !self.context.reserve(id) {
-            return Err(Problem::new(
-                409,
-                "busy",
-                "The session is being made",
-                format!("session {id} is being made"),
-            )
-            .hint("ask again in a moment"));
-        }
+        let reservation = loop {
+            match self.session(id).await {
+                Ok(view) => return Ok(view),
+                Err(problem) if problem.code != "no-such-session" => return Err(problem),
+                Err(_) => {}
+            }
+            match self.context.reserve(id) {
+                Some(reservation) => break reservation,
+                None => drop(self.here(id).await?),
+            }
+        };
         // In a task of its own: a client that goes away meanwhile must not leave half a session behind, nor its id
         // reserved.
         let context = Arc::clone(&self.context);
-        let making = self.context.tasks.spawn(async move {
-            let made = open::create(&context, id, request).await;
-            if made.is_err() {
-                context.release(id);
-            }
-            made
-        });
-        let handle = match making.await {
-            Ok(made) => made?,
-            Err(panicked) => {
-                self.context.release(id);
-                return Err(problem::internal(panicked.to_string()));
-            }
-        };
+        let making =
+            self.context.tasks.spawn(async move { open::create(&context, &reservation, request).await });
+        let handle = making.await.map_err(|panicked| problem::internal(panicked.to_string()))??;
         let view = handle.view.borrow();
         Ok(view.as_ref().clone())
     }
@@ -268,24 +309,25 @@ impl Api for Node {
     async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, Problem> {
         let mut views: Vec<SessionView> =
             self.context.handles().iter().map(|handle| handle.view.borrow().as_ref().clone()).collect();
-        if all {
-            let rows = self.context.all_indexed().await.map_err(|error| problem::store(&error))?;
-            let open: std::collections::HashSet<_> = views.iter().map(|view| view.id).collect();
-            views.extend(rows.into_iter().map(|row| row.view).filter(|view| !open.contains(&view.id)));
-        }
+        let rows = self.context.all_indexed().await.map_err(|error| problem::store(&error))?;
+        let here: std::collections::HashSet<_> = views.iter().map(|view| view.id).collect();
+        let others = rows.into_iter().filter(|row| all || row.presence != Presence::Ended);
+        views.extend(others.map(|row| row.view).filter(|view| !here.contains(&view.id)));
         views.sort_by_key(|view| std::cmp::Reverse((view.created_at, view.id)));
         Ok(views)
     }
 
     async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
-        match self.context.handle(id)? {
-            Some(handle) => Ok(handle.view.borrow().as_ref().clone()),
+        match self.here(id).await? {
+            Some(entered) => Ok(entered.handle.view.borrow().as_ref().clone()),
             None => self.row(id).await,
         }
     }
 
     async fn forget(&self, id: SessionId) -> Result<(), Problem> {
-        if self.context.handle(id)?.is_some() {
+        let here = self.here(id).await?.is_some();
+        let row = self.context.indexed(id).await.map_err(|error| problem::store(&error))?;
+        if here || row.is_some_and(|row| row.presence != Presence::Ended) {
             return Err(Problem::new(
                 409,
                 "session-open",
@@ -299,8 +341,8 @@ impl Api for Node {
     }
 
     async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
-        if let Some(handle) = self.context.handle(id)?
-            && let Ok(Answer::Runs(runs)) = handle.ask(Ask::Runs).await
+        if let Some(entered) = self.here(id).await?
+            && let Ok(Answer::Runs(runs)) = entered.handle.ask(Ask::Runs).await
         {
             return Ok(runs);
         }
@@ -325,14 +367,11 @@ impl Api for Node {
 
     async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
         let from = if how.force { StopStep::Kill } else { StopStep::Ask };
-        match self.context.handle(id)? {
-            Some(handle) => match handle.ask(Ask::Stop { why: StopWhy::User, from }).await {
-                // Its end came first: what was wanted.
-                Err(problem) if problem.code == "session-ended" => self.row(id).await,
-                Err(problem) => Err(problem),
-                Ok(_) => self.session(id).await,
-            },
-            None => self.row(id).await,
+        match self.ask(id, Ask::Stop { why: StopWhy::User, from }).await {
+            // Its end came first: what was wanted.
+            Err(problem) if problem.code == "session-ended" => self.row(id).await,
+            Err(problem) => Err(problem),
+            Ok(_) => self.session(id).await,
         }
     }
 
@@ -347,27 +386,33 @@ impl Api for Node {
     }
 
     async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem> {
-        let handle = self.context.handle(id)?;
-        let now = self.session(id).await?;
+        let entered = if how.follow { self.followed(id).await? } else { self.here(id).await? };
+        let now = match &entered {
+            Some(entered) => entered.handle.view.borrow().as_ref().clone(),
+            None => self.row(id).await?,
+        };
         // An ended session has no live tail: its log is all there is.
-        let how = AttachSession { follow: how.follow && handle.is_some(), ..how };
-        Ok(watch::session::attach(&self.context, &now, handle.as_ref().map(|handle| &handle.peers), how))
+        let how = AttachSession { follow: how.follow && entered.is_some(), ..how };
+        let peers = entered.as_ref().map(|entered| &entered.handle.peers);
+        let events = watch::session::attach(&self.context, &now, peers, how);
+        Ok(self.read_through(id, entered.is_some(), events))
     }
 
     async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
-        let open = self.context.handle(id)?.is_some();
+        let entered = self.here(id).await?;
+        let open = entered.is_some();
         let view = self.run(id, run).await?;
         let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Run(run)]);
         let folded =
             open::load_lanes(&self.context, id, &lanes).await.map_err(|error| problem::store(&error))?;
         let known = folded.fold.run(run).cloned().unwrap_or_default();
         let how = AttachRun { follow: how.follow && open, ..how };
-        Ok(watch::run::attach(&self.context, &view, known, how))
+        Ok(self.read_through(id, open, watch::run::attach(&self.context, &view, known, how)))
     }
 
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
-        if let Some(handle) = self.context.handle(id)?
-            && let Ok(Answer::Reports(reports)) = handle.ask(Ask::Reports).await
+        if let Some(entered) = self.here(id).await?
+            && let Ok(Answer::Reports(reports)) = entered.handle.ask(Ask::Reports).await
         {
             return Ok(reports);
         }
@@ -465,6 +510,25 @@ impl Api for Node {
     }
 }
 
+/// Somebody reads the log of a session that is not in memory; afterwards the store need not keep it open.
+struct Reading {
+    context: Arc<Context>,
+    id: SessionId,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if self.context.is_here(self.id) {
+            return;
+        }
+        let (context, id) = (Arc::clone(&self.context), self.id);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Whoever opens it meanwhile opens it again: nothing is lost but that moment.
+            self.context.tasks.spawn_on(async move { context.engine.close_session(id).await }, &runtime);
+        }
+    }
+}
+
 fn unexpected(answer: &Answer) -> Problem {
     problem::internal(format!("the session answered something else: {answer:?}"))
 }
@@ -478,8 +542,9 @@ enum TakenUp {
     Later,
 }
 
-async fn take_up(context: &Arc<Context>, id: SessionId, shims: Vec<FoundShim>) -> TakenUp {
-    match open::resume(context, id, shims).await {
+async fn take_up(context: &Arc<Context>, reservation: Reservation, shims: Vec<FoundShim>) -> TakenUp {
+    let id = reservation.id;
+    match open::resume(context, &reservation, shims).await {
         Ok(()) => {
             tracing::info!(session = %id, "taken up");
             TakenUp::Settled
@@ -501,7 +566,8 @@ async fn take_up_later(context: Arc<Context>, id: SessionId, shims: Vec<FoundShi
             () = context.stop.cancelled() => return,
             () = context.clock.until(again) => {}
         }
-        if take_up(&context, id, shims.clone()).await == TakenUp::Settled {
+        let Some(reservation) = context.reserve_broken(id) else { return };
+        if take_up(&context, reservation, shims.clone()).await == TakenUp::Settled {
             return;
         }
     }
@@ -557,6 +623,8 @@ mod tests {
             program: place.path().join("no-shim"),
             engine: Arc::new(outlive_store::Embedded::open(&place.path().join("store")).unwrap()),
             clock: Arc::new(SystemClock::default()),
+            cache: place.path().join("cache"),
+            budgets: Budgets::default(),
         };
         let node = Node::start(config).await.unwrap();
         let id = SessionId::from_uuid(Uuid::from_u128(2));
@@ -579,7 +647,7 @@ mod tests {
         let mut creating = node.create(request);
         std::future::poll_fn(|context| {
             let _pending = creating.as_mut().poll(context);
-            let reserved = node.context.is_reserved(id);
+            let reserved = node.context.is_here(id);
             if reserved { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -70,6 +70,18 @@ pub fn claim(error: &ClaimError) -> Problem {
     }
 }
 
+/// A path that another session has.
+#[must_use]
+pub fn path_taken(path: &str, session: outlive_core::id::SessionId, pid: u32) -> Problem {
+    claim(&ClaimError::Held { path: path.to_owned(), session, pid })
+}
+
+/// A path that no notebook can have.
+#[must_use]
+pub fn bad_path(path: &std::path::Path, why: &'static str) -> Problem {
+    claim(&ClaimError::BadPath { path: path.display().to_string(), why })
+}
+
 /// A file that cannot be read.
 #[must_use]
 pub fn read(error: &ReadError) -> Problem {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use outlive_node::api::Api;
+use outlive_node::budget::Budgets;
 use outlive_node::clock::SystemClock;
 use outlive_node::{Node, NodeConfig, lock};
 use outlive_process::{detached, signals};
@@ -142,6 +143,8 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
         program: own_program(),
         engine: Arc::new(engine),
         clock: Arc::new(SystemClock::default()),
+        cache: config.cache_dir.value.clone(),
+        budgets: Budgets::default(),
     })
     .await
     .map_err(|error| cannot(&error))?;

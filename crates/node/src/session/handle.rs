@@ -11,7 +11,7 @@ use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{
     Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::peers::DocumentPeer;
 
@@ -117,18 +117,32 @@ pub struct Message {
     pub answer: oneshot::Sender<Result<Answer, Problem>>,
 }
 
-/// Who is attached.
+/// Who is there: clients that stay attached, and visitors who only ask something.
 #[derive(Debug, Default)]
 pub struct Peers {
     attached: AtomicU32,
     interactive: AtomicU32,
+    visits: AtomicU32,
+    /// Somebody came to an empty session, or the last one left.
+    moved: Notify,
 }
 
 impl Peers {
     /// How many are attached.
     #[must_use]
     pub fn attached(&self) -> u32 {
-        self.attached.load(Ordering::Relaxed)
+        self.attached.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody is attached and nobody asks anything.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.attached() == 0 && self.visits.load(Ordering::Acquire) == 0
+    }
+
+    /// Returns when somebody has come or gone since the last call. Cancel-safe.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
     }
 
     /// Whether somebody is attached who can answer a question.
@@ -149,10 +163,11 @@ impl Peer {
     /// Attaches a client.
     #[must_use]
     pub fn attach(peers: Arc<Peers>, interactive: bool) -> Self {
-        peers.attached.fetch_add(1, Ordering::Relaxed);
+        peers.attached.fetch_add(1, Ordering::AcqRel);
         if interactive {
             peers.interactive.fetch_add(1, Ordering::Relaxed);
         }
+        peers.moved.notify_one();
         Self { peers, interactive }
     }
 }
@@ -167,10 +182,35 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.peers.attached.fetch_sub(1, Ordering::Relaxed);
+        self.peers.attached.fetch_sub(1, Ordering::AcqRel);
         if self.interactive {
             self.peers.interactive.fetch_sub(1, Ordering::Relaxed);
         }
+        self.peers.moved.notify_one();
+    }
+}
+
+/// Somebody who asks a session something; dropping it ends the visit. It keeps the session from being evicted, and is
+/// begun where the session is looked up, under the registry's lock.
+#[derive(Debug)]
+pub struct Visit {
+    peers: Arc<Peers>,
+}
+
+impl Visit {
+    /// Begins one.
+    #[must_use]
+    pub fn begin(peers: Arc<Peers>) -> Self {
+        peers.visits.fetch_add(1, Ordering::AcqRel);
+        peers.moved.notify_one();
+        Self { peers }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.peers.visits.fetch_sub(1, Ordering::AcqRel);
+        self.peers.moved.notify_one();
     }
 }
 
@@ -236,6 +276,7 @@ pub fn denied(id: SessionId, why: &Denied) -> Problem {
         Denied::PathBeingTaken(_) => {
             about(409, "busy", "The notebook is being saved").hint("try again in a moment")
         }
+        Denied::PathNotClaimed(_) => about(409, "busy", "The notebook is being saved").hint("save it again"),
         Denied::CommandOnly => about(409, "command-only", "The session runs one command"),
     }
 }

@@ -322,8 +322,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::budget::Budgets;
     use crate::bus::LocalBus;
     use crate::clock::SystemClock;
+    use crate::context::Seams;
     use crate::files::LocalFiles;
     use crate::runtimes::LocalRuntimes;
     use crate::seams::Identity;
@@ -376,16 +378,14 @@ mod tests {
         let nowhere = PathBuf::from("/nonexistent");
         let real = Arc::new(SystemClock::default());
         let runtimes = LocalRuntimes::new(nowhere.clone(), nowhere.clone(), who, real, TaskTracker::new());
-        let context = Context::new(
-            who,
-            clock.clone(),
-            Arc::new(faulty),
-            Arc::new(LocalBus::default()),
-            Arc::new(runtimes),
-            Arc::new(LocalFiles::new(nowhere)),
-            TaskTracker::new(),
-            CancellationToken::new(),
-        );
+        let seams = Seams {
+            clock: clock.clone(),
+            engine: Arc::new(faulty),
+            bus: Arc::new(LocalBus::default()),
+            runtimes: Arc::new(runtimes),
+            files: Arc::new(LocalFiles::new(nowhere)),
+        };
+        let context = Context::new(who, seams, Budgets::default());
         Ill { context, clock, store, appends }
     }
 

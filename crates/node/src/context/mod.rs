@@ -1,0 +1,106 @@
+//! What every session's task shares: the seams, the budgets, the counters, and the registry of what is open here.
+
+mod index;
+mod registry;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use outlive_core::id::{ProcessKey, SessionId};
+use outlive_store::Engine;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Budgets;
+use crate::metrics::Metrics;
+use crate::seams::{Bus, Clock, Files, FoundShim, Identity, Runtimes};
+
+pub use index::{Indexed, Presence};
+pub use registry::{Entered, Found, PathSlot, Reservation};
+
+/// How many refused shims `doctor` remembers.
+const REFUSED_MAX: usize = 32;
+
+/// The world as a node sees it.
+#[derive(Clone)]
+pub struct Seams {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Logs, tables, blobs.
+    pub engine: Arc<dyn Engine>,
+    /// Live tails.
+    pub bus: Arc<dyn Bus>,
+    /// Processes.
+    pub runtimes: Arc<dyn Runtimes>,
+    /// Files.
+    pub files: Arc<dyn Files>,
+}
+
+/// The seams and the registry.
+pub struct Context {
+    /// Who this node is.
+    pub who: Identity,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Logs, tables, blobs.
+    pub engine: Arc<dyn Engine>,
+    /// Live tails.
+    pub bus: Arc<dyn Bus>,
+    /// Processes.
+    pub runtimes: Arc<dyn Runtimes>,
+    /// Files.
+    pub files: Arc<dyn Files>,
+    /// How much of what there may be.
+    pub budgets: Budgets,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Owner of every session's task.
+    pub tasks: TaskTracker,
+    /// Ends every session's task; processes go on.
+    pub stop: CancellationToken,
+    registry: Mutex<registry::Registry>,
+    /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
+    refused: Mutex<VecDeque<String>>,
+}
+
+impl Context {
+    /// A node without sessions.
+    pub fn new(who: Identity, seams: Seams, budgets: Budgets) -> Self {
+        let Seams { clock, engine, bus, runtimes, files } = seams;
+        Self {
+            who,
+            clock,
+            engine,
+            bus,
+            runtimes,
+            files,
+            budgets,
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            registry: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Tells a shim that nobody knows it, and remembers that for `doctor`.
+    pub fn refuse(&self, shim: &FoundShim, reason: &str) {
+        self.note_refused(shim.identity.process, shim.identity.session, reason);
+        self.runtimes.refuse(shim, reason);
+    }
+
+    /// Remembers for `doctor` that a shim was refused.
+    pub fn note_refused(&self, process: ProcessKey, session: SessionId, reason: &str) {
+        tracing::warn!(%process, reason, "a shim is refused");
+        let mut refused = self.refused.lock().expect("nothing panics while it holds the refused");
+        if refused.len() == REFUSED_MAX {
+            refused.pop_front();
+        }
+        refused.push_back(format!("{process} of session {session}: {reason}"));
+    }
+
+    /// The shims that were refused since the daemon's start, the latest last.
+    pub fn refused(&self) -> Vec<String> {
+        self.refused.lock().expect("nothing panics while it holds the refused").iter().cloned().collect()
+    }
+}

@@ -1,0 +1,262 @@
+//! Which sessions are in memory here, and which session has which path: one lock for both.
+//!
+//! ```text
+//!            reserve                     opened                      vacate
+//!  (absent) ─────────► Moving: being made ──────► Open: its task runs ──────► Moving: being evicted ──► (absent)
+//!                      or woken                     │        ▲                    │
+//!                                                   ▼        └────────────────────┘
+//!                                                Broken            not after all
+//! ```
+//! Whoever meets a session that is moving waits for the end of that, and looks again. Whoever enters one is counted
+//! in the same step in which it is looked up, so that it cannot be evicted under them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard};
+
+use outlive_core::id::SessionId;
+use outlive_protocol::http::Problem;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use crate::session::Handle;
+use crate::session::handle::Visit;
+
+/// What is in memory here.
+#[derive(Default)]
+pub(super) struct Registry {
+    sessions: HashMap<SessionId, Slot>,
+    /// Canonical paths of notebooks, those of dormant sessions too.
+    paths: HashMap<PathBuf, SessionId>,
+}
+
+enum Slot {
+    /// Somebody makes, wakes or evicts it; the token is cancelled when that is over.
+    Moving(CancellationToken),
+    Open(Handle),
+    /// Its task ended for this reason; the next start takes it up again.
+    Broken(String),
+}
+
+/// A session with the right to ask it something: it is not evicted meanwhile.
+#[derive(Debug)]
+pub struct Entered {
+    /// The session.
+    pub handle: Handle,
+    _visit: Visit,
+}
+
+/// What stands in a session's place.
+#[derive(Debug)]
+pub enum Found {
+    /// It is open.
+    Open(Entered),
+    /// It is being made, woken or evicted; look again when this is cancelled.
+    Moving(CancellationToken),
+    /// Nothing: it is dormant, or ended, or there never was one.
+    Absent,
+}
+
+/// The right to make, wake or evict a session. Dropping it leaves its place empty, or broken where that was said.
+#[must_use]
+pub struct Reservation {
+    context: Arc<Context>,
+    /// The session.
+    pub id: SessionId,
+    over: CancellationToken,
+}
+
+impl Reservation {
+    /// The session is open.
+    pub fn opened(&self, handle: Handle) {
+        self.context.registry().sessions.insert(self.id, Slot::Open(handle));
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut registry = self.context.registry();
+        if let Some(Slot::Moving(_)) = registry.sessions.get(&self.id) {
+            registry.sessions.remove(&self.id);
+        }
+        drop(registry);
+        self.over.cancel();
+    }
+}
+
+/// A path that is reserved for a session. Dropping it gives it back.
+pub struct PathSlot {
+    context: Arc<Context>,
+    path: PathBuf,
+    session: SessionId,
+    kept: bool,
+}
+
+impl PathSlot {
+    /// The session has the path from now on; any other that it had is free.
+    pub fn confirm(mut self) {
+        self.kept = true;
+        let (path, session) = (&self.path, self.session);
+        self.context.registry().paths.retain(|other, holder| *holder != session || other == path);
+    }
+}
+
+impl Drop for PathSlot {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.context.registry().paths.remove(&self.path);
+        }
+    }
+}
+
+impl Context {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().expect("nothing panics while it holds the registry")
+    }
+
+    /// The session that has this path, or is about to.
+    pub fn session_at(&self, path: &Path) -> Option<SessionId> {
+        self.registry().paths.get(path).copied()
+    }
+
+    /// Reserves a path (canonical) for a session.
+    ///
+    /// # Errors
+    /// The session that has it.
+    pub fn reserve_path(self: &Arc<Self>, path: &Path, session: SessionId) -> Result<PathSlot, SessionId> {
+        match self.registry().paths.entry(path.to_owned()) {
+            Entry::Occupied(held) => Err(*held.get()),
+            Entry::Vacant(free) => {
+                free.insert(session);
+                Ok(PathSlot { context: Arc::clone(self), path: path.to_owned(), session, kept: false })
+            }
+        }
+    }
+
+    /// Notes the path that a session has by its log or its row.
+    ///
+    /// # Errors
+    /// Another session that has it.
+    pub fn hold_path(&self, path: &Path, session: SessionId) -> Result<(), SessionId> {
+        let holder = *self.registry().paths.entry(path.to_owned()).or_insert(session);
+        if holder == session { Ok(()) } else { Err(holder) }
+    }
+
+    /// Reserves the place of a session; `None` when something stands there.
+    pub fn reserve(self: &Arc<Self>, id: SessionId) -> Option<Reservation> {
+        let mut registry = self.registry();
+        match registry.sessions.entry(id) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(slot) => {
+                let over = CancellationToken::new();
+                slot.insert(Slot::Moving(over.clone()));
+                Some(Reservation { context: Arc::clone(self), id, over })
+            }
+        }
+    }
+
+    /// Reserves the place of a session whose task has ended without its end; `None` when something else stands there.
+    pub fn reserve_broken(self: &Arc<Self>, id: SessionId) -> Option<Reservation> {
+        let mut registry = self.registry();
+        let slot = registry.sessions.get_mut(&id).filter(|slot| matches!(slot, Slot::Broken(_)))?;
+        let over = CancellationToken::new();
+        *slot = Slot::Moving(over.clone());
+        Some(Reservation { context: Arc::clone(self), id, over })
+    }
+
+    /// Looks a session up, and enters it if it is open.
+    ///
+    /// # Errors
+    /// `session-broken`.
+    pub fn enter(&self, id: SessionId) -> Result<Found, Problem> {
+        match self.registry().sessions.get(&id) {
+            Some(Slot::Open(handle)) => Ok(Found::Open(Entered {
+                handle: handle.clone(),
+                _visit: Visit::begin(Arc::clone(&handle.peers)),
+            })),
+            Some(Slot::Moving(over)) => Ok(Found::Moving(over.clone())),
+            Some(Slot::Broken(why)) => Err(broken(id, why)),
+            None => Ok(Found::Absent),
+        }
+    }
+
+    /// Takes an open session out of the registry to evict it; `None` when somebody is there, or was just now.
+    pub fn vacate(self: &Arc<Self>, id: SessionId) -> Option<(Reservation, Handle)> {
+        let mut registry = self.registry();
+        let slot = registry.sessions.get_mut(&id)?;
+        let Slot::Open(handle) = slot else { return None };
+        if !handle.peers.is_deserted() || handle.mailbox.capacity() != handle.mailbox.max_capacity() {
+            return None;
+        }
+        let handle = handle.clone();
+        let over = CancellationToken::new();
+        *slot = Slot::Moving(over.clone());
+        Some((Reservation { context: Arc::clone(self), id, over }, handle))
+    }
+
+    /// The session's task, if it is open here: to look at, not to ask it something.
+    ///
+    /// # Errors
+    /// `session-broken`.
+    pub fn handle(&self, id: SessionId) -> Result<Option<Handle>, Problem> {
+        match self.registry().sessions.get(&id) {
+            Some(Slot::Open(handle)) => Ok(Some(handle.clone())),
+            Some(Slot::Broken(why)) => Err(broken(id, why)),
+            Some(Slot::Moving(_)) | None => Ok(None),
+        }
+    }
+
+    /// Whether something of the session is in memory here.
+    pub fn is_here(&self, id: SessionId) -> bool {
+        self.registry().sessions.contains_key(&id)
+    }
+
+    /// All that are open here.
+    pub fn handles(&self) -> Vec<Handle> {
+        let registry = self.registry();
+        registry
+            .sessions
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Open(handle) => Some(handle.clone()),
+                Slot::Moving(_) | Slot::Broken(_) => None,
+            })
+            .collect()
+    }
+
+    /// A session's task ended without its end.
+    pub fn broken(&self, id: SessionId, why: String) {
+        self.registry().sessions.insert(id, Slot::Broken(why));
+    }
+
+    /// The sessions whose tasks ended without their end, and why.
+    pub fn broken_sessions(&self) -> Vec<(SessionId, String)> {
+        let registry = self.registry();
+        registry
+            .sessions
+            .iter()
+            .filter_map(|(id, slot)| match slot {
+                Slot::Broken(why) => Some((*id, why.clone())),
+                Slot::Moving(_) | Slot::Open(_) => None,
+            })
+            .collect()
+    }
+
+    /// Nothing of a session that has ended is kept: neither its place nor its path.
+    pub(super) fn remove(&self, id: SessionId) {
+        let mut registry = self.registry();
+        registry.sessions.remove(&id);
+        registry.paths.retain(|_, holder| *holder != id);
+    }
+}
+
+fn broken(id: SessionId, why: &str) -> Problem {
+    Problem::new(
+        503,
+        "session-broken",
+        "The session cannot go on",
+        format!("session {id} cannot go on: {why}"),
+    )
+    .hint("its processes run on; repair what is wrong and start the daemon again")
+}

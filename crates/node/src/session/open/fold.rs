@@ -1,0 +1,100 @@
+//! A session's log, folded for somebody who does not own it.
+
+use outlive_core::id::{Position, SessionId};
+use outlive_core::log::fold::{Effect as LogEffect, Fold, Verdict};
+use outlive_core::log::record::{FencedBody, RunRecord};
+use outlive_core::log::{Entry, Record};
+use outlive_core::session::event::{Happened, SessionEvent};
+use outlive_core::session::{Fact, Session, apply};
+use outlive_store::{LaneFilter, ReadError, ReadLimit};
+
+use super::Snapshot;
+use crate::context::Context;
+
+/// What a log says, folded.
+pub struct Folded {
+    /// The state; `None` when the log ends before the session was created.
+    pub session: Option<Session>,
+    /// The fold.
+    pub fold: Fold,
+    /// The document as it was opened.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Folds a session's log for somebody who does not own it.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn load(context: &Context, id: SessionId) -> Result<Folded, ReadError> {
+    load_lanes(context, id, &LaneFilter::All).await
+}
+
+/// As [`load`], of these lanes alone; without the runs' lanes it knows of no run that began or ended.
+///
+/// # Errors
+/// When the log cannot be read.
+pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) -> Result<Folded, ReadError> {
+    let mut folded = Folded { session: None, fold: Fold::default(), snapshot: None };
+    let mut after = Position(0);
+    loop {
+        let page = context.engine.read(id, after, lanes, ReadLimit::default()).await?;
+        if page.through <= after {
+            return Ok(folded);
+        }
+        after = page.through;
+        for entry in &page.entries {
+            if let Verdict::Counted(effect) = folded.fold.push(entry) {
+                fold_session(&mut folded.session, entry, &effect);
+                if let Some(snapshot) = snapshot_in(entry) {
+                    folded.snapshot = Some(snapshot);
+                }
+            }
+        }
+    }
+}
+
+fn snapshot_in(entry: &Entry) -> Option<Snapshot> {
+    match &entry.record {
+        Record::Fenced(fenced) => match &fenced.body {
+            FencedBody::Document(bytes) => serde_json::from_slice(bytes).ok(),
+            FencedBody::Journal(_) | FencedBody::Run(_) | FencedBody::Runtime { .. } => None,
+        },
+        Record::Control(_) | Record::Request(_) | Record::Unknown { .. } => None,
+    }
+}
+
+/// The facts in a record that counts, applied to the session.
+pub fn fold_session(session: &mut Option<Session>, entry: &Entry, effect: &LogEffect) {
+    for fact in facts_in(entry, effect) {
+        match (&mut *session, &fact) {
+            (None, Fact::Journal(SessionEvent { what: Happened::Created(spec), .. })) => {
+                *session = Some(Session::new((**spec).clone()));
+            }
+            (None, _) => {}
+            (Some(session), fact) => apply(session, fact),
+        }
+    }
+}
+
+/// The facts that a record states.
+#[must_use]
+pub fn facts_in(entry: &Entry, effect: &LogEffect) -> Vec<Fact> {
+    let Record::Fenced(fenced) = &entry.record else { return Vec::new() };
+    match (&fenced.body, effect) {
+        (FencedBody::Journal(events), _) => events.iter().cloned().map(Fact::Journal).collect(),
+        (FencedBody::Run(RunRecord::Open { attempt, base, at }), LogEffect::Opened { run, .. }) => {
+            vec![Fact::RunOpened { run: *run, attempt: *attempt, base: Some(*base), at: *at }]
+        }
+        (
+            FencedBody::Run(RunRecord::End { outcome, report, execution_count, at, .. }),
+            LogEffect::Ended { run, .. },
+        ) => vec![Fact::RunEnded {
+            run: *run,
+            outcome: outcome.clone(),
+            report: report.clone(),
+            execution_count: *execution_count,
+            at: *at,
+        }],
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,377 @@
+//! A session that is made, opened by the path of its notebook, or taken up again.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`mod@notebook`] | notebooks that are made or opened by path |
+//! | [`mod@resume`] | sessions that are taken up by the next daemon, or woken |
+//! | [`mod@fold`] | a log, folded for somebody who does not own it |
+
+mod fold;
+mod notebook;
+mod resume;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use outlive_core::id::{RunId, RuntimeId, SessionId};
+use outlive_core::limits::MAILBOX_MAX;
+use outlive_core::log::BlobRef;
+use outlive_core::runtime::Program;
+use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
+use outlive_core::session::spec::{AfterWork, Place, StartWhen, Trust, Workload};
+use outlive_core::session::{Fact, Session, SessionSpec, apply};
+use outlive_document::Notebook;
+use outlive_document::file::FileStamp;
+use outlive_protocol::http::{CreateSession, Problem, SubmitRuns};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::handle::{Handle, Peers};
+use super::journal::{Journal, WriteError};
+use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, with_sources};
+use super::task::{Life, Task};
+use super::view;
+use crate::context::{Context, PathSlot, Presence, Reservation};
+use crate::problem;
+use notebook::Opened;
+
+pub use fold::{Folded, facts_in, fold_session, load, load_lanes};
+pub use notebook::{new, open};
+pub use resume::{resume, wake};
+
+/// Makes a session. Its path is claimed before anything is written; what fails leaves nothing behind.
+///
+/// # Errors
+/// What is wrong with the request, the notebook, its path or the store.
+pub async fn create(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    request: CreateSession,
+) -> Result<Handle, Problem> {
+    let id = reservation.id;
+    let mut spec = spec(context, id, &request)?;
+    let opened = match &mut spec.workload {
+        Workload::Notebook { source: Some(source), path: Some(path), .. } => {
+            let (from, to) = (Path::new(source), Path::new(path));
+            let opened = notebook::from_file(context, id, from, to, &spec.parameters).await?;
+            *path = opened.path()?.unwrap_or_default();
+            Some(opened)
+        }
+        Workload::Notebook { .. } => {
+            return Err(problem::bad_request(
+                "workload.source and workload.path are needed; `new` makes an untitled notebook",
+            ));
+        }
+        Workload::Command { .. } | Workload::Kernel => None,
+    };
+    make(context, reservation, spec, opened, request.run_all).await
+}
+
+/// Writes the session's beginning and starts its task.
+async fn make(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    spec: SessionSpec,
+    opened: Option<Opened>,
+    run_all: bool,
+) -> Result<Handle, Problem> {
+    let id = reservation.id;
+    let made = async {
+        let (task, handle, slot) = write_beginning(context, spec, opened, run_all).await?;
+        // Before it starts: its end is indexed too, and may come at once.
+        let view = handle.view.borrow().clone();
+        context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
+        Ok((task, handle, slot))
+    };
+    match made.await {
+        Ok((task, handle, slot)) => {
+            if let Some(slot) = slot {
+                slot.confirm();
+            }
+            start(context, reservation, task, &handle);
+            Ok(handle)
+        }
+        Err(problem) => {
+            if let Err(error) = context.engine.drop_session(id).await {
+                tracing::warn!(session = %id, %error, "something of a session that was not made is left");
+            }
+            Err(problem)
+        }
+    }
+}
+
+fn spec(context: &Context, id: SessionId, request: &CreateSession) -> Result<SessionSpec, Problem> {
+    let launch = &request.launch;
+    if launch.program.argv().is_empty() && !launch.program.is_kernel() {
+        return Err(problem::bad_request("launch.program.argv is empty; name a command"));
+    }
+    if !Path::new(&launch.cwd).is_absolute() {
+        return Err(problem::bad_request(format!("launch.cwd is {:?}; it must be absolute", launch.cwd)));
+    }
+    let kernel = launch.program.is_kernel();
+    match &request.workload {
+        Workload::Notebook { source, path, .. } => {
+            let relative =
+                |path: &Option<String>| path.as_ref().is_some_and(|path| !Path::new(path).is_absolute());
+            if relative(source) || relative(path) {
+                return Err(problem::bad_request("workload.source and workload.path must be absolute"));
+            }
+            if !kernel {
+                return Err(problem::bad_request("a notebook needs a program of kind `kernel`"));
+            }
+        }
+        Workload::Command { .. } if kernel => {
+            return Err(problem::bad_request("a command needs a program of kind `command`"));
+        }
+        Workload::Kernel if !kernel => {
+            return Err(problem::bad_request("a kernel session needs a program of kind `kernel`"));
+        }
+        Workload::Command { .. } | Workload::Kernel => {}
+    }
+    Ok(SessionSpec {
+        id,
+        runtime: RuntimeId::from_uuid(Uuid::now_v7()),
+        workload: request.workload.clone(),
+        launch: launch.clone(),
+        restart: request.restart,
+        on_hang: request.on_hang,
+        after_work: if request.keep { AfterWork::Keep } else { AfterWork::Close },
+        start: StartWhen::AtOnce,
+        place: Place::Fixed,
+        trust: Trust::Trusted,
+        parameters: request.parameters.clone(),
+        created_at: context.clock.now().wall,
+    })
+}
+
+async fn write_beginning(
+    context: &Arc<Context>,
+    spec: SessionSpec,
+    opened: Option<Opened>,
+    run_all: bool,
+) -> Result<(Task, Handle, Option<PathSlot>), Problem> {
+    let id = spec.id;
+    let mut journal = Journal::claim(id, context, |_, _| {}).await.map_err(|error| not_written(&error))?;
+    let blobs = blob_directory(context, id).await?;
+    let mut slot = None;
+    let notebook = match opened {
+        Some(Opened { document, place }) => {
+            let folder = BlobFolder(blobs.clone());
+            let document_blob = put_snapshot(context, id, &document, &folder).await?;
+            let stamp = place.as_ref().and_then(|place| place.stamp.clone());
+            let snapshot = Snapshot { document: document_blob, file: stamp };
+            let record = serde_json::to_vec(&snapshot).expect("a snapshot is plain data");
+            journal.document(record).await.map_err(|error| not_written(&error))?;
+            let files = Arc::clone(&context.files);
+            let file = match place {
+                Some(place) => {
+                    slot = Some(place.slot);
+                    NotebookFile::new(id, files, (place.path, place.stamp), place.claim)
+                }
+                None => return Err(problem::internal("not there yet")),
+            };
+            Some(NotebookPlane { document: Document::new(id, document, folder), file })
+        }
+        None => None,
+    };
+    let tolerant = matches!(spec.workload, Workload::Notebook { allow_errors: true, .. });
+    let work = run_all.then_some(SubmitRuns::All { required: None });
+    let runs = match (&spec.workload, &spec.launch.program) {
+        (Workload::Command { .. }, program) => vec![command_run(program)],
+        (Workload::Notebook { .. } | Workload::Kernel, _) => {
+            runs_of(notebook.as_ref().map(|notebook| &notebook.document), tolerant, work)?
+        }
+    };
+    let at = spec.created_at;
+    let mut session = Session::new(spec.clone());
+    let mut facts = vec![Fact::Journal(SessionEvent { at, what: Happened::Created(Box::new(spec)) })];
+    if !runs.is_empty() {
+        facts.push(Fact::Journal(SessionEvent { at, what: Happened::RunsQueued(runs) }));
+    }
+    for fact in &facts {
+        journal.fact(fact, None).await.map_err(|error| not_written(&error))?;
+        apply(&mut session, fact);
+    }
+    let (task, handle) = task(context, session, journal, notebook, &blobs);
+    Ok((task, handle, slot))
+}
+
+fn command_run(program: &Program) -> NewRun {
+    let source = program.argv().join(" ");
+    NewRun {
+        id: RunId::from_uuid(Uuid::now_v7()),
+        cell: None,
+        cell_id: None,
+        source,
+        on_raise: OnRaise::Stop,
+    }
+}
+
+/// The runs that a wish asks for.
+pub(super) fn runs_of(
+    notebook: Option<&Document>,
+    tolerant: bool,
+    work: Option<SubmitRuns>,
+) -> Result<Vec<NewRun>, Problem> {
+    let id = || RunId::from_uuid(Uuid::now_v7());
+    let no_cells = || problem::bad_request("the session has no notebook; submit code instead of cells");
+    let no_cell = |index| {
+        Problem::new(
+            422,
+            "no-such-cell",
+            "No such code cell",
+            format!("cell {index} is no code cell of the notebook"),
+        )
+        .hint("cells are counted from 0, text cells included")
+    };
+    match work {
+        None => Ok(Vec::new()),
+        Some(SubmitRuns::Code { code }) => {
+            Ok(vec![NewRun { id: id(), cell: None, cell_id: None, source: code, on_raise: OnRaise::Stop }])
+        }
+        Some(SubmitRuns::CellIds { cells, required: _ }) => {
+            let document = notebook.ok_or_else(no_cells)?;
+            let indexes = cells.iter().map(|cell| document.index_of(cell)).collect::<Result<Vec<_>, _>>()?;
+            document.runs_for(Some(&indexes), tolerant, id).map_err(no_cell)
+        }
+        Some(SubmitRuns::All { required: _ }) => {
+            notebook.ok_or_else(no_cells)?.runs_for(None, tolerant, id).map_err(no_cell)
+        }
+        Some(SubmitRuns::Cells { cells }) => {
+            notebook.ok_or_else(no_cells)?.runs_for(Some(&cells), tolerant, id).map_err(no_cell)
+        }
+    }
+}
+
+/// What stands in the document lane: the notebook as it was opened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The document, parameters injected.
+    document: BlobRef,
+    /// What its file was then; `None` when there was none.
+    file: Option<FileStamp>,
+}
+
+/// The document as it was opened, as a blob of the session.
+async fn put_snapshot(
+    context: &Context,
+    id: SessionId,
+    document: &Notebook,
+    folder: &BlobFolder,
+) -> Result<BlobRef, Problem> {
+    let bytes = document.to_bytes(folder);
+    let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let blob = BlobRef { sha256, size: bytes.len() as u64, mime: "application/x-ipynb+json".to_owned() };
+    let place = folder.0.clone();
+    let temporary = tokio::task::spawn_blocking(move || {
+        let mut file = tempfile::NamedTempFile::new_in(place)?;
+        std::io::Write::write_all(&mut file, &bytes)?;
+        Ok::<_, std::io::Error>(file)
+    })
+    .await
+    .map_err(|error| problem::internal(error.to_string()))?
+    .map_err(|error| problem::internal(format!("the notebook cannot be kept: {error}")))?;
+    context
+        .engine
+        .put_blob(id, &blob, temporary.path())
+        .await
+        .map_err(|error| problem::internal(with_sources(&error)))?;
+    Ok(blob)
+}
+
+async fn blob_directory(context: &Context, id: SessionId) -> Result<PathBuf, Problem> {
+    let directory =
+        context.engine.blob_directory(id).await.map_err(|error| problem::internal(with_sources(&error)))?;
+    directory.ok_or_else(|| problem::internal("this store keeps no blobs on this machine"))
+}
+
+fn not_written(error: &WriteError) -> Problem {
+    Problem::new(503, "store-unavailable", "The store does not take it", with_sources(error))
+        .hint("`outlive doctor` says what is wrong, most often a full disk")
+}
+
+fn task(
+    context: &Arc<Context>,
+    session: Session,
+    journal: Journal,
+    notebook: Option<NotebookPlane>,
+    blobs: &Path,
+) -> (Task, Handle) {
+    let (asks, mailbox) = mpsc::channel(MAILBOX_MAX);
+    let peers = Arc::new(Peers::default());
+    let (shown, view) = watch::channel(Arc::new(view::session(&session, journal.position(), 0)));
+    let handle = Handle { id: session.spec.id, mailbox: asks, view, peers: Arc::clone(&peers) };
+    let task = Task {
+        context: Arc::clone(context),
+        session,
+        journal,
+        notebook,
+        link: None,
+        timers: BTreeMap::new(),
+        mailbox,
+        view: shown,
+        peers,
+        blobs: blobs.display().to_string(),
+        stop: context.stop.clone(),
+        life: Life::Going,
+    };
+    (task, handle)
+}
+
+fn start(context: &Arc<Context>, reservation: &Reservation, task: Task, handle: &Handle) {
+    reservation.opened(handle.clone());
+    context.tasks.spawn(guarded(Arc::clone(context), handle.id, task.run()));
+}
+
+/// A panic ends that session's task and nothing else: whoever asks or watches is told.
+async fn guarded(context: Arc<Context>, id: SessionId, task: impl Future<Output = ()>) {
+    if std::panic::AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!(session = %id, "a session's task panicked");
+        context.broken(id, "a defect of Outlive ended its task; the daemon's log has the details".to_owned());
+        context.bus.close(id);
+    }
+}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use outlive_core::id::{BootId, NodeId};
+    use tokio::sync::broadcast::error::RecvError;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::budget::Budgets;
+    use crate::bus::LocalBus;
+    use crate::clock::SystemClock;
+    use crate::context::Seams;
+    use crate::files::LocalFiles;
+    use crate::runtimes::LocalRuntimes;
+    use crate::seams::Identity;
+
+    #[tokio::test]
+    async fn whoever_watches_a_session_whose_task_panics_does_not_wait_for_ever() {
+        let (node, boot) = (NodeId::from_uuid(Uuid::from_u128(1)), BootId::from_uuid(Uuid::from_u128(2)));
+        let (who, clock) = (Identity { node, boot }, Arc::new(SystemClock::default()));
+        let nowhere = PathBuf::from("/nonexistent");
+        let runtimes =
+            LocalRuntimes::new(nowhere.clone(), nowhere.clone(), who, clock.clone(), TaskTracker::new());
+        let seams = Seams {
+            clock,
+            engine: Arc::new(outlive_store::Memory::default()),
+            bus: Arc::new(LocalBus::default()),
+            runtimes: Arc::new(runtimes),
+            files: Arc::new(LocalFiles::new(nowhere)),
+        };
+        let context = Arc::new(Context::new(who, seams, Budgets::default()));
+        let id = SessionId::from_uuid(Uuid::from_u128(3));
+        let mut watching = context.bus.subscribe(id);
+        guarded(Arc::clone(&context), id, async { panic!("as intended by the test") }).await;
+        let heard = tokio::time::timeout(Duration::from_secs(20), watching.recv()).await;
+        assert_eq!(heard.expect("the tail ends").unwrap_err(), RecvError::Closed);
+        assert_eq!(context.handle(id).unwrap_err().code, "session-broken");
+    }
+}
