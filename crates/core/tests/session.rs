@@ -12,7 +12,7 @@ use outlive_core::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, Runtim
 use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::event::{Happened, NewRun, OnRaise};
 use outlive_core::session::input::{Effect, ProcessInput};
-use outlive_core::session::spec::{AfterWork, HangPolicy, Workload};
+use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Life, RunState, Status};
 use outlive_core::session::{
     Fact, Input, RunOutcome, Session, SessionSpec, advance, apply, decide, recover, timers,
@@ -53,6 +53,9 @@ fn spec(command: bool, restart: RestartPolicy, on_hang: HangPolicy, after_work: 
         restart,
         on_hang,
         after_work,
+        start: StartWhen::AtOnce,
+        place: Place::Fixed,
+        trust: Trust::Trusted,
         parameters: BTreeMap::new(),
         created_at: WallTime(0),
     }
@@ -79,7 +82,13 @@ impl World {
     }
 
     fn new_run(&mut self, on_raise: OnRaise) -> NewRun {
-        NewRun { id: RunId::from_uuid(self.id()), cell: None, source: "1".to_owned(), on_raise }
+        NewRun {
+            id: RunId::from_uuid(self.id()),
+            cell: None,
+            cell_id: None,
+            source: "1".to_owned(),
+            on_raise,
+        }
     }
 
     /// Stores and applies facts; after `budget` of them the daemon dies. Returns what is left of the budget.

@@ -23,9 +23,9 @@ use outlive_core::runtime::spec::Transport;
 use outlive_core::runtime::{
     ExitReport, ExitStatus, InterruptMode, LaunchSpec, Program, RestartPolicy, StopStep, StopWhy,
 };
-use outlive_core::session::event::{AfterExit, EndingWhy, Happened, NewRun, OnRaise};
+use outlive_core::session::event::{AfterExit, EndingWhy, Happened, NewRun, OnRaise, PathWhy};
 use outlive_core::session::input::{Decision, Effect, ProcessInput};
-use outlive_core::session::spec::{AfterWork, HangPolicy, Workload};
+use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Health, Life, RunState, Status};
 use outlive_core::session::{
     CancelWhy, Denied, Fact, Input, RunOutcome, Session, SessionSpec, Timer, advance, apply, decide, recover,
@@ -38,8 +38,9 @@ use uuid::Uuid;
 const STEPS_MAX: usize = 64;
 
 /// All that a session can be told, in words. `input` makes each fit the state.
-const INPUTS: [&str; 26] = [
+const INPUTS: [&str; 29] = [
     "queue",
+    "queue waiting cell",
     "interrupt",
     "cancel running",
     "cancel waiting",
@@ -48,6 +49,8 @@ const INPUTS: [&str; 26] = [
     "restart with work",
     "stop",
     "stop hard",
+    "rest",
+    "evict",
     "spawned",
     "ready",
     "finished",
@@ -67,6 +70,20 @@ const INPUTS: [&str; 26] = [
     "not saved",
 ];
 
+/// What concerns the notebook's file, which does nothing to its runtime.
+const FILE_INPUTS: [&str; 10] = [
+    "claim path",
+    "release path",
+    "saved as claimed",
+    "saved unclaimed",
+    "renamed",
+    "renamed to claimed",
+    "trust",
+    "distrust",
+    "stop",
+    "saved",
+];
+
 /// Those that are refused in every state that has them, and those that do nothing in any.
 const REFUSED: [&str; 2] = ["cancel ended", "cancel unknown"];
 const IGNORED: [&str; 3] = ["finished earlier try", "exit of earlier", "drained earlier"];
@@ -77,6 +94,8 @@ struct Kind {
     restart: RestartPolicy,
     on_hang: HangPolicy,
     after_work: AfterWork,
+    start: StartWhen,
+    trust: Trust,
 }
 
 /// A notebook that somebody works with.
@@ -85,7 +104,15 @@ const KEPT_NOTEBOOK: Kind = Kind {
     restart: RestartPolicy::transient(),
     on_hang: HangPolicy::Report,
     after_work: AfterWork::Keep,
+    start: StartWhen::AtOnce,
+    trust: Trust::Trusted,
 };
+
+/// A notebook that somebody opened: its kernel comes with the first run.
+const OPENED_NOTEBOOK: Kind = Kind { start: StartWhen::FirstRun, ..KEPT_NOTEBOOK };
+
+/// A notebook that came from elsewhere.
+const UNTRUSTED_NOTEBOOK: Kind = Kind { trust: Trust::Untrusted, ..KEPT_NOTEBOOK };
 
 /// `outlive run --on-hang restart NOTEBOOK`.
 const BATCH_NOTEBOOK: Kind = Kind {
@@ -93,6 +120,8 @@ const BATCH_NOTEBOOK: Kind = Kind {
     restart: RestartPolicy::temporary(),
     on_hang: HangPolicy::Restart,
     after_work: AfterWork::Close,
+    start: StartWhen::AtOnce,
+    trust: Trust::Trusted,
 };
 
 /// `outlive run --restart permanent -- COMMAND`.
@@ -101,6 +130,8 @@ const SERVICE: Kind = Kind {
     restart: RestartPolicy::permanent(),
     on_hang: HangPolicy::Report,
     after_work: AfterWork::Close,
+    start: StartWhen::AtOnce,
+    trust: Trust::Trusted,
 };
 
 /// The same, kept when its work is done.
@@ -109,9 +140,12 @@ const KEPT_COMMAND: Kind = Kind {
     restart: RestartPolicy::transient(),
     on_hang: HangPolicy::Report,
     after_work: AfterWork::Keep,
+    start: StartWhen::AtOnce,
+    trust: Trust::Trusted,
 };
 
-const KINDS: [Kind; 4] = [KEPT_NOTEBOOK, BATCH_NOTEBOOK, SERVICE, KEPT_COMMAND];
+const KINDS: [Kind; 6] =
+    [KEPT_NOTEBOOK, OPENED_NOTEBOOK, UNTRUSTED_NOTEBOOK, BATCH_NOTEBOOK, SERVICE, KEPT_COMMAND];
 
 fn spec(kind: Kind) -> SessionSpec {
     let argv = vec!["python3".to_owned()];
@@ -127,7 +161,7 @@ fn spec(kind: Kind) -> SessionSpec {
             interrupt_mode: InterruptMode::Signal,
             transport: Transport::Tcp,
         };
-        let (source, path) = ("/a.ipynb".to_owned(), "/a.ipynb".to_owned());
+        let (source, path) = (Some("/a.ipynb".to_owned()), Some("/a.ipynb".to_owned()));
         let cell_timeout_ms = Some(60_000);
         (program, Workload::Notebook { source, path, allow_errors: false, cell_timeout_ms })
     };
@@ -145,6 +179,9 @@ fn spec(kind: Kind) -> SessionSpec {
         restart: kind.restart,
         on_hang: kind.on_hang,
         after_work: kind.after_work,
+        start: kind.start,
+        place: Place::Notebook,
+        trust: kind.trust,
         parameters: BTreeMap::new(),
         created_at: WallTime(0),
     }
@@ -162,8 +199,21 @@ fn run_id(n: usize) -> RunId {
 
 fn new_runs(session: &Session, n: usize) -> Vec<NewRun> {
     let first = session.order.len() + 1;
-    let new = |n| NewRun { id: run_id(n), cell: None, source: "1".to_owned(), on_raise: OnRaise::Stop };
+    let new = |n| NewRun {
+        id: run_id(n),
+        cell: None,
+        cell_id: session.is_notebook().then(|| format!("cell {n}")),
+        source: "1".to_owned(),
+        on_raise: OnRaise::Stop,
+    };
     (first..first + n).map(new).collect()
+}
+
+/// The cell that waits first, asked for again with another source.
+fn waiting_cell(session: &Session) -> Option<NewRun> {
+    let waiting = session.queue.iter().find_map(|id| session.runs[id].new.cell_id.clone())?;
+    let new = new_runs(session, 1).remove(0);
+    Some(NewRun { cell_id: Some(waiting), source: "2".to_owned(), ..new })
 }
 
 fn exit(session: &Session, process: ProcessKey, code: i32) -> ProcessInput {
@@ -208,6 +258,7 @@ fn input(name: &str, session: &Session) -> Option<Input> {
         session.order.iter().find(|id| matches!(session.runs[*id].state, RunState::Ended(_))).copied();
     match name {
         "queue" => Some(Input::Queue(new_runs(session, 2))),
+        "queue waiting cell" => waiting_cell(session).map(|cell| Input::Queue(vec![cell])),
         "interrupt" => Some(Input::Interrupt),
         "cancel running" => session.running.map(Input::Cancel),
         "cancel waiting" => session.queue.front().copied().map(Input::Cancel),
@@ -218,6 +269,26 @@ fn input(name: &str, session: &Session) -> Option<Input> {
         "restart with work" => Some(Input::Restart(new_runs(session, 1))),
         "stop" => Some(Input::Stop { why: StopWhy::User, from: StopStep::Ask }),
         "stop hard" => Some(Input::Stop { why: StopWhy::User, from: StopStep::Kill }),
+        "rest" => Some(Input::Rest { why: StopWhy::Rest, from: StopStep::Ask }),
+        "evict" => Some(Input::Rest { why: StopWhy::Eviction, from: StopStep::Ask }),
+        "claim path" => Some(Input::ClaimPath { path: "/b.ipynb".to_owned(), sha256: "00".to_owned() }),
+        "release path" => Some(Input::ReleasePath { path: "/b.ipynb".to_owned() }),
+        "saved as claimed" => {
+            let path = session.claiming.as_ref()?.path.clone();
+            Some(Input::TakePath { path, why: PathWhy::SavedAs })
+        }
+        "saved unclaimed" => Some(Input::TakePath { path: "/c.ipynb".to_owned(), why: PathWhy::SavedAs }),
+        "renamed" => {
+            let (a, d) = ("/a.ipynb".to_owned(), "/d.ipynb".to_owned());
+            let path = if session.path.as_ref() == Some(&d) { a } else { d };
+            Some(Input::TakePath { path, why: PathWhy::Renamed })
+        }
+        "renamed to claimed" => {
+            let path = session.claiming.as_ref()?.path.clone();
+            Some(Input::TakePath { path, why: PathWhy::Renamed })
+        }
+        "trust" => Some(Input::Trust(Trust::Trusted)),
+        "distrust" => Some(Input::Trust(Trust::Untrusted)),
         "spawned" => present(ProcessInput::Spawned { pid: 7 }),
         // A shim says that there is a process before it says more about it.
         "ready" => session.runtime.pid.and_then(|_| present(ProcessInput::Ready)),
@@ -299,14 +370,23 @@ fn settled(mut session: Session) -> Session {
 
 /// Every state that a session of this kind can come to, in the order in which they are found.
 fn states(kind: Kind) -> Vec<(String, Session)> {
+    walk(beginnings(kind), &INPUTS, shape)
+}
+
+/// Every state that these inputs lead to, where those of one shape are one.
+fn walk(
+    beginnings: Vec<Session>,
+    inputs: &[&str],
+    shape: impl Fn(&Session) -> String,
+) -> Vec<(String, Session)> {
     let mut seen = BTreeSet::new();
     let mut states: Vec<(String, Session)> = Vec::new();
-    let mut waiting = VecDeque::from(beginnings(kind));
+    let mut waiting = VecDeque::from(beginnings);
     while let Some(session) = waiting.pop_front() {
         if !seen.insert(shape(&session)) {
             continue;
         }
-        for name in INPUTS {
+        for name in inputs {
             let Some(input) = input(name, &session) else { continue };
             // A daemon that dies between two facts comes back to what follows from those that are stored.
             let mut between = |crashed: &Session| waiting.push_back(settled(crashed.clone()));
@@ -360,6 +440,7 @@ fn status(session: &Session) -> String {
         Status::Ready(Health::Unresponsive(_)) => "unresponsive".to_owned(),
         Status::Stopping { why, .. } => format!("stopping for {}", word(why)),
         Status::Draining { then: AfterExit::Stay, .. } => "draining, then nothing".to_owned(),
+        Status::Draining { then: AfterExit::Rest, .. } => "draining, then rest".to_owned(),
         Status::Draining { then: AfterExit::Restart { .. }, .. } => "draining, then restart".to_owned(),
         Status::Draining { then: AfterExit::GiveUp { .. }, .. } => "draining, then give up".to_owned(),
         Status::Exited(_) => "exited".to_owned(),
@@ -420,6 +501,7 @@ fn outcome(outcome: &RunOutcome) -> String {
         RunOutcome::TimedOut { .. } => "timed out".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::User } => "cancelled".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => "skipped".to_owned(),
+        RunOutcome::Cancelled { why: CancelWhy::Interrupted } => "cleared".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::Stopped } => "stopped".to_owned(),
     }
 }
@@ -447,6 +529,7 @@ fn fact(fact: &Fact) -> String {
             let why = report.as_ref().map_or("no failure", |report| report.cause().code.as_str());
             let then = match then {
                 AfterExit::Stay => "nothing".to_owned(),
+                AfterExit::Rest => "rest".to_owned(),
                 AfterExit::Restart { after_ms, .. } => format!("restart in {after_ms} ms"),
                 AfterExit::GiveUp { .. } => "give up".to_owned(),
             };
@@ -455,6 +538,12 @@ fn fact(fact: &Fact) -> String {
         Happened::RuntimeDrained { .. } => "drained".to_owned(),
         Happened::RestartDue => "restart due".to_owned(),
         Happened::RestartAsked => "restart asked".to_owned(),
+        Happened::Interrupted => "interrupted".to_owned(),
+        Happened::RestAsked => "rest asked".to_owned(),
+        Happened::PathClaimed { .. } => "path claimed".to_owned(),
+        Happened::PathReleased { .. } => "path released".to_owned(),
+        Happened::PathChanged { why, .. } => format!("path changed ({})", word(why)),
+        Happened::TrustChanged(trust) => word(trust),
         Happened::RunEnding { run, why } => format!("{} ending ({})", name(run), ending(*why)),
         Happened::QuestionAsked { run, .. } => format!("{} asks", name(run)),
         Happened::QuestionAnswered { run } => format!("{} answered", name(run)),
@@ -504,14 +593,23 @@ fn list(words: impl Iterator<Item = String>, around: [&str; 2]) -> String {
 }
 
 fn table(kind: Kind) -> String {
-    let mut table = String::new();
     let states = states(kind);
-    for (shape_before, session) in &states {
+    let mut table = rows(&states, &INPUTS, shape);
+    writeln!(table, "never:").unwrap();
+    for line in unreached(&states) {
+        writeln!(table, "  {line}").unwrap();
+    }
+    table
+}
+
+fn rows(states: &[(String, Session)], inputs: &[&str], shape: impl Fn(&Session) -> String) -> String {
+    let mut table = String::new();
+    for (shape_before, session) in states {
         let armed = list(timers(session, now()).iter().map(|(t, _)| timer(t).to_owned()), ["[", "]"]);
         let again = list(recover(session).iter().map(effect), ["{", "}"]);
         writeln!(table, "{shape_before}{armed}{again}").unwrap();
         let (mut nothing, mut denied) = (Vec::new(), BTreeMap::<String, Vec<&str>>::new());
-        for name in INPUTS {
+        for name in inputs.iter().copied() {
             let Some(input) = input(name, session) else { continue };
             match answer(session, input, &mut |_| {}) {
                 Answer::Denied(why) => denied.entry(reason(&why)).or_default().push(name),
@@ -536,11 +634,16 @@ fn table(kind: Kind) -> String {
         }
         writeln!(table, "  nothing: {}\n", nothing.join(", ")).unwrap();
     }
-    writeln!(table, "never:").unwrap();
-    for line in unreached(&states) {
-        writeln!(table, "  {line}").unwrap();
-    }
     table
+}
+
+/// Where the notebook is, is about to be, and whether it is trusted.
+fn place(session: &Session) -> String {
+    let path = session.path.as_deref().unwrap_or("untitled");
+    let claiming = session.claiming.as_ref().map(|claiming| format!(", claiming {}", claiming.path));
+    let launched = if session.has_process() { "up" } else { "down" };
+    let trust = word(&session.trust);
+    format!("{path}{} · {trust} · {launched} · {}", claiming.unwrap_or_default(), life(session))
 }
 
 fn reason(denied: &Denied) -> String {
@@ -553,6 +656,9 @@ fn reason(denied: &Denied) -> String {
         Denied::QueueFull { .. } => "the queue is full".to_owned(),
         Denied::NoQuestion(_) => "nobody asked".to_owned(),
         Denied::CommandOnly => "a command only".to_owned(),
+        Denied::NoNotebook => "no notebook".to_owned(),
+        Denied::PathBeingTaken(_) => "a path is being taken".to_owned(),
+        Denied::PathNotClaimed(_) => "not claimed".to_owned(),
     }
 }
 
@@ -599,6 +705,29 @@ fn a_notebook_that_is_kept() {
 #[test]
 fn a_command_that_is_always_restarted() {
     insta::assert_snapshot!(table(SERVICE));
+}
+
+#[test]
+fn a_notebook_whose_kernel_comes_with_the_first_run() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_description("until its first process; from then on as the notebook that is kept");
+    settings.bind(|| {
+        let states = states(OPENED_NOTEBOOK);
+        let first: Vec<_> =
+            states.into_iter().filter(|(_, session)| session.runtime.incarnation.0 == 0).collect();
+        insta::assert_snapshot!(rows(&first, &INPUTS, shape));
+    });
+}
+
+// C1, C3, C4: a path changes by a claim that was written, or with its file.
+#[test]
+fn where_an_untitled_notebook_goes_that_nobody_has_vouched_for() {
+    let mut spec = spec(UNTRUSTED_NOTEBOOK);
+    if let Workload::Notebook { source, path, .. } = &mut spec.workload {
+        (*source, *path) = (None, None);
+    }
+    let states = walk(vec![settled(Session::new(spec))], &FILE_INPUTS, place);
+    insta::assert_snapshot!(rows(&states, &FILE_INPUTS, place));
 }
 
 // ---- what holds in all of them ---------------------------------------------------------------------------------

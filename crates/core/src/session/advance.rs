@@ -1,5 +1,6 @@
 //! What follows from a session's state alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decide::{ended_as, stop_for, stop_process};
@@ -106,6 +107,10 @@ fn open(session: &Session, now: Now) -> Decision {
                 .happened(now.wall, Happened::RuntimeLaunching(process))
                 .effect(Effect::Launch(process))
         }
+        // A crash came between the wish for rest and the stop.
+        Status::Launching | Status::Ready(_) if session.runtime.wanted == Wanted::Down => {
+            stop_process(session, StopWhy::Rest, StopStep::Ask, now)
+        }
         // A command's process begins with its run, so that all its output has one.
         Status::Launching if session.is_command() => start_next(session, now),
         Status::Ready(_) => {
@@ -164,6 +169,11 @@ fn closing(session: &Session, why: StopWhy, now: Now) -> Decision {
 
 /// Ends the runs that can no longer run, or begins them again where the policy says so.
 fn settle(session: &Session, now: Now) -> Decision {
+    if !session.dropped.is_empty() {
+        let why: BTreeMap<RunId, CancelWhy> = session.dropped.iter().copied().collect();
+        let runs = session.dropped.iter().map(|(id, _)| *id);
+        return end_each(runs, |id| RunOutcome::Cancelled { why: why[&id] }, None, now);
+    }
     match session.life {
         Life::Open => {}
         Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => {
@@ -183,22 +193,8 @@ fn settle(session: &Session, now: Now) -> Decision {
         Status::Exited(status) => settle_all(session, *status, now),
         Status::GaveUp { .. } => settle_all(session, ExitStatus::Unknown, now),
         Status::Backoff { .. } | Status::Down => settle_lost(session, now),
-        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => skip(session, now),
+        Status::Launching | Status::Ready(_) | Status::Stopping { .. } => Decision::none(),
     }
-}
-
-/// A run that failed takes along those that were queued with it.
-fn skip(session: &Session, now: Now) -> Decision {
-    let Some(next) = session.queue.front().and_then(|id| session.runs.get(id)) else {
-        return Decision::none();
-    };
-    let earlier = session.order.iter().take(next.index as usize).rev().filter_map(|id| session.runs.get(id));
-    let last = earlier.take_while(|run| run.batch == next.batch).find(|run| run.started_at.is_some());
-    if !last.is_some_and(Run::takes_along) {
-        return Decision::none();
-    }
-    let rest = session.queue.iter().copied().filter(|id| session.runs[id].batch == next.batch);
-    end_each(rest, |_| RunOutcome::Cancelled { why: CancelWhy::EarlierFailure }, None, now)
 }
 
 fn settle_queued(session: &Session, status: ExitStatus, now: Now) -> Decision {

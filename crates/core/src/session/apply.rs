@@ -1,7 +1,10 @@
 //! The only thing that changes a session.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::event::{AfterExit, Fact, Happened, NewRun, SessionEvent};
-use super::outcome::RunOutcome;
+use super::outcome::{CancelWhy, RunOutcome};
+use super::spec::{StartWhen, Trust};
 use super::state::{Claiming, Health, Life, Question, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::FailureReport;
 use crate::id::{ProcessKey, RunId};
@@ -20,6 +23,7 @@ pub fn apply(session: &mut Session, fact: &Fact) {
             if let Some(run) = session.runs.get_mut(run) {
                 run.state = RunState::Running { process, ending: None };
                 run.attempt = *attempt;
+                run.interrupted = false;
                 run.started_at = Some(*at);
             }
         }
@@ -35,6 +39,11 @@ fn unqueue(session: &mut Session, run: RunId) {
         session.queue.pop_front();
     } else {
         session.queue.retain(|queued| *queued != run);
+    }
+    if session.dropped.front().is_some_and(|(dropped, _)| *dropped == run) {
+        session.dropped.pop_front();
+    } else {
+        session.dropped.retain(|(dropped, _)| *dropped != run);
     }
 }
 
@@ -56,18 +65,35 @@ fn run_ended(session: &mut Session, id: RunId, outcome: &RunOutcome, count: Opti
         run.execution_count = count.or(run.execution_count);
         run.ended_at = Some(at);
     }
+    take_along(session, id);
+}
+
+/// A run that failed takes along those that were queued with it, and a cell that raised or took too long all cells
+/// that wait, as a kernel does with its own queue. What waits when a process ends is settled with that end.
+fn take_along(session: &mut Session, id: RunId) {
+    let is_alive =
+        matches!(session.runtime.status, Status::Launching | Status::Ready(_) | Status::Stopping { .. });
+    let Some(run) = session.runs.get(&id).filter(|run| is_alive && run.takes_along()) else { return };
+    let stopped =
+        matches!(run.state, RunState::Ended(RunOutcome::Raised { .. } | RunOutcome::TimedOut { .. }));
+    let (batch, cells) = (run.batch, stopped && run.new.is_cell());
+    let present = session.runtime.incarnation;
+    let goes_along = |run: &Run| run.from <= present && (run.batch == batch || cells && run.new.is_cell());
+    drop_waiting(session, CancelWhy::EarlierFailure, goes_along);
+}
+
+/// These will not be run. `advance` settles them, so that a crash in between leaves none behind.
+fn drop_waiting(session: &mut Session, why: CancelWhy, which: impl Fn(&Run) -> bool) {
+    let waiting = session.queue.iter().copied();
+    let dropped = waiting.filter(|id| session.runs.get(id).is_some_and(&which)).map(|id| (id, why));
+    session.dropped = dropped.collect();
 }
 
 fn happened(session: &mut Session, at: WallTime, what: &Happened) {
     match what {
         Happened::Created(spec) => *session = Session::new((**spec).clone()),
         Happened::RunsQueued(runs) => queue(session, at, runs),
-        Happened::RuntimeLaunching(process) => {
-            session.runtime.incarnation = process.incarnation;
-            session.runtime.launched_at = at;
-            session.runtime.pid = None;
-            enter(session, at, Status::Launching);
-        }
+        Happened::RuntimeLaunching(process) => launching(session, at, *process),
         Happened::RuntimeSpawned { process, pid } => {
             if *process == session.process() {
                 session.runtime.pid = Some(*pid);
@@ -100,13 +126,9 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         }
         Happened::RuntimeDrained { process, report } => drained(session, at, *process, report.as_deref()),
         Happened::RestartDue => enter(session, at, Status::Down),
-        Happened::RestartAsked => {
-            session.runtime.history.reset();
-            session.runtime.wanted = Wanted::Up;
-            if let Status::Draining { then, .. } = &mut session.runtime.status {
-                *then = AfterExit::Restart { after_ms: 0, nth: 0 };
-            }
-        }
+        Happened::RestartAsked => restart_asked(session),
+        Happened::Interrupted => interrupted(session),
+        Happened::RestAsked => rest_asked(session, at),
         Happened::RunEnding { run, why } => {
             if let Some(Run { state: RunState::Running { ending, .. }, .. }) = session.runs.get_mut(run) {
                 *ending = Some((*why, at));
@@ -124,10 +146,11 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
             session.claiming.take_if(|claiming| claiming.path == *path);
         }
         Happened::PathChanged { path, why: _ } => {
-            session.claiming = None;
+            // A file that is renamed while its notebook is being saved elsewhere leaves that claim alone.
+            session.claiming.take_if(|claiming| claiming.path == *path);
             session.path = Some(path.clone());
         }
-        Happened::TrustChanged(trust) => session.trust = *trust,
+        Happened::TrustChanged(trust) => trust_changed(session, *trust),
         Happened::Closing(why) => {
             session.life = Life::Closing(*why);
             if let Status::Backoff { .. } = session.runtime.status {
@@ -139,13 +162,45 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
                 session.life = Life::Saving(why);
             }
         }
-        Happened::Closed { save_problem } => {
-            let (Life::Closing(why) | Life::Saving(why) | Life::Closed { why, .. }) = session.life else {
-                return;
-            };
-            session.life = Life::Closed { why, at, save_problem: save_problem.clone() };
-        }
+        Happened::Closed { save_problem } => closed(session, at, save_problem.as_ref()),
     }
+}
+
+fn launching(session: &mut Session, at: WallTime, process: ProcessKey) {
+    session.runtime.incarnation = process.incarnation;
+    session.runtime.launched_at = at;
+    session.runtime.pid = None;
+    session.runtime.wanted = Wanted::Up;
+    enter(session, at, Status::Launching);
+}
+
+fn restart_asked(session: &mut Session) {
+    session.runtime.history.reset();
+    session.runtime.wanted = Wanted::Up;
+    if let Status::Draining { then, .. } = &mut session.runtime.status {
+        *then = AfterExit::Restart { after_ms: 0, nth: 0 };
+    }
+}
+
+fn interrupted(session: &mut Session) {
+    drop_waiting(session, CancelWhy::Interrupted, |_| true);
+    if let Some(run) = session.running.and_then(|id| session.runs.get_mut(&id)) {
+        run.interrupted = true;
+    }
+}
+
+/// A start that waited for somebody to vouch for the notebook, and nothing else has started it.
+fn trust_changed(session: &mut Session, trust: Trust) {
+    session.trust = trust;
+    if let (Trust::Trusted, StartWhen::AtOnce, 0) = (trust, session.spec.start, session.runtime.incarnation.0)
+    {
+        session.runtime.wanted = Wanted::Up;
+    }
+}
+
+fn closed(session: &mut Session, at: WallTime, save_problem: Option<&String>) {
+    let (Life::Closing(why) | Life::Saving(why) | Life::Closed { why, .. }) = session.life else { return };
+    session.life = Life::Closed { why, at, save_problem: save_problem.cloned() };
 }
 
 /// The run's question, if there is one, has gone.
@@ -158,9 +213,28 @@ fn enter(session: &mut Session, at: WallTime, status: Status) {
     session.runtime.since = at;
 }
 
-/// Runs queued while a restart is under way wait for the process after the present one.
+/// A process that is to be started again is not; one that is up has its end asked for beside this.
+fn rest_asked(session: &mut Session, at: WallTime) {
+    drop_waiting(session, CancelWhy::Stopped, |_| true);
+    session.runtime.wanted = Wanted::Down;
+    match &mut session.runtime.status {
+        Status::Draining { then: then @ AfterExit::Restart { .. }, .. } => *then = AfterExit::Rest,
+        Status::Backoff { .. } => enter(session, at, Status::Down),
+        Status::Draining { then: AfterExit::Stay | AfterExit::Rest | AfterExit::GiveUp { .. }, .. }
+        | Status::Down
+        | Status::Launching
+        | Status::Ready(_)
+        | Status::Stopping { .. }
+        | Status::Exited(_)
+        | Status::GaveUp { .. } => {}
+    }
+}
+
+/// Runs queued while a restart is under way wait for the process after the present one. What waits already is run
+/// once, as it was asked for last: in its place, unless something that was asked for before it now stands behind it.
 fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
-    let batch = session.order.last().and_then(|id| session.runs.get(id)).map_or(0, |run| run.batch + 1);
+    let batch = session.batches;
+    session.batches += 1;
     let from = match session.runtime.status {
         Status::Ready(_) | Status::Launching => session.runtime.incarnation,
         Status::Down
@@ -170,11 +244,26 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
         | Status::Backoff { .. }
         | Status::GaveUp { .. } => session.runtime.incarnation.next(),
     };
-    session.runtime.wanted = Wanted::Up;
+    if !runs.is_empty() {
+        session.runtime.wanted = Wanted::Up;
+    }
+    let places: BTreeMap<RunId, usize> = if runs.iter().any(|new| session.runs.contains_key(&new.id)) {
+        session.queue.iter().enumerate().map(|(place, id)| (*id, place)).collect()
+    } else {
+        BTreeMap::new()
+    };
+    let (mut behind, mut moved, mut last) = (Vec::new(), BTreeSet::new(), 0);
     for new in runs {
-        // The cell waits already: it is run once, as it was seen last.
         if let Some(run) = session.runs.get_mut(&new.id) {
+            let Some(place) = places.get(&new.id) else { continue };
             run.new = new.clone();
+            run.batch = batch;
+            run.from = run.from.max(from);
+            if behind.is_empty() && *place >= last {
+                last = *place;
+            } else if moved.insert(new.id) {
+                behind.push(new.id);
+            }
             continue;
         }
         let index = u32::try_from(session.order.len()).unwrap_or(u32::MAX);
@@ -187,13 +276,18 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
             attempt: crate::id::Attempt(0),
             execution_count: None,
             queued_at: at,
+            interrupted: false,
             started_at: None,
             ended_at: None,
         };
         session.order.push(new.id);
-        session.queue.push_back(new.id);
         session.runs.insert(new.id, run);
+        behind.push(new.id);
     }
+    if !moved.is_empty() {
+        session.queue.retain(|id| !moved.contains(id));
+    }
+    session.queue.extend(behind);
 }
 
 fn exited(

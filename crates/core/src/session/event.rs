@@ -79,6 +79,10 @@ pub enum Happened {
     RestartDue,
     /// A person asked for a restart: what was queued before is settled, the count of restarts begins anew.
     RestartAsked,
+    /// What runs was interrupted; what waited then will not be run.
+    Interrupted,
+    /// The runtime is to rest: what waited then will not be run, and nothing but a later wish starts it again.
+    RestAsked,
     /// A run is to be ended, and its program was interrupted for it.
     RunEnding {
         /// Which.
@@ -191,11 +195,20 @@ pub struct NewRun {
     pub cell_id: Option<String>,
     /// Its source, or the command line as a person would type it.
     pub source: String,
-    /// What an exception of its own does to the runs queued with it.
+    /// What an exception of its own does to the runs behind it.
     pub on_raise: OnRaise,
 }
 
-/// What an exception does to the runs that were queued together with the one that raised.
+impl NewRun {
+    /// Whether it runs a cell of the notebook.
+    #[must_use]
+    pub const fn is_cell(&self) -> bool {
+        self.cell.is_some() || self.cell_id.is_some()
+    }
+}
+
+/// What an exception does to what waits behind the one that raised: to the runs that were queued together with it,
+/// and of a cell to all cells that wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnRaise {

@@ -13,7 +13,7 @@ use crate::time::WallTime;
 pub enum Input {
     /// Run this, in this order, all or nothing.
     Queue(Vec<NewRun>),
-    /// Interrupt what runs.
+    /// Interrupt what runs, and do not run what waits behind it.
     Interrupt,
     /// End one run.
     Cancel(RunId),
@@ -33,7 +33,7 @@ pub enum Input {
         /// The rung to begin with.
         from: StopStep,
     },
-    /// Stop the runtime and keep the session; the next run starts it again.
+    /// Stop the runtime, settle what waits, and keep the session; the next run starts it again.
     Rest {
         /// Who wants it.
         why: StopWhy,
@@ -52,7 +52,7 @@ pub enum Input {
         /// The path.
         path: String,
     },
-    /// The notebook has this path from now on.
+    /// The notebook has this path from now on: it was claimed and written, or the file was renamed.
     TakePath {
         /// Absolute, links resolved.
         path: String,
@@ -252,6 +252,9 @@ pub enum Denied {
     /// The notebook is being written to another path already.
     #[error("the notebook is being saved as {0}")]
     PathBeingTaken(String),
+    /// Nothing was claimed there, so nothing of this notebook was written there.
+    #[error("the notebook was not being saved as {0}")]
+    PathNotClaimed(String),
     /// A command's session runs its command and nothing else.
     #[error("this session runs one command; start another session for more")]
     CommandOnly,

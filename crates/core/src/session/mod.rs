@@ -24,7 +24,7 @@ pub mod state;
 
 pub use advance::{advance, recover, timers};
 pub use apply::apply;
-pub use decide::decide;
+pub use decide::{decide, effective};
 pub use event::{Fact, SessionEvent};
 pub use input::{Decision, Denied, Effect, Input, Timer};
 pub use outcome::{CancelWhy, RunOutcome};

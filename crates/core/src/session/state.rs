@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::event::{EndingWhy, NewRun, OnRaise};
-use super::outcome::RunOutcome;
+use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{SessionSpec, StartWhen, Trust, Workload};
 use crate::diagnosis::FailureReport;
 use crate::diagnosis::evidence::HangEvidence;
@@ -31,10 +31,15 @@ pub struct Session {
     pub trust: Trust,
     /// All its runs.
     pub runs: BTreeMap<RunId, Run>,
-    /// The same, in the order in which they were queued.
+    /// How many times something was queued.
+    pub batches: u32,
+    /// The runs in the order in which they were queued first.
     pub order: Vec<RunId>,
     /// Those that wait, first to be run first.
     pub queue: VecDeque<RunId>,
+    /// Those of the queue that will not be run, and why: what they waited behind failed or was interrupted. They are
+    /// settled before anything else happens.
+    pub dropped: VecDeque<(RunId, CancelWhy)>,
     /// The one that runs.
     pub running: Option<RunId>,
     /// How many runs have ended in which way.
@@ -177,7 +182,7 @@ pub struct Run {
     pub new: NewRun,
     /// Its place among the session's runs.
     pub index: u32,
-    /// Runs queued together share a number.
+    /// Runs queued together share a number; of a run that was queued again while it waited, the last.
     pub batch: u32,
     /// The earliest process that may run it.
     pub from: Incarnation,
@@ -189,6 +194,9 @@ pub struct Run {
     pub execution_count: Option<u32>,
     /// When it was queued.
     pub queued_at: WallTime,
+    /// Somebody interrupted it. What waited behind it has gone with that; what was asked for since is not taken
+    /// along by the exception that the interrupt makes.
+    pub interrupted: bool,
     /// When its attempt began.
     pub started_at: Option<WallTime>,
     /// When it ended.
@@ -196,14 +204,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether it was begun, has ended, and takes those along that were queued with it.
+    /// Whether it was begun, has ended, and takes along what waits behind it.
     #[must_use]
     pub fn takes_along(&self) -> bool {
         let RunState::Ended(outcome) = &self.state else { return false };
         self.started_at.is_some()
             && match outcome {
                 RunOutcome::Succeeded => false,
-                RunOutcome::Raised { .. } => self.new.on_raise == OnRaise::Stop,
+                RunOutcome::Raised { .. } => self.new.on_raise == OnRaise::Stop && !self.interrupted,
                 RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. } | RunOutcome::Cancelled { .. } => {
                     true
                 }
@@ -258,8 +266,10 @@ impl Session {
                 history: RestartHistory::default(),
             },
             runs: BTreeMap::new(),
+            batches: 0,
             order: Vec::new(),
             queue: VecDeque::new(),
+            dropped: VecDeque::new(),
             running: None,
             ended: Ended::default(),
             question: None,

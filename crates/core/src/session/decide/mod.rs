@@ -5,6 +5,7 @@ mod process;
 mod wish;
 
 pub(super) use process::ended_as;
+pub use wish::effective;
 
 use super::event::{EndingWhy, Happened};
 use super::input::{Decision, Denied, Effect, Input, Timer};
@@ -20,7 +21,7 @@ use crate::time::Now;
 pub fn decide(session: &Session, input: Input, now: Now) -> Result<Decision, Denied> {
     match input {
         Input::Queue(runs) => wish::queue(session, runs, now),
-        Input::Interrupt => wish::interrupt(session),
+        Input::Interrupt => wish::interrupt(session, now),
         Input::Cancel(run) => wish::cancel(session, run, now),
         Input::Answer { run, value } => wish::answer(session, run, value, now),
         Input::Restart(runs) => wish::restart(session, runs, now),

@@ -33,13 +33,22 @@ pub(super) fn release(session: &Session, path: String, now: Now) -> Decision {
     }
 }
 
+/// A session that is ending goes on to where it has written already, and with its file: its last save goes there.
 pub(super) fn take(session: &Session, path: String, why: PathWhy, now: Now) -> Result<Decision, Denied> {
-    open_notebook(session)?;
-    Ok(if session.path.as_ref() == Some(&path) && session.claiming.is_none() {
-        Decision::none()
-    } else {
-        Decision::none().happened(now.wall, Happened::PathChanged { path, why })
-    })
+    let is_claimed = session.claiming.as_ref().is_some_and(|claiming| claiming.path == path);
+    match session.life {
+        Life::Closing(_) | Life::Saving(_) if is_claimed || why == PathWhy::Renamed => {}
+        Life::Open | Life::Closing(_) | Life::Saving(_) | Life::Closed { .. } => open_notebook(session)?,
+    }
+    if session.path.as_ref() == Some(&path) && !is_claimed {
+        return Ok(Decision::none());
+    }
+    match why {
+        PathWhy::Renamed if session.path.is_some() => {}
+        PathWhy::Saved | PathWhy::SavedAs if is_claimed => {}
+        PathWhy::Renamed | PathWhy::Saved | PathWhy::SavedAs => return Err(Denied::PathNotClaimed(path)),
+    }
+    Ok(Decision::none().happened(now.wall, Happened::PathChanged { path, why }))
 }
 
 pub(super) fn trust(session: &Session, trust: Trust, now: Now) -> Result<Decision, Denied> {

@@ -1,5 +1,7 @@
 //! What people and programs ask of a session.
 
+use std::collections::BTreeMap;
+
 use super::super::event::{AfterExit, EndingWhy, Fact, Happened, NewRun};
 use super::super::input::{Decision, Denied, Effect};
 use super::super::outcome::{CancelWhy, RunOutcome};
@@ -25,12 +27,46 @@ fn has_room(session: &Session, more: usize) -> Result<(), Denied> {
     Ok(())
 }
 
+/// The runs as they will be queued, with the ids that whoever asks is answered with: a cell that waits already is one
+/// run, which keeps its id and gets the newest source. A cell that runs already is queued again.
+#[must_use]
+pub fn effective(session: &Session, runs: Vec<NewRun>) -> Vec<NewRun> {
+    if runs.iter().all(|run| run.cell_id.is_none()) {
+        return runs;
+    }
+    let waiting = session.queue.iter().filter_map(|id| {
+        let cell = session.runs.get(id)?.new.cell_id.clone()?;
+        Some((cell, *id))
+    });
+    once_per_cell(runs, waiting.collect())
+}
+
+/// A cell that is named twice is one run too, at its first place.
+fn once_per_cell(runs: Vec<NewRun>, mut ids: BTreeMap<String, RunId>) -> Vec<NewRun> {
+    let mut once: Vec<NewRun> = Vec::with_capacity(runs.len());
+    let mut places = BTreeMap::new();
+    for mut run in runs {
+        if let Some(cell) = &run.cell_id {
+            run.id = *ids.entry(cell.clone()).or_insert(run.id);
+        }
+        match places.get(&run.id) {
+            Some(place) => once[*place] = run,
+            None => {
+                places.insert(run.id, once.len());
+                once.push(run);
+            }
+        }
+    }
+    once
+}
+
 pub(super) fn queue(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<Decision, Denied> {
     open(session)?;
+    let runs = effective(session, runs);
     if session.is_command() && !session.order.is_empty() {
         return Err(Denied::CommandOnly);
     }
-    has_room(session, runs.len())?;
+    has_room(session, runs.iter().filter(|run| !session.runs.contains_key(&run.id)).count())?;
     match &session.runtime.status {
         Status::Exited(status) | Status::Draining { status, then: AfterExit::Stay } => {
             return Err(Denied::RuntimeDown(status.to_string()));
@@ -45,15 +81,22 @@ pub(super) fn queue(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<De
         | Status::Draining { then: AfterExit::Restart { .. } | AfterExit::Rest, .. }
         | Status::Backoff { .. } => {}
     }
-    Ok(Decision::none().happened(now.wall, Happened::RunsQueued(runs)))
+    Ok(if runs.is_empty() {
+        Decision::none()
+    } else {
+        Decision::none().happened(now.wall, Happened::RunsQueued(runs))
+    })
 }
 
-pub(super) fn interrupt(session: &Session) -> Result<Decision, Denied> {
+/// What waits goes with what runs, in one fact. The interrupt itself is not repeated by a daemon that comes back: a
+/// program that lived on after it would be interrupted again by each of them.
+pub(super) fn interrupt(session: &Session, now: Now) -> Result<Decision, Denied> {
     let process = session.process();
     match (&session.runtime.status, session.running) {
         (Status::Ready(Health::Responsive | Health::Unresponsive(_)), Some(_)) => {
-            Ok(Decision::none().effect(Effect::Interrupt(process)))
+            Ok(Decision::none().happened(now.wall, Happened::Interrupted).effect(Effect::Interrupt(process)))
         }
+        _ if !session.queue.is_empty() => Ok(Decision::none().happened(now.wall, Happened::Interrupted)),
         (
             Status::Ready(_)
             | Status::Down
@@ -102,6 +145,7 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
     if session.is_command() {
         return Err(Denied::CommandOnly);
     }
+    let runs = once_per_cell(runs, BTreeMap::new());
     has_room(session, runs.len())?;
     let mut decision = Decision::none().happened(now.wall, Happened::RestartAsked);
     for queued in &session.queue {
@@ -131,13 +175,37 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
     Ok(decision)
 }
 
-/// Stops the runtime of a session that stays; what runs and what waits is settled with its end.
+/// Stops the runtime of a session that stays. What waits is settled now, what runs with the process's end; what is
+/// asked for later starts it again. A runtime that is down for good stays what it is.
 pub(super) fn rest(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Result<Decision, Denied> {
     open(session)?;
     if session.is_command() {
         return Err(Denied::CommandOnly);
     }
-    Ok(stop_process(session, why, from, now))
+    let asked = Decision::none().happened(now.wall, Happened::RestAsked);
+    Ok(match &session.runtime.status {
+        Status::Launching | Status::Ready(_) => {
+            let stop = stop_process(session, why, from, now);
+            Decision { facts: [asked.facts, stop.facts].concat(), effects: stop.effects }
+        }
+        // Whatever it is stopped for, no other follows.
+        Status::Stopping { step, why: known } => {
+            let (process, step, stop) = (session.process(), *step, stop_process(session, why, from, now));
+            let mut decision = asked;
+            if *known != why {
+                decision = decision.happened(now.wall, Happened::RuntimeStopping { process, why, step });
+            }
+            decision.effects.extend(stop.effects);
+            decision
+        }
+        Status::Draining { then: AfterExit::Restart { .. }, .. } | Status::Backoff { .. } => asked,
+        Status::Draining { .. } | Status::Down | Status::Exited(_) | Status::GaveUp { .. }
+            if session.queue.is_empty() =>
+        {
+            Decision::none()
+        }
+        Status::Draining { .. } | Status::Down | Status::Exited(_) | Status::GaveUp { .. } => asked,
+    })
 }
 
 /// Never refused: stopping what has stopped does nothing, and a harder rung overtakes a softer one.

@@ -1,7 +1,7 @@
 //! What the task answers to those who ask.
 
-use outlive_core::session::Input;
 use outlive_core::session::spec::Workload;
+use outlive_core::session::{Input, effective};
 use outlive_protocol::http::{Problem, SubmitRuns};
 
 use super::super::handle::{Answer, Ask, Message, denied};
@@ -46,7 +46,8 @@ impl Task {
 
     async fn submit(&mut self, work: SubmitRuns) -> Result<Result<Answer, Problem>, WriteError> {
         let runs = match self.runs_of(Some(work)) {
-            Ok(runs) => runs,
+            // A cell that waits already keeps the id under which it waits.
+            Ok(runs) => effective(&self.session, runs),
             Err(problem) => return Ok(Err(problem)),
         };
         let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
