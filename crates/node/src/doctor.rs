@@ -4,8 +4,13 @@ use std::path::Path;
 
 use outlive_core::limits::DISK_RESERVE_BYTES;
 use outlive_protocol::http::{DoctorCheck, DoctorLevel, DoctorView};
+use outlive_store::Dropped;
 
 use crate::context::Context;
+use crate::session::with_sources;
+
+/// How many damaged logs are named, the latest sessions first.
+const DAMAGES_NAMED_MAX: usize = 20;
 
 /// Looks at everything that the daemon depends on.
 pub async fn look(context: &Context, state: &Path) -> DoctorView {
@@ -75,30 +80,27 @@ fn cgroup() -> DoctorCheck {
 }
 
 async fn store(context: &Context) -> DoctorCheck {
-    let mut dropped = Vec::new();
-    match context.engine.sessions().await {
-        Err(error) => return check("store", DoctorLevel::Error, error.to_string(), None),
-        Ok(sessions) => {
-            for id in sessions {
-                match context.engine.dropped(id).await {
-                    Ok(found) => {
-                        dropped.extend(found.into_iter().map(|dropped| format!("{id}: {}", dropped.what)))
-                    }
-                    Err(error) => dropped.push(format!("{id}: {error}")),
-                }
-            }
-        }
-    }
+    let dropped = match context.engine.all_dropped().await {
+        Ok(dropped) => dropped,
+        Err(error) => return check("store", DoctorLevel::Error, with_sources(&error), None),
+    };
     if dropped.is_empty() {
-        check("store", DoctorLevel::Ok, "logs and tables can be read".to_owned(), None)
-    } else {
-        check(
-            "store",
-            DoctorLevel::Warning,
-            dropped.join("; "),
-            Some("what could not be read was set aside, not deleted"),
-        )
+        return check("store", DoctorLevel::Ok, "logs and tables can be read".to_owned(), None);
     }
+    let named = dropped.iter().rev().take(DAMAGES_NAMED_MAX).map(|(id, dropped)| {
+        let Dropped { last_good, bytes, records, what, aside } = dropped;
+        let kept = if aside.is_empty() { String::new() } else { format!(", kept in {}", aside.join(", ")) };
+        format!(
+            "session {id}: {bytes} bytes with {records} whole records behind record {last_good} were dropped ({what}){kept}"
+        )
+    });
+    let mut found: Vec<_> = named.collect();
+    if dropped.len() > DAMAGES_NAMED_MAX {
+        found.push(format!("and {} more", dropped.len() - DAMAGES_NAMED_MAX));
+    }
+    let hint = "the disk or the power failed: the sessions go on from their last good record; what was whole \
+                behind it stands in the named files in the session's folder";
+    check("store", DoctorLevel::Warning, found.join("; "), Some(hint))
 }
 
 fn sessions(context: &Context) -> DoctorCheck {

@@ -188,11 +188,17 @@ pub trait Engine: Send + Sync + 'static {
     /// [`ReadError`].
     async fn sessions(&self) -> Result<Vec<SessionId>, ReadError>;
 
-    /// What had to be left out when this session's log was recovered, ever; oldest first.
+    /// What had to be left out when this session's log was recovered, ever; oldest first. Recovers nothing itself.
     ///
     /// # Errors
     /// [`ReadError`].
     async fn dropped(&self, session: SessionId) -> Result<Vec<Dropped>, ReadError>;
+
+    /// [`Self::dropped`] of all sessions, in order of their ids, without looking into any log.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn all_dropped(&self) -> Result<Vec<(SessionId, Dropped)>, ReadError>;
 
     /// May remove records of `lane` before `before`; never of the control lane, which the fold needs whole. Of the
     /// document lane, more than twice `TRIM_BYTES_MIN` that can go does go. Returns how many bytes were freed.

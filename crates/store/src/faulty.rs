@@ -186,6 +186,10 @@ impl<E: Engine> Engine for Faulty<E> {
         self.inner.dropped(session).await
     }
 
+    async fn all_dropped(&self) -> Result<Vec<(SessionId, Dropped)>, ReadError> {
+        self.inner.all_dropped().await
+    }
+
     async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError> {
         self.inner.trim(session, lane, before).await
     }

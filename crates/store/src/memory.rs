@@ -175,6 +175,10 @@ impl Engine for Memory {
         Ok(Vec::new())
     }
 
+    async fn all_dropped(&self) -> Result<Vec<(SessionId, Dropped)>, ReadError> {
+        Ok(Vec::new())
+    }
+
     async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError> {
         let mut inner = self.lock();
         let Some(log) = inner.sessions.get_mut(&session).filter(|_| lane != Lane::Control) else {

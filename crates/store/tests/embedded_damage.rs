@@ -223,6 +223,23 @@ async fn a_torn_tail_is_cut_off_and_said() {
 }
 
 #[tokio::test]
+async fn what_was_dropped_is_told_of_all_sessions_without_looking_into_their_logs() {
+    // Somebody asks how a store of a thousand sessions is: no log is opened for that, and none repaired.
+    let directory = tempfile::tempdir().unwrap();
+    ten_records(directory.path()).await;
+    let path = &segments(directory.path())[0];
+    let content = fs::read(path).unwrap();
+    fs::write(path, &content[..content.len() - 30]).unwrap();
+    let engine = Embedded::open(directory.path()).unwrap();
+    assert!(engine.all_dropped().await.unwrap().is_empty());
+    assert_eq!(fs::metadata(path).unwrap().len(), content.len() as u64 - 30, "nothing was repaired");
+    read_all(&engine).await;
+    let said = engine.dropped(session()).await.unwrap();
+    assert_eq!(said.len(), 1);
+    assert_eq!(engine.all_dropped().await.unwrap(), [(session(), said[0].clone())]);
+}
+
+#[tokio::test]
 async fn a_flipped_byte_in_the_middle_is_said_and_the_rest_is_kept_beside_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let written = ten_records(directory.path()).await;

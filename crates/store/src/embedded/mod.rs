@@ -241,9 +241,26 @@ impl Engine for Embedded {
     }
 
     async fn dropped(&self, session: SessionId) -> Result<Vec<Dropped>, ReadError> {
-        let log = self.log(session).await?;
-        let reports = blocking("read what recovery said", move || recover::reports(&log.directory)).await?;
+        let directory = self.directory(session);
+        let reports = blocking("read what recovery said", move || recover::reports(&directory)).await?;
         Ok(reports.map_err(|source| Unavailable::new("read what recovery said", source))?)
+    }
+
+    async fn all_dropped(&self) -> Result<Vec<(SessionId, Dropped)>, ReadError> {
+        let sessions = self.sessions.clone();
+        let all = move || -> io::Result<Vec<(SessionId, Dropped)>> {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(sessions)? {
+                let entry = entry?;
+                if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                    found.extend(recover::reports(&entry.path())?.into_iter().map(|dropped| (id, dropped)));
+                }
+            }
+            found.sort_by_key(|(id, _)| *id);
+            Ok(found)
+        };
+        let found = blocking("read what recovery said", all).await?;
+        Ok(found.map_err(|source| Unavailable::new("read what recovery said", source))?)
     }
 
     async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError> {
