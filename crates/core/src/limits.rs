@@ -146,8 +146,6 @@ pub const WEBSOCKET_CLOSE_MS: u64 = 1_000;
 /// What is read at once of a WebSocket, in bytes, and the longest message where clients have nothing to say. It is
 /// allocated for each of a thousand watchers.
 pub const WEBSOCKET_READ_BUFFER_BYTES: usize = 4_096;
-/// Longest message of a peer of a live document, in bytes: one update and its frame. Checked before it is allocated.
-pub const DOCUMENT_MESSAGE_BYTES_MAX: usize = DOCUMENT_UPDATE_BYTES_MAX + 1_024;
 
 /// Group commit: the longest time between an acknowledged append and its fsync, in milliseconds.
 pub const FSYNC_MS: u64 = 5;

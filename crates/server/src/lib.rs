@@ -6,7 +6,8 @@
 //! 2. `door` decides who may come in: peer credentials or token, Host, Origin, the API's version;
 //! 3. `native` takes the request apart by its route, calls [`outlive_node::api::Api`] and puts the answer together.
 //!    Its one route table makes the router and the OpenAPI document.
-//! 4. `stream` carries events to one reader: batched, bounded, always with a last word.
+//! 4. `stream` carries events to one reader: batched, bounded, always with a last word; `websocket` does so too, and
+//!    carries the frames of those who edit a notebook live.
 //!
 //! Whatever is refused is refused with a [`Problem`](outlive_protocol::http::Problem); all of them stand in
 //! [`problem`]. Jupyter's own API gets its place beside `native`.
@@ -17,6 +18,7 @@ pub mod native;
 pub mod problem;
 mod serve;
 mod stream;
+mod websocket;
 
 pub use door::token::{Token, TokenError};
 pub use door::{API_VERSION_HEADER, TcpPolicy};

@@ -1,7 +1,7 @@
 //! Every refusal that the server itself makes. What the node refuses comes as a `Problem` already.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::limits::{JSON_DEPTH_MAX, REQUEST_BYTES_MAX};
@@ -19,6 +19,10 @@ pub(crate) fn response(problem: &Problem) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outlive\""));
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -202,6 +206,81 @@ pub(crate) fn slow_reader(after_ms: u128) -> Problem {
         ),
     )
     .hint("Attach again with the `id` of the last event you have.")
+}
+
+pub(crate) fn slow_peer(after_ms: u128) -> Problem {
+    Problem::new(
+        503,
+        "slow-peer",
+        "The peer did not read",
+        format!("The client took nothing of what it was sent for {after_ms} ms, so it was let go. The notebook has all its edits that had come."),
+    )
+    .hint("Connect again: what each side lacks is exchanged first.")
+}
+
+pub(crate) fn silent_peer(after_ms: u128) -> Problem {
+    Problem::new(
+        408,
+        "silent-peer",
+        "The peer was silent",
+        format!("Nothing came from the client for {after_ms} ms, not even answers to pings."),
+    )
+    .hint("Connect again; look at the network if this repeats.")
+}
+
+pub(crate) fn upgrade_required() -> Problem {
+    Problem::new(
+        426,
+        "upgrade-required",
+        "This route is a WebSocket",
+        "The request does not ask for a WebSocket, and nothing else is served here.",
+    )
+    .hint("Connect with a WebSocket client, for instance y-websocket's provider; GET …/notebook has the notebook as JSON.")
+}
+
+pub(crate) fn websocket_version() -> Problem {
+    Problem::new(
+        426,
+        "websocket-version",
+        "This version of WebSocket is not spoken",
+        "The request's header Sec-WebSocket-Version is not 13.",
+    )
+    .hint("Use a client that speaks WebSocket as RFC 6455 has it.")
+}
+
+pub(crate) fn bad_handshake(detail: &str) -> Problem {
+    Problem::new(400, "bad-handshake", "The request for a WebSocket is not valid", detail)
+        .hint("Use a WebSocket client; a proxy between may have removed headers.")
+}
+
+pub(crate) fn message_too_large(found: usize, max: usize) -> Problem {
+    Problem::new(
+        413,
+        "message-too-large",
+        "The message is too large",
+        format!("A message here may have {max} bytes; this one has {found}."),
+    )
+    .hint("Send less at once; a large change can be sent as several updates.")
+}
+
+pub(crate) fn bad_frame(error: &dyn std::fmt::Display) -> Problem {
+    Problem::new(
+        400,
+        "bad-frame",
+        "This is no WebSocket",
+        format!("What came is no frame of a WebSocket: {error}."),
+    )
+    .hint("Use a WebSocket client that speaks RFC 6455; a proxy between may damage what passes.")
+}
+
+pub(crate) fn text_frame() -> Problem {
+    Problem::new(
+        400,
+        "text-frame",
+        "Text is not understood here",
+        "A text frame came where only binary frames of the y-sync and awareness protocols belong.",
+    )
+    .hint("Send binary frames as y-websocket does; for JSON there is POST …/notebook.")
 }
 
 pub(crate) fn shutting_down() -> Problem {

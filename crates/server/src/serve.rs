@@ -13,7 +13,8 @@ use axum::http::header::{
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use futures_util::FutureExt as _;
 use outlive_core::limits::{
-    CONNECTIONS_MAX, REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WRITE_STALL_MS,
+    CONNECTIONS_MAX, REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WEBSOCKET_PING_MS,
+    WEBSOCKET_SILENCE_MS, WRITE_STALL_MS,
 };
 use outlive_node::api::Api;
 use outlive_protocol::http::API_VERSION;
@@ -27,6 +28,7 @@ use crate::listen::bind::{BoundTcp, BoundUnix};
 use crate::native;
 use crate::problem;
 use crate::stream::Streams;
+use crate::websocket::socket::Patience;
 
 /// Where a server listens.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub struct Bounds {
     pub stream_stall: Duration,
     /// For any client to take one byte of its answer.
     pub write_stall: Duration,
+    /// Between two pings of a WebSocket.
+    pub ping: Duration,
+    /// For a WebSocket's client to send anything; it owes an answer to each ping.
+    pub silence: Duration,
     /// For answers under way at shutdown.
     pub shutdown: Duration,
 }
@@ -63,6 +69,8 @@ impl Default for Bounds {
             body: Duration::from_millis(REQUEST_BODY_MS),
             stream_stall: Duration::from_millis(SSE_STALL_MS),
             write_stall: Duration::from_millis(WRITE_STALL_MS),
+            ping: Duration::from_millis(WEBSOCKET_PING_MS),
+            silence: Duration::from_millis(WEBSOCKET_SILENCE_MS),
             shutdown: Duration::from_millis(SERVER_SHUTDOWN_MS),
         }
     }
@@ -84,7 +92,14 @@ pub async fn serve_with(
 ) {
     let tasks = TaskTracker::new();
     let streams = Streams { tasks: tasks.clone(), shutdown: shutdown.clone(), stall: bounds.stream_stall };
-    let app = native::App { api, streams, body_deadline: bounds.body };
+    let patience = Patience {
+        ping: bounds.ping,
+        silence: bounds.silence,
+        stall: bounds.stream_stall,
+        farewell: bounds.write_stall,
+        shutdown: shutdown.clone(),
+    };
+    let app = native::App { api, streams, patience, body_deadline: bounds.body };
     let site = Site { router: native::router(app), bounds };
     let Listeners { unix, tcp } = listeners;
     let tcp = async {

@@ -133,22 +133,37 @@ async fn pump(
     }
 }
 
-/// One batch: the first event and what is ready behind it. True when it holds the stream's last event.
+/// One batch of Server-Sent Events. True when it holds the stream's last event.
 fn collect(first: Delivered, events: &mut stream::Fuse<Events>) -> (Bytes, bool) {
-    let mut batch = BytesMut::new();
+    let mut out = BytesMut::new();
+    let is_over = batch(first, events, |delivered| {
+        let before = out.len();
+        write_event(&mut out, delivered);
+        out.len() - before
+    });
+    (out.freeze(), is_over)
+}
+
+/// Gives `each` the first event and what is ready behind it, as long as the bytes that `each` makes of them are not
+/// too many. True when the stream's last event was among them.
+pub(crate) fn batch(
+    first: Delivered,
+    events: &mut stream::Fuse<Events>,
+    mut each: impl FnMut(&Delivered) -> usize,
+) -> bool {
+    let mut bytes = 0;
     let mut next = Some(first);
     while let Some(delivered) = next {
-        let is_last = matches!(delivered.event, StreamEvent::End { .. } | StreamEvent::Problem { .. });
-        write_event(&mut batch, &delivered);
-        if is_last {
-            return (batch.freeze(), true);
+        bytes += each(&delivered);
+        if matches!(delivered.event, StreamEvent::End { .. } | StreamEvent::Problem { .. }) {
+            return true;
         }
-        if batch.len() >= SSE_BATCH_BYTES {
+        if bytes >= SSE_BATCH_BYTES {
             break;
         }
         next = pin!(events.next()).now_or_never().flatten();
     }
-    (batch.freeze(), false)
+    false
 }
 
 /// `id:` (for events that are a place to come back to), `event:`, `data:` with one line of JSON.
@@ -172,6 +187,6 @@ fn problem_event(problem: Problem) -> Bytes {
     out.freeze()
 }
 
-fn unfinished() -> Problem {
+pub(crate) fn unfinished() -> Problem {
     problem::bug("The stream ended without saying how; come back with the last id.")
 }

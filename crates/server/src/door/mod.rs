@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use outlive_protocol::http::{API_VERSION, Problem};
 
 use crate::problem;
+use crate::websocket::handshake::offered_token;
 use token::Token;
 
 /// Carries the API's version in each answer, and, where a client sends it, in requests.
@@ -143,7 +144,8 @@ impl TcpPolicy {
     }
 }
 
-/// The token that a request carries: in its header, else in its query (EventSource and links cannot set headers).
+/// The token that a request carries: in its header, else in its query (EventSource and links cannot set headers), else
+/// among the subprotocols of a WebSocket (nor can a browser there).
 fn presented(head: &Parts) -> Option<&[u8]> {
     if let Some(value) = head.headers.get(AUTHORIZATION) {
         let value = value.as_bytes();
@@ -152,8 +154,8 @@ fn presented(head: &Parts) -> Option<&[u8]> {
         let known = [&b"bearer"[..], b"token"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
         return known.then(|| token.trim_ascii());
     }
-    let query = head.uri.query()?;
-    query.split('&').find_map(|pair| pair.strip_prefix("token=")).map(str::as_bytes)
+    let in_query = head.uri.query().unwrap_or("").split('&').find_map(|pair| pair.strip_prefix("token="));
+    in_query.map(str::as_bytes).or_else(|| offered_token(&head.headers))
 }
 
 /// A client of another major version must not guess what our bodies mean.

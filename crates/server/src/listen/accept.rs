@@ -31,6 +31,7 @@ use super::stall::Stall;
 use crate::door::Door;
 use crate::problem;
 use crate::serve::{Bounds, Site};
+use crate::websocket::handshake::Sequel;
 
 type Socket = Either<UnixStream, TcpStream>;
 
@@ -169,15 +170,19 @@ async fn converse(socket: Socket, door: Door, site: Site, shutdown: Cancellation
     let Bounds { head, write_stall, .. } = site.bounds();
     let io = TokioIo::new(Stall::new(socket, write_stall));
     let door = Arc::new(door);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+    let sequel = Sequel::default();
+    let left = sequel.clone();
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let (site, door) = (site.clone(), Arc::clone(&door));
+        request.extensions_mut().insert(left.clone());
         async move { Ok::<Response<Body>, Infallible>(site.answer(&door, request.map(Body::new)).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
-        .serve_connection(io, service);
+        .serve_connection(io, service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -187,6 +192,10 @@ async fn converse(socket: Socket, door: Door, site: Site, shutdown: Cancellation
             connection.await
         }
     };
+    // A WebSocket ends by itself when the server does.
+    if let Some(conversation) = sequel.take() {
+        conversation.await;
+    }
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }

@@ -89,10 +89,28 @@ pub(crate) struct EventStream(pub Response<Body>);
 impl Answer for EventStream {
     const STATUS: StatusCode = StatusCode::OK;
     const DESCRIPTION: &'static str = "Server-Sent Events. `data` is one line of this JSON, `event` its kind, `id` the cursor \
-        to come back with. Comment lines come while it is quiet. The last event is `end` or `problem`";
+        to come back with. Comment lines come while it is quiet. The last event is `end` or `problem`. \
+        A request for a WebSocket is answered with the same events as text frames, each this JSON with the cursor as `id`";
 
     fn content(generator: &mut SchemaGenerator) -> Option<Value> {
         Some(json!({ stream::MEDIA_TYPE: { "schema": generator.subschema_for::<StreamEvent>() } }))
+    }
+
+    fn into_response(self) -> Response<Body> {
+        self.0
+    }
+}
+
+/// A WebSocket.
+pub(crate) struct Upgraded(pub Response<Body>);
+
+impl Answer for Upgraded {
+    const STATUS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
+    const DESCRIPTION: &'static str = "A WebSocket: binary frames of the y-sync and awareness protocols, as y-websocket speaks them. \
+        Text frames from the daemon are events as JSON: `gap` when the client fell behind, `problem` before the close";
+
+    fn content(_: &mut SchemaGenerator) -> Option<Value> {
+        None
     }
 
     fn into_response(self) -> Response<Body> {
@@ -113,6 +131,29 @@ impl Answer for Bytes {
 
     fn into_response(self) -> Response<Body> {
         self.0
+    }
+}
+
+/// Counters for Prometheus.
+pub(crate) struct Metrics(pub String);
+
+impl Metrics {
+    /// The version is that of Prometheus' text format.
+    const MEDIA_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+}
+
+impl Answer for Metrics {
+    const STATUS: StatusCode = StatusCode::OK;
+    const DESCRIPTION: &'static str = "The counters";
+
+    fn content(_: &mut SchemaGenerator) -> Option<Value> {
+        Some(json!({ Self::MEDIA_TYPE: { "schema": { "type": "string" } } }))
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.0));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::MEDIA_TYPE));
+        response
     }
 }
 

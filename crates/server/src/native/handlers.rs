@@ -3,24 +3,28 @@
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use axum::http::HeaderMap;
+use axum::body::Body;
+use axum::http::{HeaderMap, Response};
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, Position};
-use outlive_node::api::{AttachRun, AttachSession, From};
+use outlive_node::api::{AttachRun, AttachSession, Events, From};
 use outlive_protocol::http::{
-    CreateSession, DoctorView, Input, NodeView, Problem, Restart, RunView, SessionView, Stop, StopNode,
+    Close, CreateSession, DoctorView, EditNotebook, Edited, Input, NewSession, NodeView, NotebookView,
+    OpenSession, Opened, Problem, Restart, RunView, SaveSession, SessionView, SetTrust, Stop, StopNode,
     SubmitRuns,
 };
 use serde_json::Value;
 
-use super::answer::{Accepted, Begun, Bytes, Created, Done, EventStream, Found};
+use super::answer::{Accepted, Begun, Bytes, Created, Done, EventStream, Found, Metrics, Upgraded};
 use super::request::{
-    AttachQuery, AttachRunQuery, BlobPath, Call, Json, JsonOrDefault, ListQuery, NoBody, Nothing, RunPath,
-    SessionPath,
+    AttachQuery, AttachRunQuery, BlobPath, Call, CellPath, Json, JsonOrDefault, ListQuery, NoBody,
+    NotebookQuery, Nothing, RunPath, SessionPath,
 };
 use super::{App, blob as blob_file, openapi as openapi_file};
 use crate::door::Guest;
 use crate::problem;
+use crate::websocket;
+use crate::websocket::handshake::Handshake;
 
 type Simple = Call<Nothing, Nothing, NoBody>;
 type OfSession = Call<SessionPath, Nothing, NoBody>;
@@ -81,17 +85,107 @@ pub(super) async fn forget(app: App, call: OfSession) -> Answered<Done> {
     app.api.forget(call.path.id).await.map(|()| Done)
 }
 
-pub(super) async fn attach(app: App, call: Call<SessionPath, AttachQuery, NoBody>) -> Answered<EventStream> {
-    let AttachQuery { after, interactive, follow } = call.query;
-    let after = place(&call.headers, after, |text: &str| match text.parse() {
-        Ok(position) => Ok(Position(position)),
-        Err(_) => Err(format!("A session's cursor is a log position, for instance 42; this is {text:?}.")),
+pub(super) async fn attach(
+    app: App,
+    mut call: Call<SessionPath, AttachQuery, NoBody>,
+) -> Answered<EventStream> {
+    let AttachQuery { after, interactive, follow, outputs } = call.query;
+    let from = place(&call.headers, after, |text: &str| match text {
+        "head" => Ok(From::Head),
+        _ => text.parse().map(|position| From::After(Position(position))).map_err(|_| {
+            format!("A session's cursor is a log position, for instance 42, or `head`; this is {text:?}.")
+        }),
     })?;
-    let events = app
-        .api
-        .attach(call.path.id, AttachSession { from: From::After(after), interactive, follow, outputs: true })
-        .await?;
-    Ok(EventStream(app.streams.respond(events)))
+    let from = from.unwrap_or(From::After(Position(0)));
+    let handshake = Handshake::asked(&call.headers, &mut call.extensions)?;
+    let events = app.api.attach(call.path.id, AttachSession { from, interactive, follow, outputs }).await?;
+    Ok(EventStream(respond(&app, handshake, events)))
+}
+
+/// Events, in the way that the client asks for them.
+fn respond(app: &App, handshake: Option<Handshake>, events: Events) -> Response<Body> {
+    let Some(handshake) = handshake else { return app.streams.respond(events) };
+    let patience = app.patience.clone();
+    handshake.grant(websocket::events::config(), patience.clone(), |socket| {
+        websocket::events::converse(socket, events, patience)
+    })
+}
+
+pub(super) async fn document(app: App, mut call: OfSession) -> Answered<Upgraded> {
+    let handshake = Handshake::asked(&call.headers, &mut call.extensions)?;
+    let handshake = handshake.ok_or_else(problem::upgrade_required)?;
+    let peer = app.api.document(call.path.id).await?;
+    let patience = app.patience.clone();
+    Ok(Upgraded(handshake.grant(websocket::document::config(), patience.clone(), |socket| {
+        websocket::document::converse(socket, peer, patience)
+    })))
+}
+
+pub(super) async fn new_session(
+    app: App,
+    call: Call<Nothing, Nothing, JsonOrDefault<NewSession>>,
+) -> Answered<Created<Opened>> {
+    app.api.new_session(call.body.0).await.map(Created)
+}
+
+pub(super) async fn open(
+    app: App,
+    call: Call<Nothing, Nothing, JsonOrDefault<OpenSession>>,
+) -> Answered<Found<Opened>> {
+    app.api.open(call.body.0).await.map(Found)
+}
+
+pub(super) async fn save(
+    app: App,
+    call: Call<SessionPath, Nothing, JsonOrDefault<SaveSession>>,
+) -> Answered<Found<Opened>> {
+    app.api.save(call.path.id, call.body.0).await.map(Found)
+}
+
+pub(super) async fn close(
+    app: App,
+    call: Call<SessionPath, Nothing, JsonOrDefault<Close>>,
+) -> Answered<Accepted<SessionView>> {
+    app.api.close(call.path.id, call.body.0).await.map(Accepted)
+}
+
+pub(super) async fn rest(
+    app: App,
+    call: Call<SessionPath, Nothing, JsonOrDefault<Stop>>,
+) -> Answered<Accepted<SessionView>> {
+    app.api.rest(call.path.id, call.body.0).await.map(Accepted)
+}
+
+pub(super) async fn trust(
+    app: App,
+    call: Call<SessionPath, Nothing, Json<SetTrust>>,
+) -> Answered<Found<SessionView>> {
+    app.api.trust(call.path.id, call.body.0.trust).await.map(Found)
+}
+
+pub(super) async fn notebook(
+    app: App,
+    call: Call<SessionPath, NotebookQuery, NoBody>,
+) -> Answered<Found<NotebookView>> {
+    app.api.notebook(call.path.id, call.query.outputs).await.map(Found)
+}
+
+pub(super) async fn edit(
+    app: App,
+    call: Call<SessionPath, Nothing, Json<EditNotebook>>,
+) -> Answered<Found<Edited>> {
+    app.api.edit(call.path.id, call.body.0).await.map(Found)
+}
+
+pub(super) async fn cell_outputs(
+    app: App,
+    call: Call<CellPath, Nothing, NoBody>,
+) -> Answered<Found<Vec<Value>>> {
+    app.api.cell_outputs(call.path.id, call.path.cell).await.map(Found)
+}
+
+pub(super) async fn metrics(app: App, _: Simple) -> Answered<Metrics> {
+    Ok(Metrics(app.api.metrics().await))
 }
 
 pub(super) async fn interrupt(app: App, call: OfSession) -> Answered<Accepted<SessionView>> {
@@ -142,15 +236,17 @@ pub(super) async fn input(
 
 pub(super) async fn attach_run(
     app: App,
-    call: Call<RunPath, AttachRunQuery, NoBody>,
+    mut call: Call<RunPath, AttachRunQuery, NoBody>,
 ) -> Answered<EventStream> {
     let AttachRunQuery { cursor, follow } = call.query;
     let cursor = place(&call.headers, cursor, |text: &str| {
         Cursor::from_str(text).map_err(|error| format!("{error}."))
     })?;
+    let handshake = Handshake::asked(&call.headers, &mut call.extensions)?;
     let RunPath { id, run } = call.path;
-    let events = app.api.attach_run(id, run, AttachRun { cursor, follow }).await?;
-    Ok(EventStream(app.streams.respond(events)))
+    let how = AttachRun { cursor: cursor.unwrap_or_default(), follow };
+    let events = app.api.attach_run(id, run, how).await?;
+    Ok(EventStream(respond(&app, handshake, events)))
 }
 
 pub(super) async fn reports(app: App, call: OfSession) -> Answered<Found<Vec<FailureReport>>> {
@@ -165,15 +261,13 @@ pub(super) async fn blob(app: App, call: Call<BlobPath, Nothing, NoBody>) -> Ans
 
 /// Where a reader goes on. The header goes first: a browser that reconnects sends it with the address of its first
 /// request, whose cursor is old by then.
-fn place<T: Default>(
+fn place<T>(
     headers: &HeaderMap,
     query: Option<String>,
     parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, Problem> {
+) -> Result<Option<T>, Problem> {
     let header =
         headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    match header.or(query).filter(|text| !text.is_empty()) {
-        None => Ok(T::default()),
-        Some(text) => parse(&text).map_err(problem::bad_cursor),
-    }
+    let text = header.or(query).filter(|text| !text.is_empty());
+    text.map(|text| parse(&text).map_err(problem::bad_cursor)).transpose()
 }

@@ -21,6 +21,7 @@ use outlive_node::api::Api;
 
 use crate::problem;
 use crate::stream::Streams;
+use crate::websocket::socket::Patience;
 
 pub use openapi::document as openapi_document;
 
@@ -29,6 +30,7 @@ pub use openapi::document as openapi_document;
 pub(crate) struct App {
     pub api: Arc<dyn Api>,
     pub streams: Streams,
+    pub patience: Patience,
     pub body_deadline: Duration,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequestParts as _, Query, RawPathParams, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, request::Parts};
+use axum::http::{Extensions, HeaderMap, request::Parts};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use outlive_core::id::{RunId, SessionId};
@@ -30,6 +30,7 @@ pub(crate) struct Call<P, Q, B> {
     pub query: Q,
     pub body: B,
     pub headers: HeaderMap,
+    pub extensions: Extensions,
     pub guest: Guest,
 }
 
@@ -44,7 +45,7 @@ impl<P: Fields, Q: Fields, B: RequestBody> Call<P, Q, B> {
         let body = timeout(patience, B::read(&head.headers, body))
             .await
             .map_err(|_| problem::body_too_slow(patience.as_millis()))??;
-        Ok(Self { path, query, body, headers: head.headers, guest })
+        Ok(Self { path, query, body, headers: head.headers, extensions: head.extensions, guest })
     }
 }
 
@@ -69,6 +70,15 @@ pub(crate) struct RunPath {
     pub id: SessionId,
     /// The run.
     pub run: RunId,
+}
+
+/// `/sessions/{id}/cells/{cell}`
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct CellPath {
+    /// The session.
+    pub id: SessionId,
+    /// The cell's id.
+    pub cell: String,
 }
 
 /// `/sessions/{id}/blobs/{sha256}`
@@ -116,7 +126,8 @@ pub(crate) struct ListQuery {
 #[derive(Deserialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 pub(crate) struct AttachQuery {
-    /// Everything after this log position (0: from the start). The header `Last-Event-ID` goes before it.
+    /// Everything after this log position (0: from the start), or `head`: what happens from now on. The header
+    /// `Last-Event-ID` goes before it.
     pub after: Option<String>,
     /// Whether somebody is there who can answer a program's question.
     #[serde(default)]
@@ -124,6 +135,17 @@ pub(crate) struct AttachQuery {
     /// Stay for what is still to come; else the stream ends at the present head.
     #[serde(default = "yes")]
     pub follow: bool,
+    /// With the output of runs; without it, the session's state alone.
+    #[serde(default = "yes")]
+    pub outputs: bool,
+}
+
+/// `GET /sessions/{id}/notebook`
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct NotebookQuery {
+    /// With the outputs of its cells.
+    #[serde(default)]
+    pub outputs: bool,
 }
 
 /// `GET /sessions/{id}/runs/{run}/attach`
@@ -143,9 +165,11 @@ const fn yes() -> bool {
 impl Fields for Nothing {}
 impl Fields for SessionPath {}
 impl Fields for RunPath {}
+impl Fields for CellPath {}
 impl Fields for BlobPath {}
 impl Fields for ListQuery {}
 impl Fields for AttachQuery {}
+impl Fields for NotebookQuery {}
 impl Fields for AttachRunQuery {}
 
 async fn path<P: Fields>(template: &str, head: &mut Parts) -> Result<P, Problem> {

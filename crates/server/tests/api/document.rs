@@ -46,7 +46,10 @@ fn body_of(operation: &str) -> Value {
         "stopNode" => json!({ "keep_runtimes": false }),
         "submitRuns" => json!({ "kind": "all" }),
         "answerRun" => json!({ "value": "yes" }),
-        "restartSession" | "stopSession" => json!({}),
+        "newSession" | "openSession" | "saveSession" => json!({ "path": "/a.ipynb" }),
+        "trustSession" => json!({ "trust": "trusted" }),
+        "editNotebook" => json!({ "edits": [{ "edit": "delete", "cell": "a" }] }),
+        "closeSession" | "restSession" | "restartSession" | "stopSession" => json!({}),
         other => panic!("the test has no body for {other}"),
     }
 }
@@ -68,18 +71,24 @@ async fn every_route_of_the_document_answers_as_it_says() {
                 all.iter().filter(|one| one["in"] == "path" && one["required"] == true).count()
             });
             assert_eq!(parameters, places, "{id}: each part of the path is described");
-            let path = fill(template).replace("{sha256}", &blob);
+            let path = fill(template).replace("{sha256}", &blob).replace("{cell}", "a%2Fb");
             let body = operation.get("requestBody").map(|_| serde_json::to_vec(&body_of(id)).unwrap());
-            let headers = [("host", "localhost"), ("content-type", "application/json")];
-            let mut client = server.unix().await;
-            let answer =
-                client.call(&method.to_uppercase(), &path, &headers, &body.unwrap_or_default()).await;
+            // The fake has no notebook to join: what a WebSocket is granted is in `websockets.rs`.
             let (status, response) = operation["responses"]
                 .as_object()
                 .unwrap()
                 .iter()
                 .find(|(status, _)| *status != "default")
                 .unwrap();
+            if status == "101" {
+                let problem = server.unix().await.get(&path).await.problem();
+                assert_eq!((problem.status, problem.code.as_str()), (426, "upgrade-required"), "{id}");
+                continue;
+            }
+            let headers = [("host", "localhost"), ("content-type", "application/json")];
+            let mut client = server.unix().await;
+            let answer =
+                client.call(&method.to_uppercase(), &path, &headers, &body.unwrap_or_default()).await;
             assert_eq!(answer.status.as_str(), status, "{id}: {:?}", answer.body);
             match response["content"].as_object() {
                 Some(content) => {
@@ -90,6 +99,6 @@ async fn every_route_of_the_document_answers_as_it_says() {
             }
         }
     }
-    assert_eq!(operations, 22);
+    assert_eq!(operations, 33);
     server.stop().await;
 }

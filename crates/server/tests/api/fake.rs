@@ -8,11 +8,14 @@ use futures_util::StreamExt as _;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Attempt, BootId, Cursor, NodeId, RunId, RuntimeId, Seq, SessionId};
 use outlive_core::log::ChunkKind;
+use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
-use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events};
+use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, From};
+use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
-    API_VERSION, ChunkView, CreateSession, DoctorView, NodeView, Problem, Restart, RunCounts, RunState,
-    RunView, RuntimeState, RuntimeView, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
+    API_VERSION, ChunkView, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView,
+    NotebookView, OpenSession, Opened, Problem, Restart, RunCounts, RunState, RunView, RuntimeState,
+    RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
 };
 use uuid::Uuid;
 
@@ -65,6 +68,12 @@ pub fn session_view() -> SessionView {
         title: "train.ipynb".to_owned(),
         kind: "notebook".to_owned(),
         path: None,
+        untitled: true,
+        saved: Some(SavedState::Untitled),
+        base: Some("/home/ada".to_owned()),
+        trust: Trust::Trusted,
+        queue: Vec::new(),
+        loaded: true,
         created_at: WallTime(1),
         closed_at: None,
         state: SessionState::Idle,
@@ -85,12 +94,17 @@ pub fn session_view() -> SessionView {
     }
 }
 
+fn opened() -> Opened {
+    Opened { session_id: SessionId::from_uuid(SESSION), path: None, session: session_view() }
+}
+
 pub fn run_view() -> RunView {
     RunView {
         id: RunId::from_uuid(RUN),
         session: SessionId::from_uuid(SESSION),
         index: 0,
         cell: None,
+        cell_id: None,
         source: "1".to_owned(),
         state: RunState::Queued,
         attempt: Attempt(0),
@@ -195,11 +209,15 @@ impl Api for Fake {
 
     async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem> {
         Self::known(id)?;
+        let (after, position) = match how.from {
+            From::After(position) => (position.to_string(), position.0),
+            From::Head => ("head".to_owned(), 0),
+        };
         self.called(format!(
-            "attach after={} interactive={} follow={}",
-            how.after.0, how.interactive, how.follow
+            "attach after={after} interactive={} follow={} outputs={}",
+            how.interactive, how.follow, how.outputs
         ));
-        Ok((self.events.lock().unwrap())(Cursor { attempt: Attempt(0), seq: Seq(how.after.0) }))
+        Ok((self.events.lock().unwrap())(Cursor { attempt: Attempt(0), seq: Seq(position) }))
     }
 
     async fn attach_run(&self, id: SessionId, _: RunId, how: AttachRun) -> Result<Events, Problem> {
@@ -220,6 +238,71 @@ impl Api for Fake {
 
     async fn doctor(&self) -> DoctorView {
         DoctorView { checks: Vec::new() }
+    }
+
+    async fn new_session(&self, request: NewSession) -> Result<Opened, Problem> {
+        self.called(format!("new kernel={:?}", request.kernel));
+        Ok(opened())
+    }
+
+    async fn open(&self, request: OpenSession) -> Result<Opened, Problem> {
+        self.called(format!("open path={:?} trust={:?}", request.path, request.trust));
+        Ok(opened())
+    }
+
+    async fn save(&self, id: SessionId, how: SaveSession) -> Result<Opened, Problem> {
+        self.called(format!("save {how:?}"));
+        if how.path.as_deref() == Some("/held.ipynb") {
+            let problem = Problem::new(409, "path-already-open", "The path is open", "It is open elsewhere.");
+            return Err(problem.hint("Close it or choose another path.").fact("path", "/held.ipynb"));
+        }
+        Self::known(id).map(|_| opened())
+    }
+
+    async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, Problem> {
+        self.called(format!("close discard={}", how.discard));
+        Self::known(id)
+    }
+
+    async fn rest(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
+        self.called(format!("rest force={}", how.force));
+        Self::known(id)
+    }
+
+    async fn trust(&self, id: SessionId, trust: Trust) -> Result<SessionView, Problem> {
+        self.called(format!("trust {trust:?}"));
+        Self::known(id)
+    }
+
+    async fn notebook(&self, id: SessionId, outputs: bool) -> Result<NotebookView, Problem> {
+        self.called(format!("notebook outputs={outputs}"));
+        Ok(NotebookView {
+            session_id: id,
+            path: None,
+            state_vector: String::new(),
+            metadata: serde_json::json!({}),
+            cells: Vec::new(),
+        })
+    }
+
+    async fn edit(&self, id: SessionId, edits: EditNotebook) -> Result<Edited, Problem> {
+        self.called(format!("edit {:?}", edits.edits));
+        Self::known(id).map(|_| Edited { cells: vec!["a".to_owned()], state_vector: String::new() })
+    }
+
+    async fn cell_outputs(&self, id: SessionId, cell: String) -> Result<Vec<serde_json::Value>, Problem> {
+        self.called(format!("outputs of {cell}"));
+        Self::known(id).map(|_| Vec::new())
+    }
+
+    async fn document(&self, id: SessionId) -> Result<DocumentPeer, Problem> {
+        Self::known(id)?;
+        Err(Problem::new(409, "no-notebook", "There is no notebook", "The fake session has none.")
+            .hint("Join a session that has one."))
+    }
+
+    async fn metrics(&self) -> String {
+        "outlive_sessions_open 1\n".to_owned()
     }
 
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {

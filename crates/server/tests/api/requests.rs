@@ -47,6 +47,77 @@ async fn bodies_and_queries_reach_the_node() {
 }
 
 #[tokio::test]
+async fn notebooks_are_made_opened_edited_and_saved() {
+    let server = Server::start().await;
+    let mut client = server.unix().await;
+    let bare = client.call("POST", "/v1/sessions/new", &[("host", "x")], b"").await;
+    assert_eq!(
+        (bare.status.as_u16(), &bare.json()["path"]),
+        (201, &Value::Null),
+        "a new notebook needs no wish"
+    );
+    assert_eq!(bare.json()["session_id"], crate::fake::SESSION.to_string());
+    let open = json!({ "path": "/a.ipynb", "trust": "trusted" });
+    assert_eq!(client.post("/v1/sessions/open", &open).await.status, 200);
+    let save = fill("/v1/sessions/{id}/save");
+    assert_eq!(client.call("POST", &save, &[("host", "x")], b"").await.status, 200);
+    let held = client.post(&save, &json!({ "path": "/held.ipynb", "how": "save_as" })).await.problem();
+    assert_eq!(
+        (held.status, held.code.as_str(), held.facts["path"].as_str()),
+        (409, "path-already-open", "/held.ipynb")
+    );
+    let edits = json!({ "edits": [{ "edit": "set_source", "cell": "a", "source": "é😀" }] });
+    assert_eq!(client.post(&fill("/v1/sessions/{id}/notebook"), &edits).await.json()["cells"], json!(["a"]));
+    assert_eq!(client.get(&fill("/v1/sessions/{id}/notebook?outputs=true")).await.status, 200);
+    assert_eq!(client.get(&fill("/v1/sessions/{id}/cells/a%2Fb%20c/outputs")).await.json(), json!([]));
+    assert_eq!(
+        client.post(&fill("/v1/sessions/{id}/trust"), &json!({ "trust": "untrusted" })).await.status,
+        200
+    );
+    assert_eq!(client.post(&fill("/v1/sessions/{id}/rest"), &json!({ "force": true })).await.status, 202);
+    assert_eq!(client.post(&fill("/v1/sessions/{id}/close"), &json!({ "discard": true })).await.status, 202);
+    let calls = server.fake.calls();
+    let expected = [
+        "new kernel=None",
+        "open path=Some(\"/a.ipynb\") trust=Some(Trusted)",
+        "save SaveSession { path: None, how: Save, overwrite: false }",
+        "save SaveSession { path: Some(\"/held.ipynb\"), how: SaveAs, overwrite: false }",
+        "edit [SetSource { cell: \"a\", source: \"é😀\", expected: None }]",
+        "notebook outputs=true",
+        "outputs of a/b c",
+        "trust Untrusted",
+        "rest force=true",
+        "close discard=true",
+    ];
+    assert_eq!(calls, expected);
+    server.stop().await;
+}
+
+// B6
+#[tokio::test]
+async fn metrics_are_text_and_want_the_token_too() {
+    let server = Server::start().await;
+    let answer = server.unix().await.get("/metrics").await;
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(answer.body, "outlive_sessions_open 1\n");
+    assert_eq!(server.tcp().await.get("/metrics").await.problem().code, "no-token");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_begins_at_the_head_and_without_output() {
+    let server = Server::start().await;
+    let mut client = server.unix().await;
+    let path = fill("/v1/sessions/{id}/attach");
+    client.events(&format!("{path}?after=head&outputs=false"), &[]).await.rest().await;
+    client.events(&format!("{path}?after=head"), &[("last-event-id", "7")]).await.rest().await;
+    let calls = server.fake.calls();
+    assert_eq!(calls[0], "attach after=head interactive=false follow=true outputs=false");
+    assert_eq!(calls[1], "attach after=7 interactive=false follow=true outputs=true", "it comes back");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_node_refuses_is_passed_on() {
     let server = Server::start().await;
     let mut client = server.unix().await;

@@ -95,7 +95,7 @@ async fn a_reader_comes_back_with_its_cursor() {
     let calls = server.fake.calls();
     assert_eq!(calls[0], "attach_run cursor=1.8 follow=true");
     assert_eq!(calls[1], "attach_run cursor=1.9 follow=true");
-    assert_eq!(calls[3], "attach after=4 interactive=true follow=false");
+    assert_eq!(calls[3], "attach after=4 interactive=true follow=false outputs=true");
     server.stop().await;
 }
 
