@@ -2,7 +2,7 @@
 //! of those that the kernel does not watch, and now and then asks again and looks whether the watched directories are
 //! still the ones that their paths lead to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -64,11 +64,12 @@ impl Thread {
             if orders.end {
                 return;
             }
-            for (path, slot) in orders.new {
-                self.begin(&path, slot);
-            }
+            let gone: HashSet<_> = orders.gone.iter().map(|slot| slot.id).collect();
             for slot in &orders.gone {
                 self.finish(slot);
+            }
+            for (path, slot) in orders.new.into_iter().filter(|(_, slot)| !gone.contains(&slot.id)) {
+                self.begin(&path, slot);
             }
             for path in &orders.lost {
                 self.lost(path);
