@@ -71,15 +71,13 @@ const INPUTS: [&str; 29] = [
 ];
 
 /// What concerns the notebook's file, which does nothing to its runtime.
-const FILE_INPUTS: [&str; 10] = [
+const FILE_INPUTS: [&str; 8] = [
     "claim path",
     "release path",
     "saved as claimed",
     "saved unclaimed",
     "renamed",
     "renamed to claimed",
-    "trust",
-    "distrust",
     "stop",
     "saved",
 ];
@@ -278,11 +276,7 @@ fn input(name: &str, session: &Session) -> Option<Input> {
             Some(Input::TakePath { path, why: PathWhy::SavedAs })
         }
         "saved unclaimed" => Some(Input::TakePath { path: "/c.ipynb".to_owned(), why: PathWhy::SavedAs }),
-        "renamed" => {
-            let (a, d) = ("/a.ipynb".to_owned(), "/d.ipynb".to_owned());
-            let path = if session.path.as_ref() == Some(&d) { a } else { d };
-            Some(Input::TakePath { path, why: PathWhy::Renamed })
-        }
+        "renamed" => Some(Input::TakePath { path: "/d.ipynb".to_owned(), why: PathWhy::Renamed }),
         "renamed to claimed" => {
             let path = session.claiming.as_ref()?.path.clone();
             Some(Input::TakePath { path, why: PathWhy::Renamed })
@@ -637,13 +631,11 @@ fn rows(states: &[(String, Session)], inputs: &[&str], shape: impl Fn(&Session) 
     table
 }
 
-/// Where the notebook is, is about to be, and whether it is trusted.
+/// Where the notebook is, and is about to be.
 fn place(session: &Session) -> String {
     let path = session.path.as_deref().unwrap_or("untitled");
     let claiming = session.claiming.as_ref().map(|claiming| format!(", claiming {}", claiming.path));
-    let launched = if session.has_process() { "up" } else { "down" };
-    let trust = word(&session.trust);
-    format!("{path}{} · {trust} · {launched} · {}", claiming.unwrap_or_default(), life(session))
+    format!("{path}{} · {}", claiming.unwrap_or_default(), life(session))
 }
 
 fn reason(denied: &Denied) -> String {
@@ -658,6 +650,7 @@ fn reason(denied: &Denied) -> String {
         Denied::CommandOnly => "a command only".to_owned(),
         Denied::NoNotebook => "no notebook".to_owned(),
         Denied::PathBeingTaken(_) => "a path is being taken".to_owned(),
+        Denied::Works => "it works".to_owned(),
         Denied::PathNotClaimed(_) => "not claimed".to_owned(),
     }
 }
@@ -707,22 +700,30 @@ fn a_command_that_is_always_restarted() {
     insta::assert_snapshot!(table(SERVICE));
 }
 
+/// What is answered until the first process; from then on it is as in the notebook that is kept.
+fn rows_before_the_first_process(kind: Kind) -> String {
+    let inputs: Vec<&str> = INPUTS.into_iter().chain(["trust", "distrust"]).collect();
+    let trusted = |session: &Session| format!("{} · {}", shape(session), word(&session.trust));
+    let states = walk(beginnings(kind), &inputs, trusted);
+    let first: Vec<_> =
+        states.into_iter().filter(|(_, session)| session.runtime.incarnation.0 == 0).collect();
+    rows(&first, &inputs, trusted)
+}
+
 #[test]
 fn a_notebook_whose_kernel_comes_with_the_first_run() {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_description("until its first process; from then on as the notebook that is kept");
-    settings.bind(|| {
-        let states = states(OPENED_NOTEBOOK);
-        let first: Vec<_> =
-            states.into_iter().filter(|(_, session)| session.runtime.incarnation.0 == 0).collect();
-        insta::assert_snapshot!(rows(&first, &INPUTS, shape));
-    });
+    insta::assert_snapshot!(rows_before_the_first_process(OPENED_NOTEBOOK));
+}
+
+#[test]
+fn a_notebook_that_nobody_has_vouched_for() {
+    insta::assert_snapshot!(rows_before_the_first_process(UNTRUSTED_NOTEBOOK));
 }
 
 // C1, C3, C4: a path changes by a claim that was written, or with its file.
 #[test]
-fn where_an_untitled_notebook_goes_that_nobody_has_vouched_for() {
-    let mut spec = spec(UNTRUSTED_NOTEBOOK);
+fn where_an_untitled_notebook_goes() {
+    let mut spec = spec(OPENED_NOTEBOOK);
     if let Workload::Notebook { source, path, .. } = &mut spec.workload {
         (*source, *path) = (None, None);
     }
@@ -893,6 +894,68 @@ fn a_cancel_that_was_accepted_ends_the_run_before_another_try() {
                 matches!(session.runs[&id].state, RunState::Ended(_))
             });
         }
+    }
+}
+
+// A9
+#[test]
+fn a_rest_that_was_accepted_leaves_no_process_until_somebody_asks_for_work() {
+    for (shape, session) in KINDS.into_iter().flat_map(states) {
+        for wish in ["rest", "evict"] {
+            // What is down for good stays so, and is not brought up by it either.
+            let before = session.runtime.incarnation;
+            comes_true(&shape, &session, wish, |session| {
+                assert_eq!(session.runtime.incarnation, before, "{shape}: `{wish}` starts it");
+                !session.has_process()
+                    && session.is_settled()
+                    && !matches!(session.runtime.status, Status::Backoff { .. })
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_after_a_rest_is_run_by_a_new_process() {
+    for (shape, session) in KINDS.into_iter().flat_map(states) {
+        let Some(rest) = input("rest", &session) else { continue };
+        let Answer::Given { after, .. } = answer(&session, rest, &mut |_| {}) else { continue };
+        let (first, before) = (after.order.len(), after.runtime.incarnation);
+        comes_true(&shape, &after, "queue", |session| {
+            let lost = |id| matches!(session.runs[id].state, RunState::Ended(_));
+            assert!(!session.order[first..].iter().any(lost), "{shape}: it is lost");
+            session.runtime.incarnation > before && session.runtime.status == Status::Launching
+        });
+    }
+}
+
+#[test]
+fn an_eviction_never_takes_work() {
+    for (shape, session) in KINDS.into_iter().flat_map(states) {
+        let Some(evict) = input("evict", &session) else { continue };
+        if let Answer::Given { after, .. } = answer(&session, evict, &mut |_| {}) {
+            assert_eq!(after.ended, session.ended, "{shape}");
+            assert_eq!(after.runs, session.runs, "{shape}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_that_was_accepted_leaves_nothing_waiting() {
+    for (shape, session) in KINDS.into_iter().flat_map(states) {
+        let Answer::Given { after, .. } = answer(&session, Input::Interrupt, &mut |_| {}) else { continue };
+        assert!(after.queue.is_empty(), "{shape}");
+        assert_eq!(after.running, session.running, "{shape}");
+    }
+}
+
+#[test]
+fn a_cell_that_waits_is_one_run_however_often_it_is_asked_for() {
+    for (shape, session) in KINDS.into_iter().flat_map(states) {
+        let Some(again) = input("queue waiting cell", &session) else { continue };
+        let Answer::Given { after, .. } = answer(&session, again, &mut |_| {}) else { continue };
+        assert_eq!(after.queue, session.queue, "{shape}");
+        assert_eq!(after.order, session.order, "{shape}");
+        assert_eq!(after.runs[&after.queue[0]].new.source, "2", "{shape}: it is run as it was seen last");
     }
 }
 

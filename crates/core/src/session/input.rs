@@ -33,7 +33,8 @@ pub enum Input {
         /// The rung to begin with.
         from: StopStep,
     },
-    /// Stop the runtime, settle what waits, and keep the session; the next run starts it again.
+    /// Stop the runtime, settle what waits, and keep the session; the next run starts it again. For `Eviction` only
+    /// where nothing is lost by it.
     Rest {
         /// Who wants it.
         why: StopWhy,
@@ -255,6 +256,9 @@ pub enum Denied {
     /// Nothing was claimed there, so nothing of this notebook was written there.
     #[error("the notebook was not being saved as {0}")]
     PathNotClaimed(String),
+    /// An eviction found work, or somebody who wants it.
+    #[error("the session works")]
+    Works,
     /// A command's session runs its command and nothing else.
     #[error("this session runs one command; start another session for more")]
     CommandOnly,

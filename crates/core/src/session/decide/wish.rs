@@ -162,9 +162,7 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
             decision = decision.happened(now.wall, Happened::RuntimeStopping { process, why, step });
         }
         Status::Launching | Status::Ready(_) => {
-            let stop = stop_process(session, StopWhy::Restart, StopStep::Ask, now);
-            decision.facts.extend(stop.facts);
-            decision.effects.extend(stop.effects);
+            decision = and_stop(decision, session, StopWhy::Restart, StopStep::Ask, now);
         }
         // The wish itself has changed what follows.
         Status::Down | Status::Draining { .. } => {}
@@ -176,47 +174,63 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
 }
 
 /// Stops the runtime of a session that stays. What waits is settled now, what runs with the process's end; what is
-/// asked for later starts it again. A runtime that is down for good stays what it is.
+/// asked for later starts it again. A runtime that is down for good stays what it is, and an eviction takes only one
+/// that is ready and has nothing to do.
 pub(super) fn rest(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Result<Decision, Denied> {
     open(session)?;
     if session.is_command() {
         return Err(Denied::CommandOnly);
     }
     let asked = Decision::none().happened(now.wall, Happened::RestAsked);
-    Ok(match &session.runtime.status {
-        Status::Launching | Status::Ready(_) => {
-            let stop = stop_process(session, why, from, now);
-            Decision { facts: [asked.facts, stop.facts].concat(), effects: stop.effects }
+    let evicts = why == StopWhy::Eviction;
+    match &session.runtime.status {
+        _ if evicts && !session.is_settled() => Err(Denied::Works),
+        Status::Ready(_) => Ok(and_stop(asked, session, why, from, now)),
+        Status::Stopping { why: StopWhy::Rest | StopWhy::Eviction, .. } if session.queue.is_empty() => {
+            Ok(stop_process(session, why, from, now))
         }
-        // Whatever it is stopped for, no other follows.
-        Status::Stopping { step, why: known } => {
-            let (process, step, stop) = (session.process(), *step, stop_process(session, why, from, now));
-            let mut decision = asked;
-            if *known != why {
-                decision = decision.happened(now.wall, Happened::RuntimeStopping { process, why, step });
-            }
-            decision.effects.extend(stop.effects);
-            decision
-        }
-        Status::Draining { then: AfterExit::Restart { .. }, .. } | Status::Backoff { .. } => asked,
-        Status::Draining { .. } | Status::Down | Status::Exited(_) | Status::GaveUp { .. }
+        Status::Down
+        | Status::Exited(_)
+        | Status::GaveUp { .. }
+        | Status::Draining { then: AfterExit::Stay | AfterExit::Rest | AfterExit::GiveUp { .. }, .. }
             if session.queue.is_empty() =>
         {
-            Decision::none()
+            Ok(Decision::none())
         }
-        Status::Draining { .. } | Status::Down | Status::Exited(_) | Status::GaveUp { .. } => asked,
-    })
+        // Somebody wants it up.
+        Status::Launching | Status::Stopping { .. } | Status::Draining { .. } | Status::Backoff { .. }
+            if evicts =>
+        {
+            Err(Denied::Works)
+        }
+        Status::Launching => Ok(and_stop(asked, session, why, from, now)),
+        // Whatever it is stopped for, no other follows.
+        Status::Stopping { step, .. } => {
+            let (process, step) = (session.process(), *step);
+            let rests = asked.happened(now.wall, Happened::RuntimeStopping { process, why, step });
+            Ok(and_stop(rests, session, why, from, now))
+        }
+        Status::Down
+        | Status::Draining { .. }
+        | Status::Exited(_)
+        | Status::Backoff { .. }
+        | Status::GaveUp { .. } => Ok(asked),
+    }
+}
+
+fn and_stop(mut decision: Decision, session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
+    let stop = stop_process(session, why, from, now);
+    decision.facts.extend(stop.facts);
+    decision.effects.extend(stop.effects);
+    decision
 }
 
 /// Never refused: stopping what has stopped does nothing, and a harder rung overtakes a softer one.
 pub(super) fn stop(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
     match session.life {
         Life::Open => {
-            let stop = stop_process(session, why, from, now);
-            let mut decision = Decision::none().happened(now.wall, Happened::Closing(why));
-            decision.facts.extend(stop.facts);
-            decision.effects.extend(stop.effects);
-            decision
+            let closing = Decision::none().happened(now.wall, Happened::Closing(why));
+            and_stop(closing, session, why, from, now)
         }
         Life::Closing(_) => stop_process(session, why, from, now),
         Life::Saving(_) | Life::Closed { .. } => Decision::none(),
