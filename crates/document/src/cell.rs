@@ -10,9 +10,10 @@ use crate::json::{Json, Members, Style, format};
 
 /// Names one cell of one notebook.
 ///
-/// It is the cell's own id where the notebook has ids (nbformat 4.5). Older notebooks have none: there it is `#` and
-/// the cell's index when the notebook was parsed, which stays with the cell while other cells come and go, but not
-/// across a new parse. Who stores such a key stores the notebook's bytes of the same moment with it.
+/// It is the cell's own id where the notebook has ids (nbformat 4.5). Older notebooks have none: there it is `cell-`
+/// and the cell's index when the notebook was parsed, which stays with the cell while other cells come and go, but not
+/// across a new parse. Who stores such a key stores the notebook's bytes of the same moment with it. The live document
+/// has the same keys as ids; they do not go into the file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct CellKey(String);
@@ -21,6 +22,15 @@ impl CellKey {
     /// A key as it was stored or sent.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The key of a cell without an id of its own, by its index or number; always the same one for the same notebook.
+    pub(crate) fn made_up(number: usize, is_taken: impl Fn(&str) -> bool) -> Self {
+        let mut text = format!("cell-{number}");
+        while is_taken(&text) {
+            text.push('_');
+        }
+        Self(text)
     }
 
     /// The key as text.
@@ -51,6 +61,15 @@ pub enum CellKind {
 }
 
 impl CellKind {
+    /// As nbformat writes it. A cell of an unknown type is never made here.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Markdown => "markdown",
+            Self::Raw | Self::Unknown => "raw",
+        }
+    }
+
     pub(crate) fn parse(word: &str) -> Self {
         match word {
             "code" => Self::Code,

@@ -76,4 +76,43 @@ pub enum EditError {
     /// No cell has this key, or no longer.
     #[error("the notebook has no cell {0}; it may have been deleted")]
     NoSuchCell(CellKey),
+    /// The source is not what the editor has seen.
+    #[error("cell {cell} has been changed by somebody else; read it again and decide")]
+    SourceDiffers {
+        /// The cell.
+        cell: CellKey,
+        /// What it reads now.
+        present: String,
+    },
+    /// A splice reaches beyond the source, or into the middle of a character.
+    #[error(
+        "cannot replace {delete} characters at {at} in cell {cell}, whose source has {length} (counted in UTF-16 units, \
+         whole characters only)"
+    )]
+    OutOfRange {
+        /// The cell.
+        cell: CellKey,
+        /// Where it should have begun.
+        at: u32,
+        /// How much it should have replaced.
+        delete: u32,
+        /// How long the source is.
+        length: u32,
+    },
+    /// A new cell should have the id of another.
+    #[error("the notebook has a cell {0} already; choose another id, or none")]
+    IdTaken(CellKey),
+    /// No id that a cell can have.
+    #[error(
+        "{0:?} cannot be the id of a cell: 1 to 64 bytes without control characters; choose another id, or none"
+    )]
+    BadId(String),
+    /// More than one edit may make of a document.
+    #[error("the edits hold {bytes} bytes of text, and {limit} are taken at once; send them in parts")]
+    TooLarge {
+        /// How much it is.
+        bytes: usize,
+        /// How much it may be.
+        limit: usize,
+    },
 }

@@ -10,6 +10,7 @@ mod cell;
 mod error;
 pub mod file;
 mod json;
+pub mod live;
 mod merge;
 mod notebook;
 pub mod parameters;

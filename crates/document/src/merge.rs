@@ -41,7 +41,7 @@ impl Notebook {
 }
 
 /// Which of `ours` is which of `theirs`, by index.
-fn same_cells(ours: &[Cell], theirs: &[Cell]) -> HashMap<usize, usize> {
+pub(crate) fn same_cells(ours: &[Cell], theirs: &[Cell]) -> HashMap<usize, usize> {
     let mut pairs = HashMap::new();
     let ids: HashMap<&str, usize> =
         theirs.iter().enumerate().filter_map(|(index, cell)| Some((cell.id()?, index))).collect();

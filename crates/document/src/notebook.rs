@@ -111,17 +111,17 @@ impl Notebook {
         Ok(notebook)
     }
 
-    /// Gives each cell its key: its id, or its index where it has none or shares it with a cell before.
+    /// Gives each cell its key: its id, or a made-up one where it has none or shares it with a cell before.
     fn name_cells(&mut self) {
         let mut taken = HashSet::new();
+        let ids: HashSet<String> =
+            self.sequence().items().iter().filter_map(|cell| cell.id().map(str::to_owned)).collect();
         for (index, cell) in self.cells_mut().items_mut().iter_mut().enumerate() {
-            let id =
-                cell.json("id").and_then(|id| id.as_str().map(str::to_owned)).filter(|id| !id.is_empty());
-            let key = match id {
-                Some(id) if taken.insert(id.clone()) => id,
-                _ => format!("#{index}"),
+            let key = match cell.id() {
+                Some(id) if taken.insert(id.to_owned()) => CellKey::new(id),
+                _ => CellKey::made_up(index, |key| ids.contains(key)),
             };
-            cell.key = CellKey::new(key);
+            cell.key = key;
         }
         self.next_key = self.sequence().items().len();
     }
@@ -130,13 +130,21 @@ impl Notebook {
     /// replaced by a text that says so.
     #[must_use]
     pub fn to_bytes(&self, blobs: &dyn Blobs) -> Vec<u8> {
+        self.render(blobs, |_, _| ())
+    }
+
+    /// The same; `wrote` is told the outputs of each cell that runs have filled, as text.
+    pub(crate) fn render(&self, blobs: &dyn Blobs, mut wrote: impl FnMut(&CellKey, &str)) -> Vec<u8> {
         let mut out = String::from(&*self.around.0);
         self.top.write(&mut out, |out, _, field| match field {
             Field::Text(text) => out.push_str(text),
             Field::Cells(cells) => cells.write(out, |out, cell| {
                 cell.fields.write(out, |out, name, text| {
+                    let start = out.len();
                     if !self.projection.write_field(out, &cell.key, name, &self.style, blobs) {
                         out.push_str(text);
+                    } else if name == "outputs" {
+                        wrote(&cell.key, &out[start..]);
                     }
                 });
             }),
@@ -172,6 +180,20 @@ impl Notebook {
         }
     }
 
+    /// All of the notebook's metadata.
+    pub(crate) fn metadata_json(&self) -> Vec<(String, Json)> {
+        let Some(Field::Text(text)) = self.top.get("metadata") else { return Vec::new() };
+        match Json::parse(text) {
+            Ok(Json::Object(members)) => members,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The minor version of its format 4.
+    pub(crate) const fn minor(&self) -> u64 {
+        self.minor
+    }
+
     /// The notebook's metadata, for instance `kernelspec` or `outlive`.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<Value> {
@@ -194,6 +216,10 @@ impl Notebook {
 
     /// Sets one entry of the notebook's metadata; `None` removes it.
     pub fn set_metadata(&mut self, key: &str, value: Option<&Value>) {
+        self.set_metadata_json(key, value.map(Json::from_value).as_ref());
+    }
+
+    pub(crate) fn set_metadata_json(&mut self, key: &str, value: Option<&Json>) {
         let text = match self.top.get("metadata") {
             Some(Field::Text(text)) => text.clone(),
             _ => "{}".into(),
@@ -211,6 +237,15 @@ impl Notebook {
         key: &CellKey,
         entry: &str,
         value: Option<&Value>,
+    ) -> Result<(), EditError> {
+        self.set_cell_metadata_json(key, entry, value.map(Json::from_value).as_ref())
+    }
+
+    pub(crate) fn set_cell_metadata_json(
+        &mut self,
+        key: &CellKey,
+        entry: &str,
+        value: Option<&Json>,
     ) -> Result<(), EditError> {
         let style = self.style.clone();
         let cell = self.cell_mut(key)?;
@@ -238,11 +273,7 @@ impl Notebook {
     pub fn insert_cell(&mut self, index: usize, kind: CellKind, source: &str, wish: Option<&str>) -> CellKey {
         let key = self.new_key(wish);
         let mut json = vec![("metadata".to_owned(), Json::Object(Vec::new()))];
-        let word = match kind {
-            CellKind::Code => "code",
-            CellKind::Markdown => "markdown",
-            CellKind::Raw | CellKind::Unknown => "raw",
-        };
+        let word = kind.word();
         json.push(("cell_type".to_owned(), Json::string(word)));
         if self.has_ids() {
             json.push(("id".to_owned(), Json::string(key.as_str())));
@@ -300,6 +331,12 @@ impl Notebook {
         Ok(())
     }
 
+    /// Takes a cell of another notebook as it is, in front of all others.
+    pub(crate) fn adopt(&mut self, cell: Cell) {
+        let style = self.style.clone();
+        self.cells_mut().insert(0, cell, "", &style, CELL_LEVEL);
+    }
+
     pub(crate) fn cell_list(&self) -> &[Cell] {
         self.sequence().items()
     }
@@ -318,7 +355,7 @@ impl Notebook {
                     let own = cell.id().map(CellKey::new).filter(|key| !taken.contains(key));
                     own.unwrap_or_else(|| {
                         next += 1;
-                        CellKey::new(format!("#{}", next - 1))
+                        CellKey::made_up(next - 1, |key| taken.contains(&CellKey::new(key)))
                     })
                 }
             };
@@ -332,14 +369,14 @@ impl Notebook {
         cell.ok_or_else(|| EditError::NoSuchCell(key.clone()))
     }
 
-    fn has_ids(&self) -> bool {
+    pub(crate) fn has_ids(&self) -> bool {
         self.minor >= 5
     }
 
     fn new_key(&mut self, wish: Option<&str>) -> CellKey {
-        if !self.has_ids() {
+        if !self.has_ids() && wish.is_none() {
             self.next_key += 1;
-            return CellKey::new(format!("#{}", self.next_key - 1));
+            return CellKey::made_up(self.next_key - 1, |key| self.cell(&CellKey::new(key)).is_some());
         }
         let drawn = std::iter::repeat_with(|| uuid::Uuid::new_v4().simple().to_string()[..8].to_owned());
         wish.map(str::to_owned)
@@ -348,6 +385,17 @@ impl Notebook {
             .map(CellKey::new)
             .find(|key| self.cell(key).is_none())
             .expect("one of endless draws is free")
+    }
+
+    /// Puts the cells into this order. Keys that are no cell's are passed over, cells that are not named stay behind.
+    pub(crate) fn arrange(&mut self, order: &[CellKey]) {
+        let rank: HashMap<&CellKey, usize> =
+            order.iter().enumerate().map(|(rank, key)| (key, rank)).collect();
+        let cells = self.cells_mut().items_mut();
+        let place = |cell: &Cell| rank.get(&cell.key).copied().unwrap_or(usize::MAX);
+        if !cells.is_sorted_by_key(place) {
+            cells.sort_by_key(place);
+        }
     }
 
     fn sequence(&self) -> &Sequence<Cell> {
@@ -452,14 +500,14 @@ fn not_json(body: &str, error: &ScanError) -> NotebookError {
 }
 
 /// Sets or removes one member of the object `text`, whose members stand at `level`.
-fn set_member(text: &str, key: &str, value: Option<&Value>, style: &Style, level: usize) -> Box<str> {
+fn set_member(text: &str, key: &str, value: Option<&Json>, style: &Style, level: usize) -> Box<str> {
     let mut members =
         split_object(&mut Scanner::new(text)).expect("parse has checked that metadata is an object");
     match value {
         None => members.remove(key),
         Some(value) => {
             let mut out = String::new();
-            format::write(&mut out, &Json::from_value(value), style, level);
+            format::write(&mut out, value, style, level);
             members.set(key, out.into(), style, level);
         }
     }

@@ -162,7 +162,7 @@ fn other_layouts_are_kept_for_what_is_new() {
     ]
 }"#;
     let mut notebook = parse(wide);
-    notebook.set_source(&key("#0"), "x\ny").unwrap();
+    notebook.set_source(&key("cell-0"), "x\ny").unwrap();
     let expected =
         wide.replace("[\"1\"]", "[\n                \"x\\n\",\n                \"y\"\n            ]");
     assert_eq!(export(&notebook), expected);
@@ -170,7 +170,7 @@ fn other_layouts_are_kept_for_what_is_new() {
     let compact = r#"{"cells":[{"cell_type":"code","source":"","metadata":{},"outputs":[],"execution_count":null}],"metadata":{},"nbformat":4,"nbformat_minor":4}"#;
     let mut notebook = parse(compact);
     let added = notebook.insert_cell(0, CellKind::Raw, "a\nb", None);
-    assert_eq!(added.as_str(), "#1", "the first cell keeps its key");
+    assert_eq!(added.as_str(), "cell-1", "the first cell keeps its key");
     let inserted = r#"[{"cell_type":"raw","metadata":{},"source":["a\n","b"]},{"cell_type":"code""#;
     assert_eq!(export(&notebook), compact.replace("[{\"cell_type\":\"code\"", inserted));
 }

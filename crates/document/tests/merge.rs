@@ -93,8 +93,8 @@ fn cells_that_move_keep_what_is_theirs() {
     assert_eq!(shown(&ours), pairs(&[("new", ""), ("a", "out0"), ("b", "out1")]));
     print(&mut ours, 1, 2, "!");
     let keys: Vec<&str> = ours.cells().map(|cell| cell.key().as_str()).collect();
-    assert_eq!(keys[1..], ["#0", "#1"], "whoever holds a key still finds its cell");
-    assert!(!["#0", "#1"].contains(&keys[0]));
+    assert_eq!(keys[1..], ["cell-0", "cell-1"], "whoever holds a key still finds its cell");
+    assert!(!["cell-0", "cell-1"].contains(&keys[0]));
 
     // Swapped, with ids.
     let mut ours = ran(true, &["a", "b"], &[0]);

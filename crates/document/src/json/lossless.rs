@@ -161,6 +161,11 @@ impl<T> Members<T> {
         self.sequence.insert(index, (key.to_owned(), value), &label, style, level);
     }
 
+    /// The names, in their order; one that stands twice comes twice.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sequence.items.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Removes every member of this name.
     pub fn remove(&mut self, key: &str) {
         while let Some(index) = self.sequence.items.iter().position(|(name, _)| name == key) {

@@ -10,9 +10,10 @@
 mod failure;
 mod output;
 mod outputs;
+mod shown;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use outlive_core::diagnosis::FailureReport;
@@ -25,8 +26,10 @@ use crate::cell::CellKey;
 use crate::error::EditError;
 use crate::json::{Json, Style};
 use crate::notebook::Notebook;
+pub(crate) use output::is_text;
 use output::{Failure, Output, Rich, RichKind};
 use outputs::Outputs;
+pub(crate) use shown::{Content, Piece, RunShown, Shown, notice, size};
 use text::StreamName;
 
 /// Where the large payloads of a session are.
@@ -73,6 +76,8 @@ pub(crate) struct Projection {
     cells: HashMap<CellKey, CellRun>,
     /// Where the outputs of each display id are: cell and index. An output that goes takes its entry with it.
     displays: HashMap<String, Vec<(CellKey, usize)>>,
+    /// Cells that may show something else than when this was last taken.
+    touched: HashSet<CellKey>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +95,7 @@ struct CellRun {
     /// The kernel's count, once it has begun to execute.
     count: Option<u64>,
     outputs: Outputs,
+    goes_on: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -182,7 +188,7 @@ impl Projection {
     fn begin(&mut self, cell: CellKey, run: RunId) {
         let before = match self.cells.remove(&cell) {
             None => Before::File,
-            Some(CellRun { run: old, before, count, outputs }) => {
+            Some(CellRun { run: old, before, count, outputs, .. }) => {
                 self.runs.remove(&old);
                 self.drop_displays(&cell, &outputs);
                 before.unwrap_or_else(|| Before::Run(Box::new(outputs), count))
@@ -190,7 +196,7 @@ impl Projection {
         };
         self.runs.insert(run, RunState { cell: cell.clone(), applied: Seq(0) });
         let outputs = Outputs::new(run);
-        self.cells.insert(cell, CellRun { run, before: Some(before), count: None, outputs });
+        self.cells.insert(cell, CellRun { run, before: Some(before), count: None, outputs, goes_on: true });
     }
 
     /// Whether a run has put something into this cell, or is about to.
@@ -198,8 +204,22 @@ impl Projection {
         self.cells.contains_key(cell)
     }
 
-    /// Forgets a cell that is gone.
+    /// Whether the latest run of this cell has not ended.
+    pub fn is_running(&self, cell: &CellKey) -> bool {
+        self.cells.get(cell).is_some_and(|entry| entry.goes_on)
+    }
+
+    /// Takes away what a cell shows, and its count.
+    pub fn clear(&mut self, cell: &CellKey) {
+        self.empty(cell);
+        if let Some(entry) = self.cells.get_mut(cell) {
+            entry.count = None;
+        }
+    }
+
+    /// Forgets a cell that is gone, or shows what its file says.
     pub fn forget(&mut self, cell: &CellKey) {
+        self.touched.insert(cell.clone());
         if let Some(gone) = self.cells.remove(cell) {
             self.drop_displays(cell, &gone.outputs);
         }
@@ -207,6 +227,7 @@ impl Projection {
 
     /// Takes away all that the cell shows.
     fn empty(&mut self, cell: &CellKey) {
+        self.touched.insert(cell.clone());
         if let Some(entry) = self.cells.get_mut(cell) {
             entry.before = None;
             let empty = Outputs::new(entry.run);
@@ -230,6 +251,7 @@ impl Projection {
         if self.cells.get(cell).is_none_or(|entry| entry.run != run) {
             return;
         }
+        self.touched.insert(cell.clone());
         match chunk.kind {
             ChunkKind::Stdout => self.stream(cell, StreamName::Stdout, &chunk.payload, blobs),
             ChunkKind::Stderr => self.stream(cell, StreamName::Stderr, &chunk.payload, blobs),
@@ -301,7 +323,7 @@ impl Projection {
         let count = content.take("execution_count").unwrap_or_else(Json::null);
         let rich = match payload {
             Payload::Inline(bytes) => Rich::inline(content, bytes.len()),
-            Payload::Blob(blob) => Rich::Blob(blob.clone()),
+            Payload::Blob(blob) => Rich::blob(blob, &content),
         };
         if let Some(id) = id {
             self.update_displays(id, &rich);
@@ -311,7 +333,7 @@ impl Projection {
             ChunkKind::ExecuteResult => RichKind::Result { count },
             _ => RichKind::Display,
         };
-        let output = Output::Rich { kind, content: rich, display_id: id.map(str::to_owned) };
+        let output = Output::Rich { kind, content: rich, display_id: id.map(str::to_owned), revision: 0 };
         let index = self.show(cell).push_rich(output);
         if let (Some(id), Some(index)) = (id, index) {
             self.displays.entry(id.to_owned()).or_default().push((cell.clone(), index));
@@ -322,12 +344,15 @@ impl Projection {
         for (cell, index) in self.displays.get(id).into_iter().flatten() {
             if let Some(entry) = self.cells.get_mut(cell) {
                 entry.outputs.update(*index, rich);
+                self.touched.insert(cell.clone());
             }
         }
     }
 
     fn finish(&mut self, cell: &CellKey, run: RunId, outcome: &RunOutcome, report: Option<&FailureReport>) {
         let Some(entry) = self.cells.get_mut(cell).filter(|entry| entry.run == run) else { return };
+        self.touched.insert(cell.clone());
+        entry.goes_on = false;
         let never_began = entry.before.is_some() && entry.count.is_none();
         if never_began && matches!(outcome, RunOutcome::Cancelled { .. }) {
             // Nothing of it was run: the cell shows what it showed.

@@ -12,8 +12,17 @@ use crate::json::{Json, Style, format};
 
 #[derive(Clone, Debug)]
 pub(super) enum Output {
-    Stream { name: StreamName, text: CutText },
-    Rich { kind: RichKind, content: Rich, display_id: Option<String> },
+    Stream {
+        name: StreamName,
+        text: CutText,
+    },
+    /// `revision` grows whenever a display id changes the content.
+    Rich {
+        kind: RichKind,
+        content: Rich,
+        display_id: Option<String>,
+        revision: u32,
+    },
     Failure(Failure),
 }
 
@@ -29,10 +38,19 @@ pub(super) enum Rich {
     /// Here. Shared by all outputs of a display id.
     Inline { data: Arc<Json>, metadata: Arc<Json>, bytes: usize },
     /// In a blob, as the kernel's message; read when the notebook is written.
-    Blob(BlobRef),
+    Blob { blob: BlobRef, mimes: Arc<[String]> },
 }
 
 impl Rich {
+    /// Of a message whose content is in a blob.
+    pub fn blob(blob: &BlobRef, content: &Json) -> Self {
+        let mimes = match content.get("data") {
+            Some(Json::Object(data)) => data.iter().map(|(mime, _)| mime.clone()).collect(),
+            _ => Arc::default(),
+        };
+        Self::Blob { blob: blob.clone(), mimes }
+    }
+
     /// From a message's content of `bytes` bytes.
     pub fn inline(mut content: Json, bytes: usize) -> Self {
         let mut object = |key| content.take(key).filter(Json::is_object).unwrap_or(Json::Object(Vec::new()));
@@ -43,7 +61,7 @@ impl Rich {
     pub fn memory(&self) -> usize {
         match self {
             Self::Inline { bytes, .. } => *bytes,
-            Self::Blob(_) => 0,
+            Self::Blob { .. } => 0,
         }
     }
 
@@ -51,7 +69,7 @@ impl Rich {
     pub fn size(&self) -> u64 {
         match self {
             Self::Inline { bytes, .. } => *bytes as u64,
-            Self::Blob(blob) => blob.size,
+            Self::Blob { blob, .. } => blob.size,
         }
     }
 }
@@ -135,7 +153,7 @@ pub(super) fn write(
             let loaded;
             let (data, metadata) = match content {
                 Rich::Inline { data, metadata, .. } => (data, metadata),
-                Rich::Blob(blob) => {
+                Rich::Blob { blob, .. } => {
                     loaded = load(blob, run, blobs);
                     (&loaded.0, &loaded.1)
                 }
@@ -191,7 +209,8 @@ fn write_bundle(out: &mut String, data: &Json, style: &Style, level: usize) {
     write_object(out, &members, style, level);
 }
 
-fn is_text(mime: &str) -> bool {
+/// Whether a file holds content of this type as a list of lines.
+pub(crate) fn is_text(mime: &str) -> bool {
     mime.starts_with("text/") || matches!(mime, "application/javascript" | "image/svg+xml")
 }
 
@@ -203,6 +222,6 @@ fn load(blob: &BlobRef, run: RunId, blobs: &dyn Blobs) -> (Arc<Json>, Arc<Json>)
     });
     match Rich::inline(content, 0) {
         Rich::Inline { data, metadata, .. } => (data, metadata),
-        Rich::Blob(_) => unreachable!("inline content is inline"),
+        Rich::Blob { .. } => unreachable!("inline content is inline"),
     }
 }

@@ -1,6 +1,7 @@
 //! The outputs of one run, bounded in number and size.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use outlive_core::id::RunId;
 use outlive_core::limits::{NOTEBOOK_OUTPUTS_MAX, NOTEBOOK_RICH_BYTES_MAX, NOTEBOOK_STREAM_BYTES_MAX};
@@ -17,11 +18,15 @@ const TAIL_BYTES_MAX: usize = NOTEBOOK_STREAM_BYTES_MAX / 4;
 /// Errors are taken beyond the number of outputs, up to this many.
 const FAILURES_MAX: usize = 16;
 
+static LIVES: AtomicU64 = AtomicU64::new(0);
+
 /// Invariant: an index is in `tails` iff that output's tail is not empty; `tail_bytes` is the sum of the tails
 /// (test `text_of_any_size_is_bounded_and_says_so`).
 #[derive(Clone, Debug)]
 pub(super) struct Outputs {
-    run: RunId,
+    pub run: RunId,
+    /// Tells it from what the cell showed before: no two have the same.
+    pub life: u64,
     items: Vec<Output>,
     clears_at_next: bool,
     /// Of each stream: the begin of a character whose rest has not come.
@@ -46,6 +51,7 @@ impl Outputs {
     pub fn new(run: RunId) -> Self {
         Self {
             run,
+            life: LIVES.fetch_add(1, Ordering::Relaxed),
             items: Vec::new(),
             clears_at_next: false,
             carry: Default::default(),
@@ -64,6 +70,10 @@ impl Outputs {
 
     pub fn must_clear(&self) -> bool {
         self.clears_at_next
+    }
+
+    pub fn items(&self) -> &[Output] {
+        &self.items
     }
 
     pub fn display_ids(&self) -> impl Iterator<Item = &str> {
@@ -181,7 +191,7 @@ impl Outputs {
 
     /// Replaces the content of a display.
     pub fn update(&mut self, index: usize, rich: &Rich) {
-        let Some(Output::Rich { content, .. }) = self.items.get_mut(index) else { return };
+        let Some(Output::Rich { content, revision, .. }) = self.items.get_mut(index) else { return };
         let others = self.rich_bytes - content.memory();
         if others + rich.memory() > NOTEBOOK_RICH_BYTES_MAX {
             self.left_out.count += 1;
@@ -190,6 +200,7 @@ impl Outputs {
         }
         self.rich_bytes = others + rich.memory();
         *content = rich.clone();
+        *revision += 1;
     }
 
     pub fn push_failure(&mut self, failure: Failure) {

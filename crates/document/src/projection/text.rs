@@ -49,12 +49,12 @@ impl CutText {
 }
 
 /// A remark of Outlive's own, on its own line.
-pub(super) fn notice(what: &str, run: RunId) -> String {
+pub(crate) fn notice(what: &str, run: RunId) -> String {
     format!("[outlive: {what}; all that is known: outlive logs {run}]\n")
 }
 
 /// A number of bytes for people.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
     let mut unit = 0;
     let mut scaled = bytes;

@@ -1,0 +1,146 @@
+//! What runs have made, into the document.
+
+use std::collections::HashMap;
+
+use outlive_core::id::RunId;
+use yrs::{Any, Array, Map, MapRef, Out, ReadTxn, TransactionMut};
+
+use super::Live;
+use super::mirror::{self, Mirror, outputs_of};
+use super::schema::{self, COUNT, OUTPUTS, RUN_STATE};
+use super::shared::{Roots, map_of, set_plain};
+use crate::cell::{CellKey, CellKind};
+use crate::notebook::Notebook;
+use crate::projection::Shown;
+
+/// What a cell is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Running {
+    /// Nothing.
+    Idle,
+    /// It waits for its turn.
+    Queued,
+    /// It runs.
+    Running,
+}
+
+impl Running {
+    /// As front ends know it: they show a waiting cell as a running one.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Queued | Self::Running => "running",
+        }
+    }
+}
+
+impl Live {
+    /// Whether [`Live::project`] has something to do.
+    #[must_use]
+    pub fn has_unprojected(&self) -> bool {
+        self.shared.is_some() && self.notebook.projection.has_touched()
+    }
+
+    /// What a cell is doing, for those who look at it.
+    pub fn set_running(&mut self, key: &CellKey, running: Running) {
+        let before = match running {
+            Running::Idle => self.running.remove(key),
+            Running::Queued | Running::Running => self.running.insert(key.clone(), running),
+        };
+        if before.unwrap_or(Running::Idle) != running {
+            self.notebook.projection.touch(key.clone());
+        }
+    }
+
+    /// Brings outputs, counts and states of the cells that runs have touched since the last call into the Yjs
+    /// document. Gives the update; `None` when nothing differs, or there is no document.
+    pub fn project(&mut self) -> Option<Vec<u8>> {
+        self.reconcile();
+        let shared = self.shared.as_mut()?;
+        let mut touched: Vec<CellKey> = self.notebook.projection.take_touched().into_iter().collect();
+        touched.sort();
+        touched.retain(|key| shared.has(key));
+        if touched.is_empty() {
+            return None;
+        }
+        let mut mirrors: HashMap<CellKey, Mirror> =
+            touched.iter().filter_map(|key| Some((key.clone(), shared.take_mirror(key)?))).collect();
+        let maps: Vec<_> = touched.iter().filter_map(|key| Some((key, shared.map_id(key)?))).collect();
+        let (notebook, running) = (&self.notebook, &self.running);
+        let done = shared.write(|txn, roots| {
+            for (key, id) in maps {
+                let Some(map) = map_of(txn, id) else { continue };
+                let mirror = mirrors.remove(key);
+                if let Some(mirror) = show(txn, &map, roots, notebook, key, mirror) {
+                    mirrors.insert(key.clone(), mirror);
+                    let state = running.get(key).copied().unwrap_or(Running::Idle);
+                    set_plain(txn, &map, RUN_STATE, state.word().into());
+                }
+            }
+        });
+        for (key, mirror) in mirrors {
+            self.cleared.remove(&key);
+            shared.keep_mirror(&key, mirror);
+        }
+        done.update
+    }
+}
+
+/// Puts what a cell shows into the document; `None` for a cell that shows nothing because it is no code.
+pub(super) fn show(
+    txn: &mut TransactionMut<'_>,
+    map: &MapRef,
+    roots: &Roots,
+    notebook: &Notebook,
+    key: &CellKey,
+    mirror: Option<Mirror>,
+) -> Option<Mirror> {
+    if notebook.cell(key)?.kind() != CellKind::Code {
+        return None;
+    }
+    let (mirror, run) = match notebook.projection.shown(key) {
+        Shown::File(count) => {
+            let (outputs, file_count) = notebook.file_outputs(key);
+            let count = count.map_or(file_count, schema::whole);
+            (mirror::show_file(txn, map, key, (&outputs, count)), None)
+        }
+        Shown::Run(shown) => {
+            let run = (shown.len() > 0).then_some(shown.run);
+            (mirror::show_run(txn, map, key, &shown, mirror), run)
+        }
+    };
+    mark(txn, roots, key, run);
+    Some(mirror)
+}
+
+/// Notes whose outputs stand in a cell: who restores the document can tell outputs that were cleared from outputs that
+/// were not projected yet.
+fn mark(txn: &mut TransactionMut<'_>, roots: &Roots, key: &CellKey, run: Option<RunId>) {
+    match run {
+        Some(run) => set_plain(txn, &roots.shown, key.as_str(), run.to_string().into()),
+        None => {
+            if roots.shown.contains_key(txn, key.as_str()) {
+                roots.shown.remove(txn, key.as_str());
+            }
+        }
+    }
+}
+
+/// The run whose outputs stood in the cell until somebody cleared them.
+pub(super) fn cleared_run<T: ReadTxn>(txn: &T, map: &MapRef, roots: &Roots, key: &CellKey) -> Option<String> {
+    let outputs = map.get(txn, OUTPUTS);
+    if !matches!(outputs, Some(Out::YArray(outputs)) if outputs.len(txn) == 0) {
+        return None;
+    }
+    schema::text_of(txn, &roots.shown, key.as_str())
+}
+
+/// Takes the outputs of a cell away in the document. The mark stays: it says whose they were.
+pub(super) fn clear(txn: &mut TransactionMut<'_>, map: &MapRef) {
+    let outputs = outputs_of(txn, map);
+    let length = outputs.len(txn);
+    if length > 0 {
+        outputs.remove_range(txn, 0, length);
+    }
+    set_plain(txn, map, COUNT, Any::Null);
+}

@@ -1,0 +1,78 @@
+//! The same notebook again, from what was journaled.
+
+use super::Live;
+use super::apply::ApplyError;
+use super::project;
+use super::schema::{self, RUN_STATE};
+use super::shared::Shared;
+use crate::notebook::Notebook;
+
+/// A journaled update that cannot be applied: the log does not hold what was written to it.
+#[derive(Debug, thiserror::Error)]
+#[error("update {number} of the journal of the live document cannot be applied")]
+pub struct RestoreError {
+    /// Which one, from 1.
+    pub number: u64,
+    /// Why.
+    #[source]
+    pub source: ApplyError,
+}
+
+/// A [`Live`] that is being made again. Feed it what was journaled, in the order of the log; then [`Restoring::finish`],
+/// and replay the runs.
+#[derive(Debug)]
+pub struct Restoring {
+    live: Live,
+    updates: u64,
+}
+
+impl Restoring {
+    pub(super) fn new(notebook: Notebook) -> Self {
+        Self { live: Live::new(notebook), updates: 0 }
+    }
+
+    /// An update or a state that was journaled.
+    ///
+    /// # Errors
+    /// When it is damaged. What came before it stands.
+    pub fn update(&mut self, update: &[u8]) -> Result<(), RestoreError> {
+        self.updates += 1;
+        let number = self.updates;
+        if self.live.shared.is_none() {
+            self.live.shared = Some(Shared::empty());
+        }
+        self.live.take_in(update).map(drop).map_err(|source| RestoreError { number, source })
+    }
+
+    /// The notebook was rendered here to be written to its file.
+    pub fn rendered(&mut self) {
+        self.live.rendered();
+    }
+
+    /// What was rendered last was in the file here.
+    pub fn saved(&mut self) {
+        self.live.saved();
+    }
+
+    /// What has come of it. Whoever wrote the last update may have had more: replay the runs, then project.
+    #[must_use]
+    pub fn finish(mut self) -> Live {
+        self.live.reconcile();
+        let Live { shared, notebook, cleared, .. } = &mut self.live;
+        if let Some(shared) = shared {
+            let txn = shared.read();
+            for key in shared.keys() {
+                let Some(map) = shared.cell(&txn, key) else { continue };
+                let state = schema::text_of(&txn, &map, RUN_STATE);
+                if state.is_some_and(|state| state != "idle") {
+                    // What ran when the daemon died is told anew.
+                    notebook.projection.touch(key.clone());
+                }
+                if let Some(run) = project::cleared_run(&txn, &map, &shared.roots, key) {
+                    cleared.insert(key.clone(), run);
+                }
+            }
+        }
+        self.live
+    }
+}
