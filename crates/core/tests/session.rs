@@ -1,21 +1,23 @@
 //! The session against a world that does everything in any order: repeats notices, sends those of earlier processes,
 //! kills the daemon between any two facts. Whatever happens, each run ends once, each process dies once, a refused
-//! input changes nothing, and a session that is stopped comes to its end.
+//! input changes nothing, a cell that waits is one run, a path changes by a written claim or with its file, nothing is
+//! started that nobody asked for, and a session that is stopped comes to its end.
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use outlive_core::diagnosis::Evidence;
 use outlive_core::diagnosis::evidence::{HangEvidence, Phase, StopEvidence};
 use outlive_core::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, RuntimeId, SessionId};
 use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, RestartPolicy, StopStep, StopWhy};
-use outlive_core::session::event::{Happened, NewRun, OnRaise};
+use outlive_core::session::event::{AfterExit, Happened, NewRun, OnRaise, PathWhy};
 use outlive_core::session::input::{Effect, ProcessInput};
 use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Life, RunState, Status};
 use outlive_core::session::{
-    Fact, Input, RunOutcome, Session, SessionSpec, advance, apply, decide, recover, timers,
+    CancelWhy, Fact, Input, RunOutcome, Session, SessionSpec, advance, apply, decide, effective, recover,
+    timers,
 };
 use outlive_core::time::{Now, WallTime};
 use proptest::prelude::*;
@@ -24,7 +26,26 @@ use uuid::Uuid;
 /// No chain of consequences is longer than this for so few runs.
 const STEPS_MAX: usize = 64;
 
+/// A kernel or command that nobody has to ask for.
 fn spec(command: bool, restart: RestartPolicy, on_hang: HangPolicy, after_work: AfterWork) -> SessionSpec {
+    let workload = if command { Workload::Command { timeout_ms: Some(60_000) } } else { Workload::Kernel };
+    spec_of(workload, restart, on_hang, after_work)
+}
+
+/// An untitled notebook.
+fn notebook(restart: RestartPolicy, start: StartWhen, trust: Trust) -> SessionSpec {
+    let (source, path, cell_timeout_ms) = (None, None, Some(60_000));
+    let workload = Workload::Notebook { source, path, allow_errors: false, cell_timeout_ms };
+    SessionSpec { start, trust, ..spec_of(workload, restart, HangPolicy::Report, AfterWork::Keep) }
+}
+
+fn spec_of(
+    workload: Workload,
+    restart: RestartPolicy,
+    on_hang: HangPolicy,
+    after_work: AfterWork,
+) -> SessionSpec {
+    let command = matches!(workload, Workload::Command { .. });
     let program = if command {
         Program::Command { argv: vec!["train".to_owned()] }
     } else {
@@ -38,7 +59,6 @@ fn spec(command: bool, restart: RestartPolicy, on_hang: HangPolicy, after_work: 
             transport: outlive_core::runtime::spec::Transport::Tcp,
         }
     };
-    let workload = if command { Workload::Command { timeout_ms: Some(60_000) } } else { Workload::Kernel };
     SessionSpec {
         id: SessionId::from_uuid(Uuid::from_u128(1)),
         runtime: RuntimeId::from_uuid(Uuid::from_u128(2)),
@@ -91,6 +111,10 @@ impl World {
         }
     }
 
+    fn new_cell(&mut self, cell: u8, on_raise: OnRaise) -> NewRun {
+        NewRun { cell_id: Some(format!("cell {cell}")), ..self.new_run(on_raise) }
+    }
+
     /// Stores and applies facts; after `budget` of them the daemon dies. Returns what is left of the budget.
     fn store(&mut self, facts: Vec<Fact>, mut budget: usize) -> usize {
         for fact in facts {
@@ -98,10 +122,73 @@ impl World {
                 return 0;
             }
             budget -= 1;
+            self.may_follow(&fact);
             apply(&mut self.session, &fact);
             self.log.push(fact);
         }
         budget
+    }
+
+    /// What must have been before this fact.
+    fn may_follow(&self, fact: &Fact) {
+        let session = &self.session;
+        let journal = self.log.iter().filter_map(|fact| match fact {
+            Fact::Journal(event) => Some(&event.what),
+            Fact::RunOpened { .. } | Fact::RunEnded { .. } => None,
+        });
+        match fact {
+            Fact::Journal(event) => match &event.what {
+                Happened::PathChanged { path, why: PathWhy::Saved | PathWhy::SavedAs } => {
+                    let claimed = session.claiming.as_ref().map(|claiming| &claiming.path);
+                    assert_eq!(claimed, Some(path), "a path is taken that nobody claimed");
+                }
+                Happened::PathChanged { why: PathWhy::Renamed, .. } => {
+                    assert!(session.path.is_some(), "a file is renamed that is not there");
+                }
+                Happened::RuntimeLaunching(_) => {
+                    let mut asked = journal.filter(|what| match what {
+                        Happened::RunsQueued(_) | Happened::RestartAsked => true,
+                        Happened::TrustChanged(trust) => {
+                            *trust == Trust::Trusted && session.spec.start == StartWhen::AtOnce
+                        }
+                        _ => false,
+                    });
+                    let by_itself =
+                        (session.spec.start, session.spec.trust) == (StartWhen::AtOnce, Trust::Trusted);
+                    assert!(by_itself || asked.next().is_some(), "nobody asked for a process");
+                }
+                _ => {}
+            },
+            Fact::RunEnded { run, outcome, .. } => self.may_end(*run, outcome),
+            Fact::RunOpened { .. } => {}
+        }
+    }
+
+    /// A run that never began is lost only with the process that it waited for, or by a wish that came after it.
+    fn may_end(&self, id: RunId, outcome: &RunOutcome) {
+        let run = &self.session.runs[&id];
+        let is_lost =
+            matches!(outcome, RunOutcome::Failed { .. } | RunOutcome::Cancelled { why: CancelWhy::Stopped });
+        if run.state != RunState::Queued || !is_lost {
+            return;
+        }
+        let since = self.log.iter().rev().filter_map(|fact| match fact {
+            Fact::Journal(event) => Some(&event.what),
+            Fact::RunOpened { .. } | Fact::RunEnded { .. } => None,
+        });
+        let queued = |what: &&Happened| match what {
+            Happened::RunsQueued(runs) => runs.iter().any(|run| run.id == id),
+            _ => false,
+        };
+        let mut since = since.take_while(|what| !queued(what));
+        let taken = since.any(|what| match what {
+            Happened::RestAsked | Happened::RestartAsked | Happened::Closing(_) => true,
+            Happened::RuntimeExited { process, then, .. } => {
+                process.incarnation >= run.from || matches!(then, AfterExit::Stay | AfterExit::GiveUp { .. })
+            }
+            _ => false,
+        });
+        assert!(taken, "a run is lost that waited for a later process: {run:?}");
     }
 
     fn settle(&mut self, mut budget: usize) -> usize {
@@ -192,6 +279,11 @@ impl World {
         let open = self.session.runs.values().filter(|run| !matches!(run.state, RunState::Ended(_))).count();
         let known = self.session.queue.len() + usize::from(self.session.running.is_some());
         assert_eq!(open, known, "what has not ended is queued or running");
+        assert!(self.session.dropped.is_empty(), "what is dropped is settled at once");
+        let waiting = self.session.queue.iter().filter_map(|id| self.session.runs[id].new.cell_id.as_ref());
+        let waiting: Vec<_> = waiting.collect();
+        let cells: BTreeSet<_> = waiting.iter().collect();
+        assert_eq!(cells.len(), waiting.len(), "a cell waits twice");
         let count = self.session.ended;
         assert_eq!(ended.len(), (count.succeeded + count.failed + count.cancelled) as usize);
     }
@@ -218,6 +310,12 @@ impl World {
 #[derive(Clone, Debug)]
 enum Deed {
     Queue(u8, bool),
+    Cells(Vec<u8>, bool),
+    Rest(bool),
+    Claim(bool),
+    Release,
+    Take(bool, PathWhy),
+    Trust(bool),
     Interrupt,
     Cancel(u8),
     Restart(bool),
@@ -235,10 +333,20 @@ enum Deed {
     Stop,
 }
 
+fn why() -> impl Strategy<Value = PathWhy> {
+    prop_oneof![Just(PathWhy::Saved), Just(PathWhy::SavedAs), Just(PathWhy::Renamed)]
+}
+
 fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         3 => (1..4_u8, any::<bool>()).prop_map(|(n, go_on)| Deed::Queue(n, go_on)),
-        1 => Just(Deed::Interrupt),
+        4 => (prop::collection::vec(0..5_u8, 1..5), any::<bool>()).prop_map(|(n, on)| Deed::Cells(n, on)),
+        2 => any::<bool>().prop_map(Deed::Rest),
+        1 => any::<bool>().prop_map(Deed::Claim),
+        1 => Just(Deed::Release),
+        2 => (any::<bool>(), why()).prop_map(|(b, why)| Deed::Take(b, why)),
+        1 => any::<bool>().prop_map(Deed::Trust),
+        2 => Just(Deed::Interrupt),
         1 => any::<u8>().prop_map(Deed::Cancel),
         1 => any::<bool>().prop_map(Deed::Restart),
         1 => Just(Deed::Spawned),
@@ -256,6 +364,10 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
+fn path(b: bool) -> String {
+    if b { "/b.ipynb" } else { "/a.ipynb" }.to_owned()
+}
+
 fn inputs(world: &mut World, deed: &Deed, back: u64) -> Vec<Input> {
     let present = world.session.process();
     let process =
@@ -268,6 +380,21 @@ fn inputs(world: &mut World, deed: &Deed, back: u64) -> Vec<Input> {
             let on_raise = if *go_on { OnRaise::GoOn } else { OnRaise::Stop };
             vec![Input::Queue((0..*n).map(|_| world.new_run(on_raise)).collect())]
         }
+        Deed::Cells(cells, go_on) => {
+            let on_raise = if *go_on { OnRaise::GoOn } else { OnRaise::Stop };
+            vec![Input::Queue(cells.iter().map(|cell| world.new_cell(*cell, on_raise)).collect())]
+        }
+        Deed::Rest(evict) => {
+            let why = if *evict { StopWhy::Eviction } else { StopWhy::Rest };
+            vec![Input::Rest { why, from: StopStep::Ask }]
+        }
+        Deed::Claim(b) => vec![Input::ClaimPath { path: path(*b), sha256: "00".to_owned() }],
+        Deed::Release => {
+            let claiming = world.session.claiming.as_ref();
+            claiming.map(|claiming| Input::ReleasePath { path: claiming.path.clone() }).into_iter().collect()
+        }
+        Deed::Take(b, why) => vec![Input::TakePath { path: path(*b), why: *why }],
+        Deed::Trust(yes) => vec![Input::Trust(if *yes { Trust::Trusted } else { Trust::Untrusted })],
         Deed::Interrupt => vec![Input::Interrupt],
         Deed::Cancel(n) => {
             let order = &world.session.order;
@@ -321,6 +448,18 @@ fn policy() -> impl Strategy<Value = RestartPolicy> {
     ]
 }
 
+/// A command, a kernel, or a notebook that is opened in one of the ways.
+fn any_spec() -> impl Strategy<Value = SessionSpec> {
+    let after = prop_oneof![Just(AfterWork::Keep), Just(AfterWork::Close)];
+    let start = prop_oneof![Just(StartWhen::AtOnce), Just(StartWhen::FirstRun)];
+    let trust = prop_oneof![Just(Trust::Trusted), Just(Trust::Untrusted)];
+    prop_oneof![
+        (any::<bool>(), policy(), hang(), after)
+            .prop_map(|(c, policy, hang, after)| spec(c, policy, hang, after)),
+        (policy(), start, trust).prop_map(|(policy, start, trust)| notebook(policy, start, trust)),
+    ]
+}
+
 fn hang() -> impl Strategy<Value = HangPolicy> {
     prop_oneof![Just(HangPolicy::Report), Just(HangPolicy::Interrupt), Just(HangPolicy::Restart)]
 }
@@ -331,14 +470,10 @@ proptest! {
     // A6: any number of detectors, in any order, of this process or an earlier one; D1: a crash after any fact.
     #[test]
     fn each_run_ends_once_and_each_process_dies_once(
-        command in any::<bool>(),
-        policy in policy(),
-        hang in hang(),
-        keep in any::<bool>(),
+        spec in any_spec(),
         deeds in prop::collection::vec((deed(), 0..2_u64, 1..6_usize, any::<bool>()), 0..60),
     ) {
-        let after = if keep { AfterWork::Keep } else { AfterWork::Close };
-        let mut world = World::new(spec(command, policy, hang, after));
+        let mut world = World::new(spec);
         for (deed, back, budget, crash) in deeds {
             for input in inputs(&mut world, &deed, back) {
                 world.give(input, if crash { budget } else { usize::MAX });
@@ -415,4 +550,192 @@ fn a_crash_loop_ends_in_giving_up_with_a_reason() {
     assert!(reason.contains("restarts"), "{reason}");
     assert!(world.session.is_settled());
     world.check();
+}
+
+fn ready(spec: SessionSpec) -> World {
+    let mut world = World::new(spec);
+    let process = world.session.process();
+    world.give(Input::Process(process, ProcessInput::Spawned { pid: 7 }), usize::MAX);
+    world.give(Input::Process(process, ProcessInput::Ready), usize::MAX);
+    world
+}
+
+fn kept_notebook() -> SessionSpec {
+    notebook(RestartPolicy::transient(), StartWhen::AtOnce, Trust::Trusted)
+}
+
+impl World {
+    /// Queues these cells at once and returns the runs that it comes to.
+    fn ask_for(&mut self, cells: &[u8]) -> Vec<RunId> {
+        let runs: Vec<_> = cells.iter().map(|cell| self.new_cell(*cell, OnRaise::Stop)).collect();
+        let runs = effective(&self.session, runs);
+        let ids = runs.iter().map(|run| run.id).collect();
+        self.give(Input::Queue(runs), usize::MAX);
+        ids
+    }
+
+    /// The running run raises; the daemon dies after `budget` facts.
+    fn raises(&mut self, budget: usize) {
+        let run = self.session.running.unwrap();
+        let attempt = self.session.runs[&run].attempt;
+        let outcome = RunOutcome::Raised { ename: "E".to_owned(), evalue: String::new() };
+        let finished = ProcessInput::RunFinished { run, attempt, outcome, execution_count: Some(1) };
+        self.give(Input::Process(self.session.process(), finished), budget);
+    }
+
+    fn ended(&self, run: RunId) -> Option<&RunOutcome> {
+        match &self.session.runs[&run].state {
+            RunState::Ended(outcome) => Some(outcome),
+            RunState::Queued | RunState::Running { .. } => None,
+        }
+    }
+
+    /// The cells that wait, in order.
+    fn waiting(&self) -> Vec<&str> {
+        let cells = self.session.queue.iter().map(|id| self.session.runs[id].new.cell_id.as_deref());
+        cells.map(|cell| cell.unwrap_or("code")).collect()
+    }
+}
+
+const SKIPPED: Option<&RunOutcome> = Some(&RunOutcome::Cancelled { why: CancelWhy::EarlierFailure });
+
+#[test]
+fn a_cell_that_raises_takes_along_every_cell_that_waits_and_no_other_code_also_after_a_crash() {
+    for budget in 1..6 {
+        let mut world = ready(kept_notebook());
+        let first = world.ask_for(&[1, 2]);
+        let code = world.new_run(OnRaise::Stop);
+        let code_id = code.id;
+        world.give(Input::Queue(vec![code]), usize::MAX);
+        let later = world.ask_for(&[3]);
+        world.raises(budget);
+        assert!(matches!(world.ended(first[0]), Some(RunOutcome::Raised { .. })), "{budget}");
+        assert_eq!(world.ended(first[1]), SKIPPED, "{budget}: queued with it");
+        assert_eq!(world.ended(later[0]), SKIPPED, "{budget}: queued later");
+        assert_eq!(world.session.running, Some(code_id), "{budget}: not a cell");
+        world.check();
+    }
+}
+
+#[test]
+fn code_that_raises_takes_along_only_what_was_queued_with_it() {
+    let mut world = ready(kept_notebook());
+    let code = vec![world.new_run(OnRaise::Stop), world.new_run(OnRaise::Stop)];
+    let with_it = code[1].id;
+    world.give(Input::Queue(code), usize::MAX);
+    let cell = world.ask_for(&[1]);
+    world.raises(usize::MAX);
+    assert_eq!(world.ended(with_it), SKIPPED);
+    assert_eq!(world.session.running, Some(cell[0]));
+}
+
+#[test]
+fn a_cell_that_may_raise_takes_nothing_along() {
+    let mut world = ready(kept_notebook());
+    let cells = vec![world.new_cell(1, OnRaise::GoOn), world.new_cell(2, OnRaise::Stop)];
+    let second = cells[1].id;
+    world.give(Input::Queue(cells), usize::MAX);
+    world.raises(usize::MAX);
+    assert_eq!(world.session.running, Some(second));
+}
+
+#[test]
+fn what_is_asked_for_after_an_interrupt_is_run_and_what_waited_is_not() {
+    let mut world = ready(kept_notebook());
+    let first = world.ask_for(&[1, 2, 3]);
+    world.give(Input::Interrupt, usize::MAX);
+    for waited in &first[1..] {
+        let cleared = RunOutcome::Cancelled { why: CancelWhy::Interrupted };
+        assert_eq!(world.ended(*waited), Some(&cleared));
+    }
+    let after = world.ask_for(&[4]);
+    world.raises(usize::MAX);
+    assert_eq!(world.session.running, Some(after[0]), "its asker knew of the interrupt");
+}
+
+#[test]
+fn an_interrupt_is_whole_also_after_a_crash() {
+    for budget in 1..6 {
+        let mut world = ready(kept_notebook());
+        let runs = world.ask_for(&[1, 2, 3, 4]);
+        world.give(Input::Interrupt, budget);
+        assert!(world.waiting().is_empty(), "{budget}: {:?}", world.waiting());
+        assert_eq!(world.session.running, Some(runs[0]));
+        world.check();
+    }
+}
+
+#[test]
+fn a_waiting_cell_keeps_its_run_and_a_running_one_is_queued_again() {
+    let mut world = ready(kept_notebook());
+    let first = world.ask_for(&[1, 2]);
+    let again = world.ask_for(&[1, 2, 2]);
+    assert_eq!(again.len(), 2, "a cell that is named twice is one run");
+    assert_ne!(again[0], first[0], "it runs: this is another run");
+    assert_eq!(again[1], first[1], "it waits: this is the same run");
+}
+
+#[test]
+fn what_is_asked_for_together_is_run_in_that_order_also_where_a_part_of_it_waits_already() {
+    let mut world = World::new(kept_notebook());
+    world.ask_for(&[3]);
+    world.ask_for(&[4]);
+    assert_eq!(world.waiting(), ["cell 3", "cell 4"]);
+    world.ask_for(&[3]);
+    assert_eq!(world.waiting(), ["cell 3", "cell 4"], "asked for twice, it keeps its place");
+    world.ask_for(&[1, 2, 3]);
+    assert_eq!(world.waiting(), ["cell 4", "cell 1", "cell 2", "cell 3"]);
+    world.ask_for(&[4, 1, 2, 3]);
+    assert_eq!(world.waiting(), ["cell 4", "cell 1", "cell 2", "cell 3"]);
+    world.check();
+}
+
+#[test]
+fn a_cell_that_is_asked_for_again_while_its_process_is_stopped_waits_for_the_next() {
+    let mut world = ready(kept_notebook());
+    world.ask_for(&[1, 2]);
+    let process = world.session.process();
+    let term = ProcessInput::Stopping { why: StopWhy::User, step: StopStep::Term };
+    world.give(Input::Process(process, term), usize::MAX);
+    let again = world.ask_for(&[2]);
+    let exit = world.exit(process, ExitStatus::Code { code: 1 });
+    world.give(exit, usize::MAX);
+    world.give(Input::Process(process, ProcessInput::Drained(Box::default())), usize::MAX);
+    assert_eq!(world.ended(again[0]), None);
+    assert_eq!(world.waiting(), ["cell 2"]);
+    world.check();
+}
+
+#[test]
+fn a_file_that_is_renamed_while_its_notebook_is_saved_elsewhere_leaves_that_claim() {
+    // C3
+    let mut world = World::new(kept_notebook());
+    let take = |path: &str, why| Input::TakePath { path: path.to_owned(), why };
+    let claim = |path: &str| Input::ClaimPath { path: path.to_owned(), sha256: "00".to_owned() };
+    world.give(claim("/a.ipynb"), usize::MAX);
+    world.give(take("/a.ipynb", PathWhy::Saved), usize::MAX);
+    world.give(claim("/b.ipynb"), usize::MAX);
+    world.give(take("/renamed.ipynb", PathWhy::Renamed), usize::MAX);
+    assert_eq!(world.session.path.as_deref(), Some("/renamed.ipynb"));
+    world.give(take("/b.ipynb", PathWhy::SavedAs), usize::MAX);
+    assert_eq!(world.session.path.as_deref(), Some("/b.ipynb"));
+    assert_eq!(world.session.claiming, None);
+}
+
+#[test]
+fn a_process_that_was_started_after_a_rest_is_restarted_as_the_policy_says() {
+    let mut world = ready(kept_notebook());
+    let first = world.session.process();
+    world.give(Input::Rest { why: StopWhy::Rest, from: StopStep::Ask }, usize::MAX);
+    let exit = world.exit(first, ExitStatus::Code { code: 0 });
+    world.give(exit, usize::MAX);
+    world.give(Input::Process(first, ProcessInput::Drained(Box::default())), usize::MAX);
+    assert_eq!(world.session.runtime.status, Status::Down);
+    assert!(world.session.reports.is_empty(), "a rest is no failure");
+    world.ask_for(&[1]);
+    let second = world.session.process();
+    let exit = world.exit(second, ExitStatus::Code { code: 1 });
+    world.give(exit, usize::MAX);
+    world.give(Input::Process(second, ProcessInput::Drained(Box::default())), usize::MAX);
+    assert!(matches!(world.session.runtime.status, Status::Backoff { .. }), "{:?}", world.session.runtime);
 }
