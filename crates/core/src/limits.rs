@@ -23,6 +23,10 @@ pub const SHIM_MEMORY_BYTES_MAX: usize = 4 << 20;
 pub const KERNEL_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// How much a shim spools to disk while no daemon takes it, in bytes. Then it lets the program wait.
 pub const SPOOL_BYTES_MAX: u64 = 2 << 30;
+/// The least that a shim can be told to keep in memory, and to spool, in bytes: a frame of any size.
+pub const KEEP_BYTES_MIN: u64 = FRAME_BYTES_MAX as u64;
+/// The most that a shim can be told to keep in memory, in bytes: it is there for each process.
+pub const SHIM_MEMORY_BYTES_MOST: u64 = 256 << 20;
 /// What a spool leaves free on its file system, in bytes.
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// How many unacknowledged records a daemon reads ahead from one shim. Bounds the daemon's memory for one process.
@@ -313,6 +317,9 @@ const _: () = {
     assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
     assert!(RESTARTS_MAX as usize <= RESTART_HISTORY_MAX, "the history holds what is counted");
+    assert!(KEEP_BYTES_MIN <= SHIM_MEMORY_BYTES_MAX as u64, "in its bounds");
+    assert!(SHIM_MEMORY_BYTES_MAX as u64 <= SHIM_MEMORY_BYTES_MOST, "in its bounds");
+    assert!(KEEP_BYTES_MIN <= SPOOL_BYTES_MAX, "in its bounds");
     assert!(STORE_DOUBT_MS < STORE_RETRY_MS, "doubt grows");
     assert!(BACKOFF_MS < BACKOFF_MS_MAX, "back-off grows");
     assert!(SSE_STALL_MS < WRITE_STALL_MS, "a slow reader can still be told why its stream ends");

@@ -92,7 +92,8 @@ impl Node {
             who,
             Arc::clone(&config.clock),
             processes.clone(),
-        );
+        )
+        .keeping(config.budgets.keep);
         let seams = Seams {
             clock: config.clock,
             engine: config.engine,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use outlive_node::api::Api;
-use outlive_node::budget::Budgets;
+use outlive_node::budget::{Budgets, Keep};
 use outlive_node::clock::SystemClock;
 use outlive_node::{Node, NodeConfig, lock};
 use outlive_process::{detached, signals};
@@ -144,7 +144,7 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
         engine: Arc::new(engine),
         clock: Arc::new(SystemClock::default()),
         cache: config.cache_dir.value.clone(),
-        budgets: Budgets::default(),
+        budgets: budgets()?,
     })
     .await
     .map_err(|error| cannot(&error))?;
@@ -167,6 +167,26 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
     tracing::info!("ended");
     drop(lock);
     Ok(())
+}
+
+/// What shims keep can be made small for tests; it is no setting for people.
+fn budgets() -> Result<Budgets, Failure> {
+    let mut budgets = Budgets::default();
+    let said = |name| {
+        let Some(text) = std::env::var_os(name) else { return Ok(None) };
+        let bytes = text.to_str().and_then(|text| text.parse::<u64>().ok());
+        bytes
+            .map(Some)
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("{name} is {text:?}: no number of bytes")))
+    };
+    let (memory, spool) = (said("OUTLIVE_SHIM_MEMORY_BYTES")?, said("OUTLIVE_SPOOL_BYTES")?);
+    let keep = budgets.keep;
+    budgets.keep = Keep::new(memory.unwrap_or(keep.memory_bytes()), spool.unwrap_or(keep.spool_bytes()))
+        .map_err(|error| {
+            Failure::new(Exit::Usage, error.to_string())
+                .hint("unset OUTLIVE_SHIM_MEMORY_BYTES and OUTLIVE_SPOOL_BYTES")
+        })?;
+    Ok(budgets)
 }
 
 async fn listen_tcp(config: &Config) -> Result<Option<BoundTcp>, Failure> {

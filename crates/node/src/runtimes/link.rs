@@ -368,6 +368,7 @@ mod tests {
             who,
             clock: Arc::new(SystemClock::default()),
             ladder: StopLadder::default(),
+            keep: crate::budget::Keep::default(),
         };
         let directory = Directory::make(&inner.processes, process).unwrap();
         let listener = directory.bind().unwrap();

@@ -19,13 +19,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use outlive_core::id::Src;
-use outlive_core::limits::{SHIM_MEMORY_BYTES_MAX, SHIM_WINDOW_RECORDS_MAX, SPOOL_BYTES_MAX};
+use outlive_core::limits::SHIM_WINDOW_RECORDS_MAX;
 use outlive_core::runtime::stop::StopLadder;
 use outlive_process::{detached, is_same_process, machine_boot_id};
 use outlive_protocol::shim::{self, ShimLaunch, ToShim};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Keep;
 use crate::seams::{Clock, FoundShim, FromLink, Identity, LaunchOrder, Link, Runtimes};
 use directory::Directory;
 
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) who: Identity,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ladder: StopLadder,
+    pub(crate) keep: Keep,
 }
 
 impl LocalRuntimes {
@@ -57,8 +59,24 @@ impl LocalRuntimes {
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
     ) -> Self {
-        let inner = Inner { processes, program, who, clock, ladder: StopLadder::default() };
+        let (ladder, keep) = (StopLadder::default(), Keep::default());
+        let inner = Inner { processes, program, who, clock, ladder, keep };
         Self { inner: Arc::new(inner), tasks }
+    }
+
+    /// The same with so much room for output that nobody takes.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        let Inner { processes, program, who, clock, ladder, .. } = &*self.inner;
+        let inner = Inner {
+            processes: processes.clone(),
+            program: program.clone(),
+            who: *who,
+            clock: Arc::clone(clock),
+            ladder: *ladder,
+            keep,
+        };
+        Self { inner: Arc::new(inner), ..self }
     }
 }
 
@@ -130,8 +148,8 @@ fn start(
         directory: directory.path().display().to_string(),
         blobs: order.blobs,
         ladder: inner.ladder,
-        memory_bytes_max: SHIM_MEMORY_BYTES_MAX as u64,
-        spool_bytes_max: SPOOL_BYTES_MAX,
+        memory_bytes_max: inner.keep.memory_bytes(),
+        spool_bytes_max: inner.keep.spool_bytes(),
     };
     let started = directory.write_launch(&launch).and_then(|()| directory.bind()).and_then(|listener| {
         let log = directory.open_log()?;
