@@ -1,6 +1,8 @@
 //! The events of a session or run as text frames: the same as over Server-Sent Events.
 
-use futures_util::{StreamExt as _, stream};
+use std::panic::AssertUnwindSafe;
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use outlive_core::limits::{SSE_BATCH_BYTES, WEBSOCKET_READ_BUFFER_BYTES};
 use outlive_node::api::Events;
 use outlive_protocol::http::StreamEvent;
@@ -27,7 +29,10 @@ pub(crate) async fn converse(mut socket: Socket, events: Events, patience: Patie
         biased;
         () = patience.shutdown.cancelled() => Ending::Cut(problem::shutting_down()),
         ending = ear.ignore() => ending,
-        ending = tell(mouth, events, &patience) => ending,
+        // A panic in the node's stream does not end in silence either.
+        ending = AssertUnwindSafe(tell(mouth, events, &patience)).catch_unwind() => {
+            ending.unwrap_or_else(|_| Ending::Cut(problem::bug("The task that carried this stream panicked.")))
+        }
     };
     socket.end(ending).await;
 }

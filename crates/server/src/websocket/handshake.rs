@@ -64,7 +64,9 @@ impl Handshake {
         let key = key.ok_or_else(|| {
             problem::bad_handshake("The header Sec-WebSocket-Key is missing or no 16 bytes in base64.")
         })?;
-        let (Some(upgrade), Some(sequel)) = (extensions.remove::<OnUpgrade>(), extensions.remove::<Sequel>())
+        let connected = names(headers, &CONNECTION, "upgrade").then_some(());
+        let (Some(upgrade), Some(sequel), Some(())) =
+            (extensions.remove::<OnUpgrade>(), extensions.remove::<Sequel>(), connected)
         else {
             return Err(problem::bad_handshake(
                 "The request asks for an upgrade, but not as HTTP/1.1 does: a GET with the header `Connection: Upgrade`.",

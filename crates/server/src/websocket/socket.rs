@@ -13,7 +13,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use outlive_core::limits::WEBSOCKET_CLOSE_MS;
 use outlive_protocol::http::{Problem, StreamEvent};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 pub(crate) use tokio_tungstenite::tungstenite::Message;
@@ -144,6 +144,8 @@ async fn say_goodbye(mut sink: SplitSink<Stream, Message>, ear: Ear, ending: End
                 None => return,
             }
         }
+        // The client cannot answer in frames that we understand; it can hang up.
+        let _ = stream.get_mut().shutdown().await;
         let mut scrap = [0; 4_096];
         while stream.get_mut().read(&mut scrap).await.is_ok_and(|read| read > 0) {}
     };

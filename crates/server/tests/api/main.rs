@@ -11,3 +11,4 @@ mod refusals;
 mod requests;
 mod shutdown;
 mod streams;
+mod websockets;
