@@ -1,7 +1,10 @@
 //! The node's errors as clients see them.
 
-use outlive_document::file::ReadError;
-use outlive_protocol::http::Problem;
+use std::path::Path;
+
+use outlive_core::id::SessionId;
+use outlive_document::file::{ReadError, WriteError};
+use outlive_protocol::http::{FileConflict, Problem};
 
 use crate::seams::ClaimError;
 use crate::session::with_sources;
@@ -27,7 +30,7 @@ pub fn store(error: &dyn std::error::Error) -> Problem {
 
 /// No such session.
 #[must_use]
-pub fn no_session(id: outlive_core::id::SessionId) -> Problem {
+pub fn no_session(id: SessionId) -> Problem {
     Problem::new(404, "no-such-session", "No such session", format!("there is no session {id}"))
         .hint("`outlive ps -a` lists them")
 }
@@ -72,19 +75,121 @@ pub fn claim(error: &ClaimError) -> Problem {
 
 /// A path that another session has.
 #[must_use]
-pub fn path_taken(path: &str, session: outlive_core::id::SessionId, pid: u32) -> Problem {
+pub fn path_taken(path: &str, session: SessionId, pid: u32) -> Problem {
     claim(&ClaimError::Held { path: path.to_owned(), session, pid })
 }
 
 /// A path that no notebook can have.
 #[must_use]
-pub fn bad_path(path: &std::path::Path, why: &'static str) -> Problem {
+pub fn bad_path(path: &Path, why: &'static str) -> Problem {
     claim(&ClaimError::BadPath { path: path.display().to_string(), why })
 }
 
 /// A file that cannot be read.
 #[must_use]
 pub fn read(error: &ReadError) -> Problem {
-    let status = if matches!(error, ReadError::NotFound(_)) { 404 } else { 422 };
-    Problem::new(status, "unreadable-notebook", "The notebook cannot be read", with_sources(error))
+    let detail = with_sources(error);
+    match error {
+        ReadError::NotFound(path) => Problem::new(404, "no-such-file", "There is no such file", detail)
+            .hint("look for a typing mistake; a new notebook is made untitled and then saved to its path")
+            .fact("path", path.display().to_string()),
+        ReadError::NotAFile(..)
+        | ReadError::TooLarge { .. }
+        | ReadError::InMidWrite(_)
+        | ReadError::NoPermission(_)
+        | ReadError::Io { .. } => {
+            Problem::new(422, "unreadable-notebook", "The notebook cannot be read", detail)
+        }
+    }
+}
+
+/// A file that is not written.
+#[must_use]
+pub fn write(error: &WriteError) -> Problem {
+    let detail = with_sources(error);
+    let about = |status, code, title, path: &Path| {
+        Problem::new(status, code, title, detail.clone()).fact("path", path.display().to_string())
+    };
+    match error {
+        WriteError::Changed { path, .. } => {
+            about(409, "file-changed", "The file was changed by another program", path)
+                .hint("save again; or save to another path")
+        }
+        WriteError::NotAFile(path, _) | WriteError::PathTooLong(path) => {
+            about(422, "bad-path", "The path cannot be used", path).hint("save to another path")
+        }
+        WriteError::MissingDirectory(path) => {
+            about(422, "no-such-directory", "There is no such directory", path)
+                .hint("make the directory, or save to another path")
+        }
+        WriteError::ReadOnly(path) => about(403, "read-only", "The file system is read-only", path)
+            .hint("save to another path; the session keeps everything meanwhile"),
+        WriteError::NoPermission(path) => about(403, "not-writable", "The notebook cannot be written", path)
+            .hint("change the permissions, or save to another path; the session keeps everything meanwhile"),
+        WriteError::DiskFull(path) => about(507, "disk-full", "The disk is full", path)
+            .hint("free some space and save again; the session keeps everything meanwhile"),
+        WriteError::Io { path, .. } => about(503, "not-writable", "The notebook cannot be written", path)
+            .hint("save to another path; the session keeps everything meanwhile"),
+    }
+}
+
+/// A notebook without a file cannot be saved without a path.
+#[must_use]
+pub fn no_path(session: SessionId) -> Problem {
+    Problem::new(
+        422,
+        "no-path",
+        "The notebook has no file yet",
+        format!("the notebook of session {session} was never saved"),
+    )
+    .hint("give the path that it is to be saved to")
+}
+
+/// A notebook with a file is not saved elsewhere by accident.
+#[must_use]
+pub fn has_a_path(session: SessionId, own: &Path) -> Problem {
+    let own = own.display().to_string();
+    Problem::new(
+        409,
+        "has-a-path",
+        "The notebook has a file already",
+        format!("the notebook of session {session} is {own}"),
+    )
+    .hint("leave the path out to save it there; `save_as` moves the session to another file, `copy` writes a copy")
+    .fact("path", own)
+}
+
+/// Somebody else's file is not replaced by accident.
+#[must_use]
+pub fn file_exists(path: &Path) -> Problem {
+    let path = path.display().to_string();
+    Problem::new(409, "file-exists", "There is a file already", format!("{path} exists"))
+        .hint("choose another path, or say `overwrite` to replace it")
+        .fact("path", path)
+}
+
+/// A notebook that is not written before a person decides.
+#[must_use]
+pub fn conflict(session: SessionId, conflict: FileConflict, why: &str) -> Problem {
+    let (code, title) = match conflict {
+        FileConflict::Deleted => ("file-deleted", "The notebook's file was deleted"),
+        FileConflict::Claimed => ("path-already-open", "The notebook's file belongs to another session"),
+        FileConflict::Changed | FileConflict::NotANotebook | FileConflict::Unknown => {
+            ("file-changed", "The file was changed by another program")
+        }
+    };
+    Problem::new(409, code, title, format!("session {session} is not saved: {why}"))
+        .hint("say `overwrite` to replace the file, whose content is kept beside it; or save to another path")
+}
+
+/// A session is not closed while something of it is in no file.
+#[must_use]
+pub fn unsaved(session: SessionId, why: &str) -> Problem {
+    Problem::new(
+        409,
+        "unsaved",
+        "Not everything is in a file",
+        format!("session {session} has edits or outputs that are in no file: {why}"),
+    )
+    .hint("save it to a path first; or close it with `discard`, and only the session's log keeps them")
 }

@@ -1,5 +1,16 @@
-//! The file of a notebook: written when the notebook has been quiet for a while, after a longer while in any case, and
-//! at the end.
+//! The file of a notebook: written when the notebook has been quiet for a while, after a longer while in any case, when
+//! somebody asks, and at the end; looked at when another program may have changed it.
+//!
+//! One thing is done with the file at a time ([`Work`]), beside the session's task, which is told what came of it
+//! ([`Done`]) and asks what is next ([`NotebookFile::next_step`]).
+//!
+//! ```text
+//!             quiet, or asked                    whole again, or merged
+//!   saved ──► unsaved ──► being written ──► saved ◄───────────────┐
+//!                ▲              │ full disk, read-only … ► failing ─► tried again
+//!                └──────────────┤
+//!                               └ or a look finds it gone, or no notebook ► conflict: autosave holds
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,40 +19,81 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use outlive_core::id::SessionId;
 use outlive_core::limits::{AUTOSAVE_MAX_MS, AUTOSAVE_QUIET_MS};
-use outlive_core::time::Tick;
+use outlive_core::time::{Tick, WallTime};
 use outlive_document::file::{FileStamp, WriteError};
-use outlive_document::{CellKind, Notebook};
+use outlive_protocol::http::{FileConflict, Problem, SavedState};
 
-use super::document::{Document, sources};
+use super::asks::FileAsks;
+use super::document::Document;
+use super::saving::{
+    Claim, Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, ours, put_beside,
+};
 use super::with_sources;
-use crate::seams::{Files, PathClaim};
+use crate::seams::{ClaimError, FileHint, FileWatch, Files, PathClaim};
 
 /// The file of a notebook that its session writes.
 pub struct NotebookFile {
     session: SessionId,
     files: Arc<dyn Files>,
-    path: PathBuf,
-    /// What the file was when it was last read or written; `None` when there is none.
-    stamp: Option<FileStamp>,
+    manner: Manner,
+    /// `None` while the notebook is untitled.
+    home: Option<Home>,
     dirty: Dirty,
-    saving: Option<BoxFuture<'static, Result<FileStamp, WriteError>>>,
-    /// What the file was when the session opened it, for a daemon that takes the session up.
-    opened: Option<FileStamp>,
+    trouble: Option<Trouble>,
+    work: Option<BoxFuture<'static, Done>>,
+    /// When the file is to be looked at.
+    look_at: Option<Tick>,
     /// When the save that is under way, or was last, began.
     save_began: Tick,
-    /// Why it was not saved where it should be.
-    problem: Option<Unsaved>,
-    /// Held as long as this is.
-    _claim: Box<dyn PathClaim>,
+    /// When it was last saved.
+    saved_at: Option<WallTime>,
+    at_end: AtEnd,
+    /// Who waits for something.
+    pub asks: FileAsks,
 }
 
-/// Why a notebook was not saved.
+/// What becomes of a notebook that cannot be saved at the session's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum AtEnd {
+    /// It goes beside its file.
+    Keep,
+    /// The session's log is enough.
+    Forget,
+}
+
+/// How a notebook is saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    /// It is run and not edited: what another program makes of the file meanwhile is that program's, and the results go
+    /// beside it.
+    Run,
+    /// People edit it, here and in the file: both are merged.
+    Edited,
+}
+
+/// Where a notebook is.
+struct Home {
+    path: PathBuf,
+    /// What the file was when it was last read or written; `None` when there was none, or nobody has looked yet.
+    stamp: Option<FileStamp>,
+    /// What the file was when the session opened it, for a daemon that takes the session up.
+    opened: Option<FileStamp>,
+    /// SHA-256 of what was being written when the daemon before ended, in hex.
+    rendered: Option<String>,
+    /// Held as long as this is; `None` when it could not be had.
+    claim: Option<Box<dyn PathClaim>>,
+    watch: Option<Box<dyn FileWatch>>,
+    /// Where the file was renamed to, as far as the watch knows.
+    renamed: Option<PathBuf>,
+}
+
+/// Why a notebook is not in its file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Unsaved {
-    /// A full disk, for instance: it is tried again.
-    Later(String),
-    /// The file is somebody else's now: only the last save looks for a way.
-    Blocked(String),
+enum Trouble {
+    /// A full disk, for instance: it is tried again then.
+    Failing { why: String, retry: Tick },
+    /// Somebody has to decide.
+    Conflict { conflict: FileConflict, why: String },
 }
 
 /// Whether there is something to save.
@@ -52,6 +104,38 @@ enum Dirty {
     Since(Tick, Tick),
 }
 
+/// What has happened to the file.
+#[derive(Debug)]
+pub enum Done {
+    /// Another program may have changed it.
+    Hint(FileHint),
+    /// The notebook was written, or not.
+    Saved(Saved),
+    /// It was looked at.
+    Looked(Looked),
+    /// A path is taken for a save to it, or not.
+    Prepared(Result<Prepared, Problem>),
+    /// The notebook was written to that path, or not.
+    Moved(Destination, Result<FileStamp, WriteError>),
+    /// The path that it was renamed to is taken, or not.
+    Followed(Result<Destination, Lost>),
+}
+
+/// What is to be done with the file next.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing, or something is being done.
+    Wait,
+    /// Look at it.
+    Look,
+    /// Take the path that somebody wants it to be saved to.
+    Prepare,
+    /// Write it.
+    Save(Expect),
+    /// Those who wait for a save must be told that only a person can decide.
+    Refuse,
+}
+
 impl NotebookFile {
     /// A notebook that was just opened or taken up.
     pub fn new(
@@ -60,18 +144,81 @@ impl NotebookFile {
         (path, stamp): (PathBuf, Option<FileStamp>),
         claim: Box<dyn PathClaim>,
     ) -> Self {
+        Self { home: Some(Home::new(path, stamp, Some(claim))), ..Self::untitled(session, files) }
+    }
+
+    /// A notebook that has no file yet.
+    pub fn untitled(session: SessionId, files: Arc<dyn Files>) -> Self {
         Self {
             session,
             files,
-            path,
-            stamp,
+            manner: Manner::Run,
+            home: None,
             dirty: Dirty::No,
-            saving: None,
-            opened: None,
+            trouble: None,
+            work: None,
+            look_at: None,
             save_began: Tick(0),
-            problem: None,
-            _claim: claim,
+            saved_at: None,
+            at_end: AtEnd::Keep,
+            asks: FileAsks::default(),
         }
+    }
+
+    /// A notebook whose file could not be claimed when it was taken up; before each write that is tried again.
+    pub fn unclaimed(session: SessionId, files: Arc<dyn Files>, path: PathBuf, why: &ClaimError) -> Self {
+        let why_text = with_sources(why);
+        let trouble = match why {
+            ClaimError::Held { .. } => Trouble::Conflict { conflict: FileConflict::Claimed, why: why_text },
+            ClaimError::MissingDirectory { .. } => {
+                Trouble::Conflict { conflict: FileConflict::Deleted, why: why_text }
+            }
+            _ => Trouble::Failing { why: why_text, retry: Tick(0) },
+        };
+        let home = Some(Home::new(path, None, None));
+        Self { home, trouble: Some(trouble), ..Self::untitled(session, files) }
+    }
+
+    /// The same, taken up by a daemon that did not open it: the file was this when the session did.
+    #[must_use]
+    pub fn opened_as(mut self, opened: Option<FileStamp>) -> Self {
+        if let Some(home) = &mut self.home {
+            home.opened = opened;
+        }
+        self
+    }
+
+    /// The same, taken up: the file was `saved` when it was last written or merged, and then `rendered` (SHA-256 in hex)
+    /// was about to be written.
+    #[must_use]
+    pub fn last_known(mut self, saved: Option<FileStamp>, rendered: Option<String>) -> Self {
+        if let Some(home) = &mut self.home {
+            home.stamp = saved.or(home.stamp.take());
+            home.rendered = rendered;
+        }
+        self
+    }
+
+    /// The notebook is edited from now on: what another program does to the file is heard of and merged.
+    pub fn edited(&mut self) {
+        self.manner = Manner::Edited;
+        if let Some(home) = &mut self.home
+            && home.watch.is_none()
+        {
+            home.watch = Some(self.files.watch(&home.path));
+            // Never saved since it was opened.
+            home.stamp = home.stamp.take().or_else(|| home.opened.take());
+        }
+    }
+
+    /// Whether it is.
+    pub fn is_edited(&self) -> bool {
+        self.manner == Manner::Edited
+    }
+
+    /// Where it is; `None` while it is untitled.
+    pub fn path(&self) -> Option<&Path> {
+        self.home.as_ref().map(|home| home.path.as_path())
     }
 
     /// The notebook has changed.
@@ -82,139 +229,345 @@ impl NotebookFile {
         };
     }
 
-    /// The same, taken up by a daemon that did not open it: the file was this when the session did.
-    #[must_use]
-    pub fn opened_as(self, opened: Option<FileStamp>) -> Self {
-        Self { opened, ..self }
+    /// What is not in the file is to be written without waiting for quiet.
+    pub fn hurry(&mut self) {
+        if self.dirty != Dirty::No {
+            self.dirty = Dirty::Since(Tick(0), Tick(0));
+        }
+        if let Some(Trouble::Failing { retry, .. }) = &mut self.trouble {
+            *retry = Tick(0);
+        }
     }
 
-    /// Why the last save did not succeed.
+    /// Why it is not in its file, and what it takes.
     pub fn problem(&self) -> Option<&str> {
-        self.problem.as_ref().map(|(Unsaved::Later(why) | Unsaved::Blocked(why))| why.as_str())
+        self.trouble
+            .as_ref()
+            .map(|(Trouble::Failing { why, .. } | Trouble::Conflict { why, .. })| why.as_str())
     }
 
-    /// When the next autosave is due; `None` when nothing is to be saved or it cannot be.
-    pub fn save_due(&self) -> Option<Tick> {
-        if self.saving.is_some() || matches!(self.problem, Some(Unsaved::Blocked(_))) {
+    /// The conflict that only a person can end.
+    pub fn conflict(&self) -> Option<(FileConflict, &str)> {
+        match &self.trouble {
+            Some(Trouble::Conflict { conflict, why }) => Some((*conflict, why)),
+            Some(Trouble::Failing { .. }) | None => None,
+        }
+    }
+
+    /// Whether nothing has changed since what is in the file, or is being written to it.
+    pub fn is_clean(&self) -> bool {
+        self.dirty == Dirty::No
+    }
+
+    /// Whether something is being done with the file.
+    pub fn is_working(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Somebody has decided that what is in no file may be forgotten with the session's log.
+    pub fn discard(&mut self) {
+        self.at_end = AtEnd::Forget;
+    }
+
+    /// Whether somebody has.
+    pub fn is_discarded(&self) -> bool {
+        self.at_end == AtEnd::Forget
+    }
+
+    /// Whether all is in the file, as far as is known.
+    pub fn is_saved(&self) -> bool {
+        self.home.is_some() && self.dirty == Dirty::No && self.trouble.is_none() && self.asks.served.is_none()
+    }
+
+    /// The same for views.
+    pub fn state(&self) -> SavedState {
+        match &self.trouble {
+            Some(Trouble::Conflict { conflict, why }) => {
+                SavedState::Conflict { conflict: *conflict, why: why.clone() }
+            }
+            Some(Trouble::Failing { why, .. }) => SavedState::Failing { why: why.clone() },
+            None if self.home.is_none() => SavedState::Untitled,
+            None if self.is_saved() => SavedState::Saved { at: self.saved_at },
+            None => SavedState::Unsaved,
+        }
+    }
+
+    /// When [`Self::next_step`] is to be asked, if nothing happens before.
+    pub fn due(&self) -> Option<Tick> {
+        if self.work.is_some() {
             return None;
         }
-        match self.dirty {
-            Dirty::No => None,
-            Dirty::Since(first, last) => Some(
+        self.look_at.into_iter().chain(self.autosave_due()).min()
+    }
+
+    fn autosave_due(&self) -> Option<Tick> {
+        self.home.as_ref()?;
+        match (&self.trouble, self.dirty) {
+            (Some(Trouble::Conflict { .. }), _) | (None, Dirty::No) => None,
+            (Some(Trouble::Failing { retry, .. }), _) => Some(*retry),
+            (None, Dirty::Since(first, last)) => Some(
                 (last + Duration::from_millis(AUTOSAVE_QUIET_MS))
                     .min(first + Duration::from_millis(AUTOSAVE_MAX_MS)),
             ),
         }
     }
 
-    /// Begins to save; [`Self::saved`] ends it.
-    pub fn begin_save(&mut self, document: &Document, now: Tick) {
+    /// What is to be done now. A look goes first: it may find that there is nothing to write, or nowhere.
+    pub fn next_step(&self, now: Tick) -> Step {
+        if self.work.is_some() {
+            return Step::Wait;
+        }
+        if self.home.is_some() && self.look_at.is_some_and(|at| at <= now) {
+            return Step::Look;
+        }
+        if self.asks.moving.is_some() {
+            return Step::Prepare;
+        }
+        let asked = !self.asks.waiting.is_empty();
+        match (&self.trouble, &self.home) {
+            (_, None) => Step::Wait,
+            (Some(Trouble::Conflict { conflict, .. }), _) if asked => match conflict {
+                _ if self.asks.only_to_close() => Step::Refuse,
+                FileConflict::Deleted | FileConflict::Claimed => Step::Save(Expect::Stamp(None)),
+                _ if self.asks.may_overwrite() => Step::Save(Expect::KeepTheirs),
+                FileConflict::Changed | FileConflict::NotANotebook | FileConflict::Unknown => Step::Refuse,
+            },
+            (Some(Trouble::Conflict { .. }), _) => Step::Wait,
+            (Some(Trouble::Failing { .. }) | None, Some(home)) => {
+                if asked || self.autosave_due().is_some_and(|at| at <= now) {
+                    Step::Save(Expect::Stamp(home.stamp.clone()))
+                } else {
+                    Step::Wait
+                }
+            }
+        }
+    }
+
+    /// Whether something is being done with the file.
+    pub fn is_busy(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Begins what [`Self::next`] ends.
+    pub fn begin(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        debug_assert!(self.work.is_none(), "one thing at a time");
+        self.work = Some(Box::pin(work));
+    }
+
+    /// Waits until something has happened to the file; for ever when nothing is done with it and nobody watches it.
+    /// Cancel-safe.
+    pub async fn next(&mut self) -> Done {
+        let work = async {
+            match &mut self.work {
+                Some(work) => work.await,
+                None => std::future::pending().await,
+            }
+        };
+        let hint = async {
+            match self.home.as_mut().and_then(|home| home.watch.as_mut()) {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => {
+                self.work = None;
+                done
+            }
+            hint = hint => Done::Hint(hint),
+        }
+    }
+
+    /// Waits until what is done with the file is done; `None` when nothing is.
+    pub async fn finish_work(&mut self) -> Option<Done> {
+        let done = self.work.as_mut()?.await;
+        self.work = None;
+        Some(done)
+    }
+
+    /// Begins to look at the file.
+    pub fn begin_look(&mut self, document: &mut Document) {
+        self.look_at = None;
+        let Some(home) = &mut self.home else { return };
+        let look = Look {
+            files: Arc::clone(&self.files),
+            path: home.path.clone(),
+            stamp: home.stamp.clone(),
+            rendered: home.rendered.clone(),
+            sources: home.stamp.is_none().then(|| document.sources()),
+            hint: home.renamed.take(),
+        };
+        self.begin(async move { Done::Looked(look.run().await) });
+    }
+
+    /// Begins to write these bytes of the notebook to its own file.
+    pub fn begin_save(
+        &mut self,
+        document: &mut Document,
+        bytes: Vec<u8>,
+        hash: [u8; 32],
+        expect: Expect,
+        now: Tick,
+    ) {
+        let Some(home) = &mut self.home else { return };
+        // A notebook that was taken up has not looked at its file yet: the daemon before may have saved it.
+        let expect = match expect {
+            Expect::Stamp(None) if self.manner == Manner::Run => {
+                Expect::Ours(document.sources(), home.opened.clone())
+            }
+            other => other,
+        };
+        let save = Save {
+            files: Arc::clone(&self.files),
+            session: self.session,
+            path: home.path.clone(),
+            bytes,
+            hash,
+            expect,
+            claim: if home.claim.is_some() { Claim::Held } else { Claim::Missing },
+        };
+        self.saving(now);
+        self.begin(async move { Done::Saved(save.run().await) });
+    }
+
+    /// All that stands in the notebook now is being written somewhere.
+    pub fn saving(&mut self, now: Tick) {
         self.dirty = Dirty::No;
         self.save_began = now;
-        let bytes = document.to_bytes();
-        let (files, path, expected) = (Arc::clone(&self.files), self.path.clone(), self.stamp.clone());
-        let (sources, opened) = (document.sources(), self.opened.clone());
-        self.saving = Some(Box::pin(async move {
-            // A notebook that was taken up has not looked at its file yet: the daemon before may have saved it.
-            let expected = match expected {
-                None => ours(&*files, &path, &sources, opened.as_ref()).await,
-                Some(stamp) => Some(stamp),
-            };
-            files.write(&path, bytes, expected).await
-        }));
     }
 
-    /// Waits until the save that was begun is done; for ever when none was. Cancel-safe.
-    pub async fn saved(&mut self) {
-        let Some(saving) = self.saving.as_mut() else { return std::future::pending().await };
-        let result = saving.await;
-        self.saving = None;
-        match result {
-            Ok(stamp) => {
-                self.stamp = Some(stamp);
-                self.problem = None;
-            }
-            Err(error) => {
-                tracing::warn!(session = %self.session, path = %self.path.display(), %error, "not saved");
-                let why = with_sources(&error);
-                self.problem = Some(match error {
-                    WriteError::Changed { .. } | WriteError::NotAFile(..) => Unsaved::Blocked(why),
-                    _ => Unsaved::Later(why),
-                });
-                let again = self.save_began + Duration::from_millis(AUTOSAVE_MAX_MS);
-                self.dirty = Dirty::Since(again, again);
-            }
+    /// Another program may have changed the file.
+    pub fn hinted(&mut self, hint: FileHint, now: Tick) {
+        self.look_at = Some(now);
+        if let (FileHint::Renamed(to), Some(home)) = (hint, &mut self.home) {
+            home.renamed = Some(to);
+        }
+        if let Some(Trouble::Failing { retry, .. }) = &mut self.trouble {
+            *retry = now;
         }
     }
 
-    /// Saves for the last time. Where the file has become somebody else's meanwhile, the notebook goes beside it.
-    /// `None` when the file holds everything; else what is wrong and where the notebook is.
-    pub async fn save_finally(&mut self, document: &Document, now: Tick) -> Option<String> {
-        if self.saving.is_some() {
-            self.saved().await;
+    /// The file is to be looked at.
+    pub fn look(&mut self, at: Tick) {
+        self.look_at = Some(at);
+    }
+
+    /// The file is this, and holds what our notebook said when it was written or read.
+    pub fn is(&mut self, stamp: FileStamp) {
+        if let Some(home) = &mut self.home {
+            home.stamp = Some(stamp);
+            home.rendered = None;
         }
-        if self.dirty == Dirty::No && self.problem.is_none() {
+        if !matches!(self.trouble, Some(Trouble::Failing { .. })) {
+            self.trouble = None;
+        }
+    }
+
+    /// The notebook is in its file since `at`.
+    pub fn saved(&mut self, stamp: FileStamp, at: WallTime) {
+        self.trouble = None;
+        self.is(stamp);
+        self.saved_at = Some(at);
+    }
+
+    /// What the last write was to bring into the file is not in it.
+    pub fn not_saved(&mut self) {
+        self.dirty = match self.dirty {
+            Dirty::No => Dirty::Since(self.save_began, self.save_began),
+            Dirty::Since(_, last) => Dirty::Since(self.save_began, last),
+        };
+    }
+
+    /// It cannot be written now.
+    pub fn failing(&mut self, why: String) {
+        tracing::warn!(session = %self.session, path = ?self.path(), why, "not saved");
+        self.not_saved();
+        let retry = self.save_began + Duration::from_millis(AUTOSAVE_MAX_MS);
+        self.trouble = Some(Trouble::Failing { why, retry });
+    }
+
+    /// It is not written before a person decides.
+    pub fn conflicted(&mut self, conflict: FileConflict, why: String) {
+        if self.conflict() != Some((conflict, &why)) {
+            tracing::warn!(session = %self.session, path = ?self.path(), ?conflict, why, "autosave holds");
+        }
+        // What stands in the notebook is in no file any more.
+        self.not_saved();
+        self.trouble = Some(Trouble::Conflict { conflict, why });
+    }
+
+    /// The claim that was missing.
+    pub fn claimed(&mut self, claim: Option<Box<dyn PathClaim>>) {
+        if let (Some(home), Some(claim)) = (&mut self.home, claim) {
+            home.claim = Some(claim);
+        }
+    }
+
+    /// The notebook's file is this one from now on; the one before is free, and nobody watches it any more.
+    pub fn move_to(&mut self, path: PathBuf, stamp: FileStamp, claim: Box<dyn PathClaim>) {
+        self.home = Some(Home::new(path, Some(stamp), Some(claim)));
+        self.trouble = None;
+        self.look_at = None;
+        if self.manner == Manner::Edited {
+            self.edited();
+        }
+    }
+
+    /// What the file was when it was last read or written.
+    pub fn stamp(&self) -> Option<&FileStamp> {
+        self.home.as_ref()?.stamp.as_ref()
+    }
+
+    /// Saves a notebook that is only run for the last time. Where the file has become somebody else's meanwhile, the
+    /// notebook goes beside it. `None` when the file holds everything; else what is wrong and where the notebook is.
+    pub async fn save_finally(&mut self, document: &mut Document, now: Tick) -> Option<String> {
+        let home = self.home.as_ref()?;
+        if self.dirty == Dirty::No && self.trouble.is_none() {
             return None;
         }
-        self.begin_save(document, now);
-        let saving = self.saving.take()?;
-        let error = match saving.await {
+        let path = home.path.clone();
+        let expected = match &home.stamp {
+            Some(stamp) => Some(stamp.clone()),
+            None => ours(&*self.files, &path, &document.sources(), home.opened.as_ref()).await,
+        };
+        self.saving(now);
+        let error = match self.files.write(&path, document.to_bytes(), expected).await {
             Ok(stamp) => {
-                self.stamp = Some(stamp);
-                self.problem = None;
+                self.trouble = None;
+                self.is(stamp);
                 return None;
             }
             Err(error) => error,
         };
         if let WriteError::Changed { now: Some(_), .. } = &error
-            && let Some(stamp) = ours(&*self.files, &self.path, &document.sources(), None).await
+            && let Some(stamp) = ours(&*self.files, &path, &document.sources(), None).await
         {
-            let bytes = document.to_bytes();
-            return match self.files.write(&self.path, bytes, Some(stamp)).await {
+            return match self.files.write(&path, document.to_bytes(), Some(stamp)).await {
                 Ok(_) => None,
                 Err(error) => Some(with_sources(&error)),
             };
         }
-        let beside = beside(&self.path, self.session);
-        let bytes = document.to_bytes();
-        // It is there already when an earlier daemon came to the same end.
-        let earlier = ours(&*self.files, &beside, &document.sources(), None).await;
-        match self.files.write(&beside, bytes, earlier).await {
-            Ok(_) => Some(format!("{}; the results are in {}", with_sources(&error), beside.display())),
-            Err(_) => Some(format!("{}; the outputs stay in the log of the session", with_sources(&error))),
-        }
+        let (files, session) = (Arc::clone(&self.files), self.session);
+        Some(put_beside(files, session, path, document, with_sources(&error)).await)
     }
 }
 
-/// The stamp of a file as it is, if it may be replaced: it differs from ours in outputs alone, and so is an earlier save
-/// of the session by a daemon that died; or it still is what the session opened.
-async fn ours(
-    files: &dyn Files,
-    path: &Path,
-    sources_of_ours: &[(CellKind, String)],
-    opened: Option<&FileStamp>,
-) -> Option<FileStamp> {
-    let (bytes, stamp) = files.read(path).await.ok()?;
-    if opened == Some(&stamp) {
-        return Some(stamp);
+impl Home {
+    fn new(path: PathBuf, stamp: Option<FileStamp>, claim: Option<Box<dyn PathClaim>>) -> Self {
+        Self { path, stamp, opened: None, rendered: None, claim, watch: None, renamed: None }
     }
-    let there = Notebook::parse(&bytes).ok()?;
-    (sources(&there) == sources_of_ours).then_some(stamp)
-}
-
-/// `analysis.ipynb` → `analysis.outlive-0192f3aa.ipynb`.
-fn beside(path: &Path, session: SessionId) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let id = session.to_string();
-    path.with_file_name(format!("{stem}.outlive-{}.ipynb", &id[id.len() - 8..]))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use outlive_document::Notebook;
     use uuid::Uuid;
 
+    use super::super::document::BlobFolder;
+    use super::super::saving::SaveError;
     use super::*;
     use crate::files::LocalFiles;
 
@@ -228,16 +581,28 @@ mod tests {
     const OUTPUT: &str = r#"{"name":"stdout","output_type":"stream","text":["1\n"]}"#;
 
     /// As a daemon has it that comes back: it has not looked at the file, and there is something to save.
-    async fn taken_up(place: &Path) -> NotebookFile {
+    async fn taken_up(place: &Path) -> (NotebookFile, Document) {
         let files = LocalFiles::new(place.join("claims"));
         let session = SessionId::from_uuid(Uuid::from_u128(1));
         let path = place.join("n.ipynb");
         let claim = files.claim(&path, session).await.unwrap();
-        let document = Notebook::parse(notebook("print(1)", OUTPUT).as_bytes()).unwrap();
-        let blobs = BlobFolder(place.join("blobs"));
-        let mut file = NotebookFile::new(session, document, blobs, Arc::new(files), (path, None), claim);
-        file.dirty = Dirty::Since(Tick(0), Tick(0));
-        file
+        let notebook = Notebook::parse(notebook("print(1)", OUTPUT).as_bytes()).unwrap();
+        let document = Document::new(session, notebook, BlobFolder(place.join("blobs")));
+        let mut file = NotebookFile::new(session, Arc::new(files), (path, None), claim);
+        file.changed(Tick(0));
+        (file, document)
+    }
+
+    /// What came of an autosave.
+    async fn autosave(file: &mut NotebookFile, document: &mut Document) -> Result<FileStamp, SaveError> {
+        let due = file.due().expect("there is something to save");
+        let Step::Save(expect) = file.next_step(due) else { panic!("a save was due") };
+        let bytes = document.to_bytes();
+        file.begin_save(document, bytes, [0; 32], expect, due);
+        match file.finish_work().await {
+            Some(Done::Saved(saved)) => saved.result,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[tokio::test]
@@ -245,19 +610,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("n.ipynb");
         fs::write(&path, notebook("print(1)", "")).unwrap();
-        let mut file = taken_up(place.path()).await;
-        file.begin_save(Tick(0));
-        file.saved().await;
-        assert_eq!(file.problem, None);
+        let (mut file, mut document) = taken_up(place.path()).await;
+        autosave(&mut file, &mut document).await.unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("stdout"));
         // What a person has changed meanwhile stays.
         let changed = notebook("print(2)", "");
         fs::write(&path, &changed).unwrap();
         drop(file);
-        let mut file = taken_up(place.path()).await;
-        file.begin_save(Tick(0));
-        file.saved().await;
-        assert!(file.problem.is_some());
+        let (mut file, mut document) = taken_up(place.path()).await;
+        autosave(&mut file, &mut document).await.unwrap_err();
         assert_eq!(fs::read_to_string(&path).unwrap(), changed);
     }
 
@@ -266,8 +627,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("n.ipynb"), notebook("print(2)", "")).unwrap();
         for _ in 0..2 {
-            let mut file = taken_up(place.path()).await;
-            let problem = file.save_finally(Tick(0)).await.expect("the file is somebody else's");
+            let (mut file, mut document) = taken_up(place.path()).await;
+            let problem =
+                file.save_finally(&mut document, Tick(0)).await.expect("the file is somebody else's");
             assert!(problem.contains("the results are in"), "{problem}");
         }
     }
@@ -279,22 +641,39 @@ mod tests {
         let path = place.path().join("n.ipynb");
         fs::write(&path, notebook("another = 0", "")).unwrap();
         let (_, opened) = outlive_document::file::read(&path).unwrap();
-        let mut file = taken_up(place.path()).await.opened_as(Some(opened));
-        assert_eq!(file.save_finally(Tick(0)).await, None);
+        let (file, mut document) = taken_up(place.path()).await;
+        let mut file = file.opened_as(Some(opened));
+        assert_eq!(file.save_finally(&mut document, Tick(0)).await, None);
         assert!(fs::read_to_string(&path).unwrap().contains("print(1)"));
     }
 
-    #[tokio::test]
-    async fn what_somebody_else_wrote_is_not_saved_over_and_over_but_said() {
+    #[test]
+    fn what_cannot_be_written_is_tried_again_and_what_somebody_must_decide_is_not() {
         // C3
         let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("n.ipynb");
-        fs::write(&path, notebook("theirs", "")).unwrap();
-        let mut file = taken_up(place.path()).await;
-        file.begin_save(Tick(0));
-        file.saved().await;
-        assert!(file.problem().is_some());
-        assert_eq!(file.save_due(), None, "the file is somebody else's");
-        assert!(fs::read_to_string(&path).unwrap().contains("theirs"));
+        let files = Arc::new(LocalFiles::new(place.path().to_owned()));
+        let session = SessionId::from_uuid(Uuid::from_u128(1));
+        let mut file = NotebookFile::unclaimed(
+            session,
+            files,
+            "/n.ipynb".into(),
+            &ClaimError::Relative { path: String::new() },
+        );
+        assert!(matches!(file.state(), SavedState::Failing { .. }));
+        assert_eq!(file.due(), Some(Tick(0)), "a claim that could not be had is tried again");
+        file.saving(Tick(0));
+        file.failing("the disk is full".to_owned());
+        let again = file.due().expect("it is tried again");
+        assert_eq!(again, Tick(0) + Duration::from_millis(AUTOSAVE_MAX_MS));
+        assert!(matches!(file.next_step(Tick(0)), Step::Wait));
+        assert!(matches!(file.next_step(again), Step::Save(_)));
+        // Another program has touched it: perhaps there is room now.
+        file.hinted(FileHint::Changed, Tick(1));
+        assert!(matches!(file.next_step(Tick(1)), Step::Look));
+        file.conflicted(FileConflict::NotANotebook, "it is empty".to_owned());
+        file.changed(Tick(2));
+        file.look_at = None;
+        assert_eq!(file.due(), None);
+        assert!(matches!(file.state(), SavedState::Conflict { conflict: FileConflict::NotANotebook, .. }));
     }
 }

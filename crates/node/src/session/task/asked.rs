@@ -1,16 +1,21 @@
 //! What the task answers to those who ask.
 
-use outlive_core::session::spec::Workload;
+use outlive_core::session::spec::{StartWhen, Trust, Workload};
+use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Input, effective};
 use outlive_protocol::http::{Problem, SubmitRuns};
 
-use super::super::handle::{Answer, Ask, Message, denied};
+use super::super::handle::{Answer, Ask, Message, denied, ended};
 use super::super::journal::WriteError;
 use super::super::{open, view};
 use super::Task;
 
 impl Task {
     pub(super) async fn asked(&mut self, message: Message) -> Result<(), WriteError> {
+        let Some(message) = self.wait_for_edits(message) else { return Ok(()) };
+        if let Ask::File(ask) = message.ask {
+            return self.asked_file(ask, message.answer).await;
+        }
         let answer = self.answer(message.ask).await?;
         // Whoever asked may have gone; what was asked is done all the same.
         let _gone = message.answer.send(answer);
@@ -29,9 +34,10 @@ impl Task {
                 }
             }
             Ask::Document(ask) => return self.asked_document(ask).await,
-            Ask::File(ask) => return self.asked_file(ask).await,
+            Ask::File(_) => unreachable!("asked of the file in `asked`"),
             Ask::Rest { why, from } => Input::Rest { why, from },
-            Ask::Trust(trust) => Input::Trust(trust),
+            Ask::Join { start, trust } => return self.joined(start, trust).await,
+            Ask::Trust(trust) => return self.asked_to_trust(trust).await,
             Ask::Interrupt => Input::Interrupt,
             Ask::Stop { why, from } => Input::Stop { why, from },
             Ask::Cancel(run) => Input::Cancel(run),
@@ -42,6 +48,30 @@ impl Task {
             Ok(()) => Ok(Answer::Done(self.view.borrow().clone())),
             Err(why) => Err(denied(id, &why)),
         })
+    }
+
+    /// Somebody opens the session: nobody joins one that is ending, and a kernel that is down is started if they wish it
+    /// and it may be.
+    async fn joined(
+        &mut self,
+        start: Option<StartWhen>,
+        trust: Option<Trust>,
+    ) -> Result<Result<Answer, Problem>, WriteError> {
+        if self.session.life != SessionLife::Open {
+            return Ok(Err(ended(self.session.spec.id)));
+        }
+        if trust == Some(Trust::Trusted)
+            && self.session.trust == Trust::Untrusted
+            && let Err(problem) = self.asked_to_trust(Trust::Trusted).await?
+        {
+            return Ok(Err(problem));
+        }
+        let is_down = self.session.runtime.status == Status::Down;
+        if start == Some(StartWhen::AtOnce) && is_down && self.session.trust == Trust::Trusted {
+            // Refused to a command alone, which is its run.
+            self.input(Input::Restart(Vec::new()), None).await?.ok();
+        }
+        Ok(Ok(Answer::Done(self.view.borrow().clone())))
     }
 
     async fn submit(&mut self, work: SubmitRuns) -> Result<Result<Answer, Problem>, WriteError> {
@@ -61,10 +91,10 @@ impl Task {
     }
 
     fn runs_of(
-        &self,
+        &mut self,
         work: Option<SubmitRuns>,
     ) -> Result<Vec<outlive_core::session::event::NewRun>, Problem> {
         let tolerant = matches!(self.session.spec.workload, Workload::Notebook { allow_errors: true, .. });
-        open::runs_of(self.notebook.as_ref().map(|notebook| &notebook.document), tolerant, work)
+        open::runs_of(self.notebook.as_mut().map(|notebook| &mut notebook.document), tolerant, work)
     }
 }

@@ -1,0 +1,395 @@
+//! What is done with a notebook's file. Each is a future that has all it needs, so that the session goes on meanwhile.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use outlive_core::id::SessionId;
+use outlive_core::session::state::Claiming;
+use outlive_document::file::{FileStamp, ReadError, WriteError};
+use outlive_document::{CellKind, Notebook, NotebookError};
+use outlive_protocol::http::{FileConflict, Problem, SaveHow, SaveSession};
+
+use super::document::{Document, sources};
+use super::{hex, with_sources};
+use crate::context::{Context, PathSlot};
+use crate::files::notebook_path;
+use crate::problem;
+use crate::seams::{ClaimError, Files, PathClaim};
+use crate::trust::{self, TrustKey};
+
+/// What a person has written of a notebook, as [`super::Document::sources`] gives it.
+pub type Sources = Vec<(CellKind, String)>;
+
+/// What may be replaced.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// What was last read or written; `None`: nothing is there.
+    Stamp(Option<FileStamp>),
+    /// The file was not looked at yet: an earlier save of the session, which differs in outputs alone, or what the
+    /// session opened.
+    Ours(Sources, Option<FileStamp>),
+    /// Whatever is there, which is kept beside first: a person has decided so.
+    KeepTheirs,
+}
+
+/// A write of the notebook to its own file.
+pub struct Save {
+    /// The files of this machine.
+    pub files: Arc<dyn Files>,
+    /// Whose notebook it is.
+    pub session: SessionId,
+    /// Its file.
+    pub path: PathBuf,
+    /// What is written.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of them.
+    pub hash: [u8; 32],
+    /// What may be replaced.
+    pub expect: Expect,
+    /// Whether the path must be claimed again first.
+    pub claim: Claim,
+}
+
+/// Whether a session holds the claim of its path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// It does.
+    Held,
+    /// It could not have it when it was taken up.
+    Missing,
+}
+
+/// What came of a [`Save`].
+#[derive(Debug)]
+pub struct Saved {
+    /// What the file is now.
+    pub result: Result<FileStamp, SaveError>,
+    /// The claim that was missing.
+    pub claim: Option<Box<dyn PathClaim>>,
+}
+
+/// Why a notebook is not in its file.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The path is not to be had.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// It was not written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// What is there, and was to be kept, cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl SaveError {
+    /// The same for who asked for the save.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Claim(error) => problem::claim(error),
+            Self::Write(error) => problem::write(error),
+            Self::Read(error) => problem::read(error),
+        }
+    }
+}
+
+impl Save {
+    /// Carries it out.
+    pub async fn run(self) -> Saved {
+        let mut claim = None;
+        if self.claim == Claim::Missing {
+            match self.files.claim(&self.path, self.session).await {
+                Ok(had) => claim = Some(had),
+                Err(error) => return Saved { result: Err(error.into()), claim: None },
+            }
+        }
+        Saved { result: self.write().await, claim }
+    }
+
+    async fn write(self) -> Result<FileStamp, SaveError> {
+        let Self { files, path, bytes, hash, expect, .. } = self;
+        let expected = match expect {
+            Expect::Stamp(stamp) => stamp,
+            Expect::Ours(sources, opened) => ours(&*files, &path, &sources, opened.as_ref()).await,
+            Expect::KeepTheirs => keep_theirs(&*files, &path).await?,
+        };
+        // The same bytes again would only tell everybody who watches the file that it has changed.
+        if let Some(stamp) = expected.as_ref().filter(|stamp| stamp.hash == hash)
+            && files.stat(&path).await.is_ok_and(|there| there == Some(stamp.meta()))
+        {
+            return Ok(stamp.clone());
+        }
+        Ok(files.write(&path, bytes, expected).await?)
+    }
+}
+
+/// Keeps what is in the file under another name beside it, and gives what it is.
+async fn keep_theirs(files: &dyn Files, path: &Path) -> Result<Option<FileStamp>, SaveError> {
+    let (bytes, stamp) = match files.read(path).await {
+        Ok(read) => read,
+        Err(ReadError::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let kept = beside(path, &format!("theirs-{}", &hex(&stamp.hash)[..8]));
+    match files.write(&kept, bytes, None).await {
+        Ok(_) => {}
+        // Kept already.
+        Err(WriteError::Changed { now: Some(there), .. }) if there.hash == stamp.hash => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(stamp))
+}
+
+/// The stamp of a file as it is, if it may be replaced: it differs from ours in outputs alone, and so is an earlier save
+/// of the session by a daemon that died; or it still is what the session opened.
+pub async fn ours(
+    files: &dyn Files,
+    path: &Path,
+    sources_of_ours: &[(CellKind, String)],
+    opened: Option<&FileStamp>,
+) -> Option<FileStamp> {
+    let (bytes, stamp) = files.read(path).await.ok()?;
+    if opened == Some(&stamp) {
+        return Some(stamp);
+    }
+    let there = Notebook::parse(&bytes).ok()?;
+    (sources(&there) == sources_of_ours).then_some(stamp)
+}
+
+/// `analysis.ipynb` → `analysis.outlive-0192f3aa.ipynb`.
+pub fn beside(path: &Path, what: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}.outlive-{what}.ipynb"))
+}
+
+/// Writes the notebook beside its file, which cannot be written for this reason. Says where the results are.
+pub async fn put_beside(
+    files: Arc<dyn Files>,
+    session: SessionId,
+    path: PathBuf,
+    document: &mut Document,
+    why: String,
+) -> String {
+    let id = session.to_string();
+    let beside = beside(&path, &id[id.len() - 8..]);
+    let (bytes, sources) = (document.to_bytes(), document.sources());
+    // It is there already when an earlier daemon came to the same end.
+    let earlier = ours(&*files, &beside, &sources, None).await;
+    match files.write(&beside, bytes, earlier).await {
+        Ok(_) => format!("{why}; the results are in {}", beside.display()),
+        Err(_) => format!("{why}; the outputs stay in the log of the session"),
+    }
+}
+
+/// A look at the notebook's file, which another program may have changed.
+pub struct Look {
+    /// The files of this machine.
+    pub files: Arc<dyn Files>,
+    /// The file.
+    pub path: PathBuf,
+    /// What it was when it was last read or written.
+    pub stamp: Option<FileStamp>,
+    /// What was being written when a daemon was killed.
+    pub rendered: Option<String>,
+    /// What our notebook says, where there is no stamp.
+    pub sources: Option<Sources>,
+    /// Where it may be now.
+    pub hint: Option<PathBuf>,
+}
+
+/// What a [`Look`] has found.
+#[derive(Debug)]
+pub enum Looked {
+    /// What was last read or written, or what we were writing.
+    Ours(FileStamp),
+    /// A whole notebook by another program.
+    Theirs(Box<Notebook>, FileStamp),
+    /// No whole notebook.
+    NotWhole(String),
+    /// Nothing; the file is here now, if it was renamed.
+    Gone(Option<PathBuf>),
+    /// It is being written at this moment.
+    InMidWrite,
+    /// It cannot be read.
+    Unreadable(String),
+}
+
+impl Look {
+    /// Carries it out.
+    pub async fn run(self) -> Looked {
+        if let Some(stamp) = &self.stamp
+            && self.files.stat(&self.path).await.is_ok_and(|there| there == Some(stamp.meta()))
+        {
+            return Looked::Ours(stamp.clone());
+        }
+        let (bytes, stamp) = match self.files.read(&self.path).await {
+            Ok(read) => read,
+            Err(ReadError::NotFound(_)) => return Looked::Gone(self.renamed().await),
+            Err(ReadError::InMidWrite(_)) => return Looked::InMidWrite,
+            Err(error @ (ReadError::NotAFile(..) | ReadError::TooLarge { .. })) => {
+                return Looked::NotWhole(with_sources(&error));
+            }
+            Err(error @ (ReadError::NoPermission(_) | ReadError::Io { .. })) => {
+                return Looked::Unreadable(with_sources(&error));
+            }
+        };
+        let is_ours = self.stamp.as_ref().is_some_and(|last| last.hash == stamp.hash)
+            || self.rendered.is_some_and(|rendered| rendered == hex(&stamp.hash));
+        if is_ours {
+            return Looked::Ours(stamp);
+        }
+        match parse(bytes).await {
+            Ok(theirs) if self.sources.is_some_and(|ours| ours == sources(&theirs)) => Looked::Ours(stamp),
+            Ok(theirs) => Looked::Theirs(Box::new(theirs), stamp),
+            Err(error) => Looked::NotWhole(format!("{}: {}", self.path.display(), with_sources(&error))),
+        }
+    }
+
+    /// Where the file is now. Only another notebook's name: some editors move a file away before they write it anew.
+    async fn renamed(&self) -> Option<PathBuf> {
+        let stamp = self.stamp.as_ref()?;
+        let found = self.files.find_inode(self.path.parent()?, stamp.inode).await;
+        for place in self.hint.clone().into_iter().chain(found) {
+            if place.extension() == Some(OsStr::new("ipynb"))
+                && self.files.stat(&place).await.is_ok_and(|there| there == Some(stamp.meta()))
+            {
+                return Some(place);
+            }
+        }
+        None
+    }
+}
+
+/// A large notebook takes a while.
+async fn parse(bytes: Vec<u8>) -> Result<Notebook, NotebookError> {
+    match tokio::task::spawn_blocking(move || Notebook::parse(&bytes)).await {
+        Ok(parsed) => parsed,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// A path that a notebook may be written to. Dropping it gives it back.
+pub struct Destination {
+    /// Where, absolute, links resolved.
+    pub path: PathBuf,
+    /// Its place in the index of this node.
+    pub slot: PathSlot,
+    /// The claim against other daemons.
+    pub claim: Box<dyn PathClaim>,
+    /// What is there, and may be replaced.
+    pub there: Option<FileStamp>,
+}
+
+impl std::fmt::Debug for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Destination").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Where a save with a path leads.
+#[derive(Debug)]
+pub enum Prepared {
+    /// To the file that the session has.
+    Own,
+    /// Elsewhere.
+    To(Destination),
+}
+
+/// Takes the path that a save asks for. `own` is the session's.
+pub async fn prepare(
+    context: Arc<Context>,
+    session: SessionId,
+    own: Option<PathBuf>,
+    wish: SaveSession,
+) -> Result<Prepared, Problem> {
+    let claim_problem = |error: ClaimError| problem::claim(&error);
+    let asked = PathBuf::from(wish.path.unwrap_or_default());
+    let named = notebook_path(&asked).map_err(claim_problem)?;
+    let path = context.files.resolve(&named).await.map_err(claim_problem)?;
+    match (&own, wish.how) {
+        (Some(own), SaveHow::Save | SaveHow::SaveAs) if *own == path => return Ok(Prepared::Own),
+        (Some(own), SaveHow::Save) => return Err(problem::has_a_path(session, own)),
+        (Some(_), SaveHow::SaveAs | SaveHow::Copy) | (None, _) => {}
+    }
+    let (slot, claim) = take(&context, session, &path).await.map_err(claim_problem)?;
+    let exists = context
+        .files
+        .stat(&path)
+        .await
+        .map_err(|source| problem::read(&ReadError::Io { path: path.clone(), source }))?;
+    let there = match exists {
+        None => None,
+        Some(_) if !wish.overwrite => return Err(problem::file_exists(&path)),
+        Some(_) => match context.files.read(&path).await {
+            Ok((_, stamp)) => Some(stamp),
+            Err(ReadError::NotFound(_)) => None,
+            Err(error) => return Err(problem::read(&error)),
+        },
+    };
+    Ok(Prepared::To(Destination { path, slot, claim, there }))
+}
+
+/// The path in this node's index, and the claim against other daemons.
+async fn take(
+    context: &Arc<Context>,
+    session: SessionId,
+    path: &Path,
+) -> Result<(PathSlot, Box<dyn PathClaim>), ClaimError> {
+    let slot = context.reserve_path(path, session).map_err(|holder| ClaimError::Held {
+        path: path.display().to_string(),
+        session: holder,
+        pid: std::process::id(),
+    })?;
+    Ok((slot, context.files.claim(path, session).await?))
+}
+
+/// A renamed file that cannot be followed.
+#[derive(Debug)]
+pub struct Lost {
+    /// What it is for the session.
+    pub conflict: FileConflict,
+    /// Why.
+    pub why: String,
+}
+
+/// Takes the path that the session's file was renamed to.
+pub async fn follow(context: Arc<Context>, session: SessionId, to: PathBuf) -> Result<Destination, Lost> {
+    let taken = async {
+        let path = context.files.resolve(&to).await?;
+        let (slot, claim) = take(&context, session, &path).await?;
+        Ok(Destination { path, slot, claim, there: None })
+    };
+    taken.await.map_err(|error: ClaimError| {
+        let conflict = match error {
+            ClaimError::Held { .. } => FileConflict::Claimed,
+            _ => FileConflict::Deleted,
+        };
+        let why = format!("the file was renamed to {}: {}", to.display(), with_sources(&error));
+        Lost { conflict, why }
+    })
+}
+
+/// Whether the write that was begun before a crash happened: the path, and what the file is.
+pub async fn claimed_before(
+    context: &Arc<Context>,
+    session: SessionId,
+    claiming: &Claiming,
+) -> Option<(Destination, FileStamp)> {
+    let path = PathBuf::from(&claiming.path);
+    let (_, stamp) = context.files.read(&path).await.ok()?;
+    if hex(&stamp.hash) != claiming.sha256 {
+        return None;
+    }
+    let (slot, claim) = take(context, session, &path).await.ok()?;
+    Some((Destination { path, slot, claim, there: None }, stamp))
+}
+
+/// Notes that the notebook that was just saved is trusted, so that it still is when it is opened again.
+pub async fn remember(context: &Context, key: Option<TrustKey>) {
+    if let Some(key) = key
+        && let Err(error) = trust::remember(&*context.engine, &key).await
+    {
+        tracing::warn!(error = %with_sources(&error), "the store does not note that a notebook is trusted");
+    }
+}
