@@ -25,7 +25,7 @@ const INTERRUPT_HELD_MS: u64 = 500;
 impl Driver {
     pub(super) fn on_link(&mut self, event: LinkEvent, now: Now) {
         match event {
-            LinkEvent::Greeted { id, hello, writer, open } => self.on_hello(id, &hello, writer, open),
+            LinkEvent::Greeted { id, hello, writer, open } => self.on_hello(id, &hello, (writer, open), now),
             LinkEvent::Message { id, message } => {
                 // One that was superseded may have said something just before it was closed.
                 if self.peer.as_ref().is_some_and(|peer| peer.id == id) {
@@ -44,8 +44,8 @@ impl Driver {
         &mut self,
         id: ConnectionId,
         hello: &ToShim,
-        writer: OwnedWriteHalf,
-        open: oneshot::Sender<()>,
+        (writer, open): (OwnedWriteHalf, oneshot::Sender<()>),
+        now: Now,
     ) {
         let version = match self.check_hello(hello) {
             Ok(version) => version,
@@ -57,6 +57,9 @@ impl Driver {
                 return;
             }
         };
+        if let ToShim::Hello { acked, .. } = hello {
+            self.retell(*acked, now);
+        }
         let welcome = Welcome {
             version,
             identity: self.identity.clone(),
@@ -122,7 +125,10 @@ impl Driver {
                         (false, true) => ExecuteMode::Interactive,
                         (false, false) => ExecuteMode::Unattended,
                     };
-                    if let Some(notice) = supervised.execute((run, attempt), &code, mode, now) {
+                    let key = (run, attempt);
+                    let is_done = supervised.has_finished(key);
+                    let notice = supervised.execute(key, &code, mode, now);
+                    if let Some(notice) = notice.or_else(|| is_done.then(|| self.story.outcome_lost(key))?) {
                         self.record(notice, now);
                     }
                 }

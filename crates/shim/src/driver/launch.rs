@@ -257,6 +257,11 @@ impl Supervised {
             .map_or_else(|| self.command_run.into_iter().collect(), |kernel| kernel.runs().open())
     }
 
+    /// Whether a kernel is done with this run.
+    pub(super) fn has_finished(&self, key: RunKey) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.runs().has_finished(key))
+    }
+
     /// Gives a kernel a run. A command is one run only.
     pub(super) fn execute(
         &mut self,

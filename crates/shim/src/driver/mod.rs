@@ -13,6 +13,7 @@ mod exit;
 mod launch;
 mod output;
 mod stop;
+mod story;
 
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use crate::ladder::Stopping;
 use crate::link::{ConnectionId, Link, LinkEvent};
 use launch::Supervised;
 use output::{BlobWritten, Piped};
+use story::Story;
 
 /// Time between two looks at whether anybody can still find this shim, in milliseconds.
 const FOUND_CHECK_MS: u64 = 10_000;
@@ -52,6 +54,7 @@ pub(crate) struct Driver {
     stopping: Option<Stopping>,
     /// The last question, answered or not.
     asked: Option<OpenQuestion>,
+    story: Story,
     fate: Fate,
     orphans: Signal,
     found_check_at: Tick,
@@ -112,6 +115,7 @@ impl Driver {
             life: Life::Waiting,
             stopping: None,
             asked: None,
+            story: Story::default(),
             fate: Fate::Waits,
             orphans: signal(SignalKind::child())?,
             found_check_at: now().tick + Duration::from_millis(FOUND_CHECK_MS),
@@ -177,6 +181,7 @@ impl Driver {
     }
 
     fn record(&mut self, state: StateNotice, now: Now) {
+        self.story.note(&state);
         self.journal.append(now.wall, Notice::State(state));
     }
 

@@ -297,7 +297,7 @@ impl Driver {
     }
 
     /// One output is missing, and its run is known.
-    fn gap_chunk(&mut self, run: Option<RunKey>, since: Src, reason: &str, now: Now) {
+    pub(super) fn gap_chunk(&mut self, run: Option<RunKey>, since: Src, reason: &str, now: Now) {
         let json = serde_json::json!({ "since": since, "reason": reason }).to_string();
         let chunk = Chunk::inline(ChunkKind::Gap, now.wall, json.into_bytes());
         self.journal.append(now.wall, Notice::Output { run: run.map(|(run, _)| run), chunks: vec![chunk] });

@@ -106,6 +106,11 @@ impl Journal {
         self.last
     }
 
+    /// The last number that a daemon has stored.
+    pub(crate) const fn acknowledged(&self) -> Src {
+        self.acknowledged
+    }
+
     /// Looks at the free disk again when it was low.
     pub(crate) fn recheck_disk(&mut self) {
         self.spool.recheck_disk();

@@ -95,6 +95,11 @@ impl Runs {
         true
     }
 
+    /// Whether it was given and is finished.
+    pub(crate) fn has_finished(&self, key: RunKey) -> bool {
+        self.finished.contains(&key)
+    }
+
     pub(crate) fn open(&self) -> Vec<RunKey> {
         self.open.iter().map(|run| run.key).collect()
     }

@@ -9,7 +9,7 @@ use outlive_core::log::{ChunkKind, Payload};
 use outlive_core::runtime::{ExitStatus, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
 use outlive_process::{Process, is_same_process};
-use outlive_protocol::shim::{Notice, Numbered, StateNotice, ToShim};
+use outlive_protocol::shim::{FromShim, Notice, Numbered, StateNotice, ToShim};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -454,4 +454,44 @@ async fn a_death_is_told_at_once() {
     times.sort();
     eprintln!("from SIGKILL to the report: {times:?}");
     assert!(times[5] < Duration::from_millis(100), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_daemon_whose_log_has_lost_what_was_acknowledged_is_told_again() {
+    // D6: a damaged log was cut; the shim had forgotten what stood behind the cut.
+    let shim = Setup::fake_kernel("normal").start();
+    let mut daemon = shim.connect(Src(0)).await;
+    daemon.ready().await;
+    let runs = [new_run(), new_run()];
+    for run in runs {
+        daemon.execute(run, "print hello").await;
+        daemon.finished(run).await;
+    }
+    let last = daemon.last;
+    let mut next = shim.connect(last).await;
+    assert_eq!(next.welcome.as_ref().unwrap().last_src, last, "nothing is told twice to who has all");
+    next.execute(runs[0], "print hello").await;
+
+    // The next number follows on the last one that was given; what comes is new to this daemon.
+    let mut amnesiac = Daemon::open(&shim.socket).await;
+    amnesiac.say(&shim.hello(Src(1))).await;
+    assert!(matches!(amnesiac.hear().await, Some(FromShim::Welcome(_))));
+    amnesiac.last = last;
+    amnesiac.ready().await;
+    for run in runs {
+        assert_eq!(amnesiac.finished(run).await, RunOutcome::Succeeded);
+    }
+    let gap = |state: &StateNotice| matches!(state, StateNotice::Gap { since: Src(1), .. }).then_some(());
+    amnesiac.until(gap).await;
+    assert!(
+        amnesiac.text(ChunkKind::Gap).contains("damaged"),
+        "who reads output is told that some is missing"
+    );
+    // It asks for a run that has ended, as of one that its log says is running.
+    amnesiac.execute(runs[1], "print hello").await;
+    match amnesiac.finished(runs[1]).await {
+        RunOutcome::Raised { ename, .. } => assert_eq!(ename, "OutcomeLost"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(amnesiac.text(ChunkKind::Stdout), "", "it is not executed again");
 }

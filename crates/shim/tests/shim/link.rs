@@ -5,7 +5,7 @@ use outlive_core::id::{Incarnation, Src};
 use outlive_core::limits::FRAME_BYTES_MAX;
 use outlive_core::log::ChunkKind;
 use outlive_protocol::frame;
-use outlive_protocol::shim::{FromShim, ToShim};
+use outlive_protocol::shim::{FromShim, ToShim, VERSION};
 use outlive_protocol::shim_codec::encode_to_shim;
 
 /// A command that says a line for each line it is told through a pipe, for as long as the test lives.
@@ -90,6 +90,25 @@ async fn whoever_means_somebody_else_is_told_so() {
         assert_eq!(stranger.hear().await, None);
     }
     assert!(shim.connect(daemon.last).await.welcome.is_some());
+}
+
+#[tokio::test]
+async fn daemons_of_the_version_before_and_the_next_are_served() {
+    // D2: whichever of the two was upgraded.
+    let (shim, daemon) = talker().await;
+    for (theirs, spoken) in [(VERSION - 1, VERSION - 1), (VERSION, VERSION), (VERSION + 1, VERSION)] {
+        let mut hello = shim.hello(daemon.last);
+        let ToShim::Hello { version, .. } = &mut hello else { unreachable!() };
+        *version = theirs;
+        let mut other = Daemon::open(&shim.socket).await;
+        other.say(&hello).await;
+        match other.hear().await {
+            Some(FromShim::Welcome(welcome)) => {
+                assert_eq!(welcome.version, spoken, "to a daemon of {theirs}")
+            }
+            answer => panic!("to a daemon of version {theirs}: {answer:?}"),
+        }
+    }
 }
 
 #[tokio::test]
