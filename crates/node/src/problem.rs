@@ -21,6 +21,13 @@ pub fn internal(detail: impl Into<String>) -> Problem {
     Problem::new(500, "internal", "The daemon cannot do it", detail).hint("the daemon's log says more")
 }
 
+/// The daemon ends.
+#[must_use]
+pub fn shutting_down() -> Problem {
+    Problem::new(503, "shutting-down", "The daemon is shutting down", "the daemon ends; its processes may go on")
+        .hint("join again: the next daemon has the notebook with every edit that was answered")
+}
+
 /// The store does not answer.
 #[must_use]
 pub fn store(error: &dyn std::error::Error) -> Problem {

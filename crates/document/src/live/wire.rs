@@ -172,6 +172,12 @@ impl Awareness {
         Ok(Noticed { relay, clients: told.iter().map(|(client, ..)| *client).collect() })
     }
 
+    /// Whether this client is there.
+    #[must_use]
+    pub fn has(&self, client: u64) -> bool {
+        self.clients.contains_key(&client)
+    }
+
     /// These clients have gone; gives what is to be told to the others, if they were there.
     pub fn remove(&mut self, clients: &[u64]) -> Option<Vec<u8>> {
         let gone: Vec<(u64, u64)> =

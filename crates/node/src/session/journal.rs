@@ -7,12 +7,17 @@ use outlive_core::id::{Position, ProcessKey, RunId, Seq, SessionId, Src};
 use outlive_core::limits::{STORE_DOUBT_MS, STORE_RETRY_MS};
 use outlive_core::log::fold::{Effect, Fold, Ownership, Verdict};
 use outlive_core::log::record::ControlChange;
-use outlive_core::log::{Chunk, Control, Entry, Fenced, FencedBody, Lane, Record, RunRecord, Source};
+use outlive_core::log::{
+    BlobRef, Chunk, Control, Entry, Fenced, FencedBody, Lane, Record, RunRecord, Source,
+};
 use outlive_core::session::Fact;
-use outlive_store::{AppendError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit, Unavailable};
+use outlive_store::{
+    AppendError, BlobError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit, Unavailable,
+};
 
 use tokio_util::sync::CancellationToken;
 
+use super::notebook::restore::RestoreError;
 use super::with_sources;
 use crate::context::Context;
 use crate::seams::{Bus, Clock};
@@ -26,9 +31,15 @@ pub enum WriteError {
     /// The store does not take it.
     #[error("the log cannot be written")]
     Store(#[source] AppendError),
+    /// What is too large for the log cannot be put beside it.
+    #[error("a part of the notebook cannot be kept")]
+    Blob(#[source] BlobError),
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Read(#[from] ReadError),
+    /// The notebook cannot be had from the log again.
+    #[error("the notebook cannot be read again")]
+    Document(#[source] Box<RestoreError>),
 }
 
 /// A session's log and its fold.
@@ -183,9 +194,36 @@ impl Journal {
         self.append(Lane::Runtime, body, source, Durability::Written).await
     }
 
-    /// Appends a snapshot of the document.
+    /// Appends a record of the document that must not be lost with the machine's power.
     pub async fn document(&mut self, bytes: Vec<u8>) -> Result<Arc<Entry>, WriteError> {
         self.append(Lane::Document, FencedBody::Document(bytes), None, Durability::Synced).await
+    }
+
+    /// Appends a change of the document.
+    pub async fn update(&mut self, bytes: Vec<u8>, durability: Durability) -> Result<Arc<Entry>, WriteError> {
+        self.append(Lane::Document, FencedBody::Document(bytes), None, durability).await
+    }
+
+    /// Puts what is too large for a record beside the log, so that a record can name it. A full disk is waited for.
+    pub async fn beside(&self, bytes: &[u8], mime: &str) -> Result<BlobRef, WriteError> {
+        let mut patience = Patience::default();
+        loop {
+            match self.engine.put_blob_bytes(self.session, bytes, mime).await {
+                Ok(blob) => return Ok(blob),
+                Err(BlobError::Unavailable(error)) => patience.refused(self, error).await?,
+                Err(error) => return Err(WriteError::Blob(error)),
+            }
+        }
+    }
+
+    /// What stands in the document lane before this may go. It is only a matter of space.
+    pub async fn trim_document(&self, before: Position) {
+        match self.engine.trim(self.session, Lane::Document, before).await {
+            Ok(bytes) => tracing::debug!(session = %self.session, bytes, "the document's log is shorter"),
+            Err(error) => {
+                tracing::warn!(session = %self.session, error = %with_sources(&error), "the document's log stays");
+            }
+        }
     }
 
     /// Nothing more will be written.

@@ -179,6 +179,11 @@ impl LivePeers {
         self.members.is_empty()
     }
 
+    /// Whether this one is.
+    pub fn is_there(&self, peer: PeerId) -> bool {
+        self.members.contains_key(&peer)
+    }
+
     /// One more. It counts as attached until it leaves.
     ///
     /// # Errors
@@ -305,7 +310,8 @@ impl LivePeers {
             tracing::info!(session = %self.session, "a peer takes nothing and is let go");
             self.cut(*id, problem);
         }
-        self.look_at = self.members.values().filter_map(|queue| waiting(queue)).min().map(|since| since + STALL);
+        self.look_at =
+            self.members.values().filter_map(|queue| waiting(queue)).min().map(|since| since + STALL);
         (!stalled.is_empty()).then_some(Wish::Left(stalled))
     }
 }

@@ -3,13 +3,16 @@
 //! ```text
 //!  shim's records ─┐
 //!  timers ─────────┤► one input ─► decide ─► facts to the log ─► apply ─► effects ─► advance … ─► view
-//!  mailbox ────────┘   (in this order, and the others before more output)
+//!  mailbox ────────┘   (timers first, the others in turns)
 //! ```
 
 mod asked;
 mod document;
 mod file;
+mod leaving;
+mod peers;
 mod process;
+mod required;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use outlive_core::log::fold::Effect as LogEffect;
 use outlive_core::log::{Entry, FencedBody, Record, RunRecord, Source};
 use outlive_core::runtime::StopWhy;
 use outlive_core::session::input::Timer;
+use outlive_core::session::residence::Resident;
 use outlive_core::session::{Decision, Denied, Fact, Input, Session, advance, apply, decide, timers};
 use outlive_core::time::Tick;
 use outlive_protocol::http::SessionView;
@@ -27,12 +31,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::handle::{Message, Peers};
+use super::handle::{Message, Peers, ended};
 use super::journal::{Journal, WriteError};
-use super::notebook::NotebookPlane;
+use super::notebook::{Done, NotebookPlane};
+use super::peers::Wish;
 use super::view;
 use crate::context::Context;
+use crate::problem;
 use crate::seams::{FromLink, Link};
+use leaving::Left;
+use required::Waiting;
 
 /// How many records of a shim are taken into one round, so that commands are answered in between.
 const ROUND_RECORDS_MAX: usize = 512;
@@ -46,8 +54,11 @@ pub(super) struct Task {
     pub(super) link: Option<Link>,
     pub(super) timers: BTreeMap<Timer, Tick>,
     pub(super) mailbox: mpsc::Receiver<Message>,
+    /// Those who wait for edits; at most `REQUIRED_WAITING_MAX`.
+    pub(super) waiting: Vec<Waiting>,
     pub(super) view: watch::Sender<Arc<SessionView>>,
     pub(super) peers: Arc<Peers>,
+    pub(super) resident: watch::Sender<Resident>,
     pub(super) blobs: String,
     pub(super) stop: CancellationToken,
     pub(super) life: Life,
@@ -64,20 +75,30 @@ pub(super) enum Life {
     Over,
 }
 
-/// Who is heard first when several have something. After output it is the others' turn: a program that prints for
-/// ever delays a wish or a deadline by one round of its output.
+/// Who was heard last and so is heard last now: in turns, so that a program that prints for ever, somebody who types
+/// for ever and somebody who asks for ever delay each other by one round only. What is due comes before all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum First {
+enum Turn {
     Shim,
-    Others,
+    Mailbox,
+    Peers,
 }
 
 /// What woke the task.
 enum Woken {
     Link(Option<FromLink>),
     Timer(Timer),
-    Saved,
-    SaveDue,
+    File(Box<Done>),
+    FileDue,
+    /// Somebody has come or gone.
+    Moved,
+    /// Nobody needs it in memory any more.
+    LeaveDue,
+    /// Outputs are to be shown to those who edit live.
+    ProjectDue,
+    /// Somebody has waited long enough for edits.
+    WaitedEnough,
+    Peers(Wish),
     Asked(Option<Message>),
     Stopped,
 }
@@ -103,8 +124,12 @@ impl Task {
     }
 
     async fn drive(&mut self) -> Result<(), WriteError> {
+        if let Some(plane) = &mut self.notebook {
+            plane.document.take_stock(&self.session);
+        }
+        self.take_up_file().await?;
         self.settle().await?;
-        let mut first = First::Shim;
+        let mut last = Turn::Mailbox;
         loop {
             match self.life {
                 Life::Going => {}
@@ -114,74 +139,125 @@ impl Task {
                 }
                 Life::Over => return self.finish().await,
             }
-            let woken = self.wait(first).await;
-            first = if matches!(woken, Woken::Link(_)) { First::Others } else { First::Shim };
+            let woken = self.wait(last).await;
+            match &woken {
+                Woken::Link(_) => last = Turn::Shim,
+                Woken::Asked(_) => last = Turn::Mailbox,
+                Woken::Peers(_) => last = Turn::Peers,
+                Woken::Timer(_)
+                | Woken::File(_)
+                | Woken::FileDue
+                | Woken::ProjectDue
+                | Woken::WaitedEnough
+                | Woken::Moved
+                | Woken::LeaveDue
+                | Woken::Stopped => {}
+            }
             match woken {
                 Woken::Link(event) => self.linked(event).await?,
                 Woken::Timer(timer) => {
                     self.timers.remove(&timer);
                     self.input(Input::Timer(timer), None).await?.ok();
                 }
-                Woken::Saved => self.show(),
-                Woken::SaveDue => {
-                    if let Some(notebook) = &mut self.notebook {
-                        notebook.file.begin_save(&notebook.document, self.context.clock.now().tick);
+                Woken::File(done) => self.file_done(*done).await?,
+                Woken::FileDue => self.go_on_with_file().await?,
+                Woken::ProjectDue => self.project_outputs().await?,
+                Woken::WaitedEnough => {}
+                Woken::Peers(wish) => self.peers_wish(wish).await?,
+                Woken::Moved => self.look_around(),
+                Woken::LeaveDue => {
+                    if self.evict().await == Left::Yes {
+                        return Ok(());
                     }
                 }
                 Woken::Asked(Some(message)) => self.asked(message).await?,
                 Woken::Asked(None) | Woken::Stopped => return self.leave().await,
             }
+            if !self.waiting.is_empty() {
+                self.release_waiting().await?;
+            }
         }
     }
 
-    async fn wait(&mut self, first: First) -> Woken {
-        let timer = self.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
-        let save = self.notebook.as_ref().and_then(|notebook| notebook.file.save_due());
+    async fn wait(&mut self, last: Turn) -> Woken {
+        let deadline = self.deadline();
         let clock = Arc::clone(&self.context.clock);
+        let (mut file, mut peers) = (None, None);
+        if let Some(plane) = &mut self.notebook {
+            (file, peers) = (Some(&mut plane.file), Some(&mut plane.peers));
+        }
+        let due = async {
+            tokio::select! {
+                biased;
+                woken = async {
+                    match deadline {
+                        Some((at, woken)) => { clock.until(at).await; woken }
+                        None => std::future::pending().await,
+                    }
+                } => woken,
+                done = async {
+                    match &mut file {
+                        Some(file) => file.next().await,
+                        None => std::future::pending().await,
+                    }
+                } => Woken::File(Box::new(done)),
+                () = self.peers.moved() => Woken::Moved,
+            }
+        };
         let shim = async {
             match &mut self.link {
                 Some(link) => Woken::Link(link.from.recv().await),
                 None => std::future::pending().await,
             }
         };
-        let others = async {
-            tokio::select! {
-                biased;
-                timer = async {
-                    match timer {
-                        Some((timer, at)) => { clock.until(at).await; timer }
-                        None => std::future::pending().await,
-                    }
-                } => Woken::Timer(timer),
-                () = async {
-                    match &mut self.notebook {
-                        Some(notebook) => notebook.file.saved().await,
-                        None => std::future::pending().await,
-                    }
-                } => Woken::Saved,
-                () = async {
-                    match save {
-                        Some(at) => clock.until(at).await,
-                        None => std::future::pending().await,
-                    }
-                } => Woken::SaveDue,
-                message = self.mailbox.recv() => Woken::Asked(message),
+        let asked = async { Woken::Asked(self.mailbox.recv().await) };
+        let edited = async {
+            match &mut peers {
+                Some(peers) => Woken::Peers(peers.next().await),
+                None => std::future::pending().await,
             }
         };
-        match first {
-            First::Shim => tokio::select! {
+        let stopped = self.stop.cancelled();
+        match last {
+            Turn::Peers => tokio::select! {
                 biased;
-                () = self.stop.cancelled() => Woken::Stopped,
+                () = stopped => Woken::Stopped,
+                woken = due => woken,
                 woken = shim => woken,
-                woken = others => woken,
+                woken = asked => woken,
+                woken = edited => woken,
             },
-            First::Others => tokio::select! {
+            Turn::Shim => tokio::select! {
                 biased;
-                () = self.stop.cancelled() => Woken::Stopped,
-                woken = others => woken,
+                () = stopped => Woken::Stopped,
+                woken = due => woken,
+                woken = asked => woken,
+                woken = edited => woken,
                 woken = shim => woken,
+            },
+            Turn::Mailbox => tokio::select! {
+                biased;
+                () = stopped => Woken::Stopped,
+                woken = due => woken,
+                woken = edited => woken,
+                woken = shim => woken,
+                woken = asked => woken,
             },
         }
+    }
+
+    /// What is due next, and when.
+    fn deadline(&mut self) -> Option<(Tick, Woken)> {
+        let leaves_at = self.leaves_at().map(|at| (at, Woken::LeaveDue));
+        let waited_enough = self.waiting_until().map(|at| (at, Woken::WaitedEnough));
+        let (mut file_due, mut project_due) = (None, None);
+        if let Some(plane) = &mut self.notebook {
+            file_due = plane.file.due().map(|at| (at, Woken::FileDue));
+            project_due = plane.project_due().map(|at| (at, Woken::ProjectDue));
+        }
+        let timers = self.timers.iter().map(|(timer, at)| (*at, Woken::Timer(*timer)));
+        let all = timers.chain(file_due).chain(project_due).chain(waited_enough).chain(leaves_at);
+        all.min_by_key(|(at, _)| *at)
     }
 
     /// Decides one input, stores and applies what follows, and all that follows from that.
@@ -215,6 +291,7 @@ impl Task {
         for (timer, after) in wanted {
             self.timers.entry(timer).or_insert(now.tick + after);
         }
+        self.look_around();
         self.show();
         Ok(())
     }
@@ -225,6 +302,7 @@ impl Task {
         for (n, fact) in decision.facts.iter().enumerate() {
             let source = source.filter(|_| n + 1 == last);
             let entry = self.journal.fact(fact, source).await?;
+            self.context.metrics.happened(fact);
             apply(&mut self.session, fact);
             self.project(&entry, fact);
         }
@@ -245,6 +323,7 @@ impl Task {
                     ..
                 }),
             ) => LogEffect::Opened { run: *run, attempt: *attempt, base: *base, truncated_from: *base },
+            (Fact::Journal(_), _) => LogEffect::Journal,
             (Fact::RunEnded { run, .. }, _) => LogEffect::Ended {
                 run: *run,
                 attempt: outlive_core::id::Attempt(0),
@@ -257,28 +336,27 @@ impl Task {
 
     fn show(&self) {
         let mut view = view::session(&self.session, self.journal.position(), self.peers.attached());
-        if view.save_problem.is_none() {
-            view.save_problem =
-                self.notebook.as_ref().and_then(|notebook| notebook.file.problem()).map(str::to_owned);
+        if let Some(notebook) = &self.notebook {
+            view.saved = Some(notebook.file.state());
+            if view.save_problem.is_none() {
+                view.save_problem = notebook.file.problem().map(str::to_owned);
+            }
         }
         self.view.send_replace(Arc::new(view));
     }
 
     async fn save_finally(&mut self) -> Result<(), WriteError> {
         self.life = Life::Going;
-        let problem = match &mut self.notebook {
-            Some(notebook) => {
-                notebook.file.save_finally(&notebook.document, self.context.clock.now().tick).await
-            }
-            None => None,
-        };
+        let problem = self.last_save().await?;
         self.input(Input::Saved { problem }, None).await?.ok();
         Ok(())
     }
 
     /// The session has ended: its log is closed, its path free.
     async fn finish(&mut self) -> Result<(), WriteError> {
-        self.notebook = None;
+        if let Some(mut plane) = self.notebook.take() {
+            plane.peers.part_with(ended(self.session.spec.id));
+        }
         self.journal.close().await?;
         let view = Arc::clone(&self.view.borrow());
         self.context.closed(&view).await;
@@ -287,11 +365,11 @@ impl Task {
 
     /// The daemon stops and the processes go on: what can be saved is saved.
     async fn leave(&mut self) -> Result<(), WriteError> {
-        if let Some(notebook) = &mut self.notebook
-            && let Some(problem) =
-                notebook.file.save_finally(&notebook.document, self.context.clock.now().tick).await
-        {
+        if let Some(problem) = self.save_before_leaving().await? {
             tracing::warn!(session = %self.session.spec.id, problem, "not saved at the daemon's end");
+        }
+        if let Some(plane) = &mut self.notebook {
+            plane.peers.part_with(problem::shutting_down());
         }
         Ok(())
     }

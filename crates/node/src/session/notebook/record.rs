@@ -10,7 +10,7 @@
 //!
 //! What does not fit a record is a blob that a line of JSON names. Kinds that this version does not know are skipped.
 
-use outlive_core::id::Position;
+use outlive_core::id::{Position, RunId};
 use outlive_core::limits::RECORD_BYTES_MAX;
 use outlive_core::log::BlobRef;
 use outlive_document::file::FileStamp;
@@ -46,6 +46,9 @@ pub struct Snapshot {
     /// What runs did that were opened up to here is in `document` for good; later ones are projected again.
     #[serde(default, skip_serializing_if = "is_beginning")]
     pub through: Position,
+    /// But for the run that was going on then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub but: Option<RunId>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -191,8 +194,15 @@ mod tests {
                 file: Some(stamp.clone()),
                 state: Some(blob()),
                 through: Position(7),
+                but: Some(RunId::from_uuid(uuid::Uuid::from_u128(9))),
             }),
-            DocumentRecord::Snapshot(Snapshot { document: blob(), file: None, state: None, through: Position(0) }),
+            DocumentRecord::Snapshot(Snapshot {
+                document: blob(),
+                file: None,
+                state: None,
+                through: Position(0),
+                but: None,
+            }),
             DocumentRecord::State(vec![0, 1, 2]),
             DocumentRecord::Updates(vec![vec![1, 2, 3]]),
             DocumentRecord::Updates(vec![vec![1], vec![], vec![2, 3]]),
@@ -211,7 +221,8 @@ mod tests {
 
     #[test]
     fn the_snapshot_of_earlier_versions_is_read() {
-        let text = format!(r#"{{"document":{{"sha256":"{}","size":5,"mime":"m"}},"file":null}}"#, "ab".repeat(32));
+        let text =
+            format!(r#"{{"document":{{"sha256":"{}","size":5,"mime":"m"}},"file":null}}"#, "ab".repeat(32));
         let Some(DocumentRecord::Snapshot(snapshot)) = DocumentRecord::decode(text.as_bytes()) else {
             panic!("not read: {text}")
         };

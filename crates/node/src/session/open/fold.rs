@@ -8,8 +8,8 @@ use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::{Fact, Session, apply};
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 
-use super::Snapshot;
 use crate::context::Context;
+use crate::session::notebook::restore::DocumentLane;
 
 /// What a log says, folded.
 pub struct Folded {
@@ -17,8 +17,8 @@ pub struct Folded {
     pub session: Option<Session>,
     /// The fold.
     pub fold: Fold,
-    /// The document as it was opened.
-    pub snapshot: Option<Snapshot>,
+    /// What its notebook is made of.
+    pub document: DocumentLane,
 }
 
 /// Folds a session's log for somebody who does not own it.
@@ -34,7 +34,7 @@ pub async fn load(context: &Context, id: SessionId) -> Result<Folded, ReadError>
 /// # Errors
 /// When the log cannot be read.
 pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) -> Result<Folded, ReadError> {
-    let mut folded = Folded { session: None, fold: Fold::default(), snapshot: None };
+    let mut folded = Folded { session: None, fold: Fold::default(), document: DocumentLane::default() };
     let mut after = Position(0);
     loop {
         let page = context.engine.read(id, after, lanes, ReadLimit::default()).await?;
@@ -45,21 +45,9 @@ pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) ->
         for entry in &page.entries {
             if let Verdict::Counted(effect) = folded.fold.push(entry) {
                 fold_session(&mut folded.session, entry, &effect);
-                if let Some(snapshot) = snapshot_in(entry) {
-                    folded.snapshot = Some(snapshot);
-                }
+                folded.document.push(entry);
             }
         }
-    }
-}
-
-fn snapshot_in(entry: &Entry) -> Option<Snapshot> {
-    match &entry.record {
-        Record::Fenced(fenced) => match &fenced.body {
-            FencedBody::Document(bytes) => serde_json::from_slice(bytes).ok(),
-            FencedBody::Journal(_) | FencedBody::Run(_) | FencedBody::Runtime { .. } => None,
-        },
-        Record::Control(_) | Record::Request(_) | Record::Unknown { .. } => None,
     }
 }
 

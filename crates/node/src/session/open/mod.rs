@@ -17,22 +17,19 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use outlive_core::id::{RunId, RuntimeId, SessionId};
 use outlive_core::limits::MAILBOX_MAX;
-use outlive_core::log::BlobRef;
 use outlive_core::runtime::Program;
 use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
+use outlive_core::session::residence::Resident;
 use outlive_core::session::spec::{AfterWork, Place, StartWhen, Trust, Workload};
 use outlive_core::session::{Fact, Session, SessionSpec, apply};
-use outlive_document::Notebook;
-use outlive_document::file::FileStamp;
 use outlive_protocol::http::{CreateSession, Problem, SubmitRuns};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::handle::{Handle, Peers};
 use super::journal::{Journal, WriteError};
-use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, with_sources};
+use super::notebook::document::Which;
+use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, restore, with_sources};
 use super::task::{Life, Task};
 use super::view;
 use crate::context::{Context, PathSlot, Presence, Reservation};
@@ -92,6 +89,7 @@ async fn make(
             if let Some(slot) = slot {
                 slot.confirm();
             }
+            context.metrics.session_opened();
             start(context, reservation, task, &handle);
             Ok(handle)
         }
@@ -158,23 +156,26 @@ async fn write_beginning(
     let mut journal = Journal::claim(id, context, |_, _| {}).await.map_err(|error| not_written(&error))?;
     let blobs = blob_directory(context, id).await?;
     let mut slot = None;
-    let notebook = match opened {
+    let mut notebook = match opened {
         Some(Opened { document, place }) => {
             let folder = BlobFolder(blobs.clone());
-            let document_blob = put_snapshot(context, id, &document, &folder).await?;
             let stamp = place.as_ref().and_then(|place| place.stamp.clone());
-            let snapshot = Snapshot { document: document_blob, file: stamp };
-            let record = serde_json::to_vec(&snapshot).expect("a snapshot is plain data");
-            journal.document(record).await.map_err(|error| not_written(&error))?;
+            restore::begin(&mut journal, &document, &folder, stamp)
+                .await
+                .map_err(|error| not_written(&error))?;
             let files = Arc::clone(&context.files);
             let file = match place {
                 Some(place) => {
                     slot = Some(place.slot);
-                    NotebookFile::new(id, files, (place.path, place.stamp), place.claim)
+                    match place.claim {
+                        Ok(claim) => NotebookFile::new(id, files, (place.path, place.stamp), claim),
+                        Err(why) => NotebookFile::unclaimed(id, files, place.path, &why),
+                    }
                 }
-                None => return Err(problem::internal("not there yet")),
+                None => NotebookFile::untitled(id, files),
             };
-            Some(NotebookPlane { document: Document::new(id, document, folder), file })
+            let clock = Arc::clone(&context.clock);
+            Some(NotebookPlane::new(id, clock, Document::new(id, document, folder), file))
         }
         None => None,
     };
@@ -183,7 +184,7 @@ async fn write_beginning(
     let runs = match (&spec.workload, &spec.launch.program) {
         (Workload::Command { .. }, program) => vec![command_run(program)],
         (Workload::Notebook { .. } | Workload::Kernel, _) => {
-            runs_of(notebook.as_ref().map(|notebook| &notebook.document), tolerant, work)?
+            runs_of(notebook.as_mut().map(|notebook| &mut notebook.document), tolerant, work)?
         }
     };
     let at = spec.created_at;
@@ -213,74 +214,25 @@ fn command_run(program: &Program) -> NewRun {
 
 /// The runs that a wish asks for.
 pub(super) fn runs_of(
-    notebook: Option<&Document>,
+    notebook: Option<&mut Document>,
     tolerant: bool,
     work: Option<SubmitRuns>,
 ) -> Result<Vec<NewRun>, Problem> {
     let id = || RunId::from_uuid(Uuid::now_v7());
-    let no_cells = || problem::bad_request("the session has no notebook; submit code instead of cells");
-    let no_cell = |index| {
-        Problem::new(
-            422,
-            "no-such-cell",
-            "No such code cell",
-            format!("cell {index} is no code cell of the notebook"),
-        )
-        .hint("cells are counted from 0, text cells included")
+    let cells = |which: Which<'_>| {
+        let no_cells = || problem::bad_request("the session has no notebook; submit code instead of cells");
+        notebook.ok_or_else(no_cells)?.runs_for(which, tolerant, id)
     };
     match work {
         None => Ok(Vec::new()),
         Some(SubmitRuns::Code { code }) => {
             Ok(vec![NewRun { id: id(), cell: None, cell_id: None, source: code, on_raise: OnRaise::Stop }])
         }
-        Some(SubmitRuns::CellIds { cells, required: _ }) => {
-            let document = notebook.ok_or_else(no_cells)?;
-            let indexes = cells.iter().map(|cell| document.index_of(cell)).collect::<Result<Vec<_>, _>>()?;
-            document.runs_for(Some(&indexes), tolerant, id).map_err(no_cell)
-        }
-        Some(SubmitRuns::All { required: _ }) => {
-            notebook.ok_or_else(no_cells)?.runs_for(None, tolerant, id).map_err(no_cell)
-        }
-        Some(SubmitRuns::Cells { cells }) => {
-            notebook.ok_or_else(no_cells)?.runs_for(Some(&cells), tolerant, id).map_err(no_cell)
-        }
+        // `required` was waited for before.
+        Some(SubmitRuns::CellIds { cells: ids, required: _ }) => cells(Which::Ids(&ids)),
+        Some(SubmitRuns::All { required: _ }) => cells(Which::All),
+        Some(SubmitRuns::Cells { cells: indexes }) => cells(Which::Indexes(&indexes)),
     }
-}
-
-/// What stands in the document lane: the notebook as it was opened.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// The document, parameters injected.
-    document: BlobRef,
-    /// What its file was then; `None` when there was none.
-    file: Option<FileStamp>,
-}
-
-/// The document as it was opened, as a blob of the session.
-async fn put_snapshot(
-    context: &Context,
-    id: SessionId,
-    document: &Notebook,
-    folder: &BlobFolder,
-) -> Result<BlobRef, Problem> {
-    let bytes = document.to_bytes(folder);
-    let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    let blob = BlobRef { sha256, size: bytes.len() as u64, mime: "application/x-ipynb+json".to_owned() };
-    let place = folder.0.clone();
-    let temporary = tokio::task::spawn_blocking(move || {
-        let mut file = tempfile::NamedTempFile::new_in(place)?;
-        std::io::Write::write_all(&mut file, &bytes)?;
-        Ok::<_, std::io::Error>(file)
-    })
-    .await
-    .map_err(|error| problem::internal(error.to_string()))?
-    .map_err(|error| problem::internal(format!("the notebook cannot be kept: {error}")))?;
-    context
-        .engine
-        .put_blob(id, &blob, temporary.path())
-        .await
-        .map_err(|error| problem::internal(with_sources(&error)))?;
-    Ok(blob)
 }
 
 async fn blob_directory(context: &Context, id: SessionId) -> Result<PathBuf, Problem> {
@@ -304,7 +256,9 @@ fn task(
     let (asks, mailbox) = mpsc::channel(MAILBOX_MAX);
     let peers = Arc::new(Peers::default());
     let (shown, view) = watch::channel(Arc::new(view::session(&session, journal.position(), 0)));
-    let handle = Handle { id: session.spec.id, mailbox: asks, view, peers: Arc::clone(&peers) };
+    let (resident, residence) = watch::channel(Resident::new(context.clock.now().tick));
+    let handle =
+        Handle { id: session.spec.id, mailbox: asks, view, peers: Arc::clone(&peers), resident: residence };
     let task = Task {
         context: Arc::clone(context),
         session,
@@ -313,8 +267,10 @@ fn task(
         link: None,
         timers: BTreeMap::new(),
         mailbox,
+        waiting: Vec::new(),
         view: shown,
         peers,
+        resident,
         blobs: blobs.display().to_string(),
         stop: context.stop.clone(),
         life: Life::Going,

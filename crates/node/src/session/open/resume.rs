@@ -1,25 +1,24 @@
 //! A session that is taken up again: by a daemon that comes back, or by whoever asks for one that was evicted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use outlive_core::id::SessionId;
 use outlive_core::log::Lane;
 use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Effect, Session, recover};
-use outlive_document::Notebook;
 use outlive_protocol::http::Problem;
 use outlive_store::LaneFilter;
 use tokio::sync::mpsc;
 
-use super::notebook::not_a_notebook;
-use super::{Snapshot, blob_directory, fold_session, load, load_lanes, not_written, start, task};
+use super::{blob_directory, fold_session, load, load_lanes, not_written, start, task};
 use crate::context::{Context, Entered, Found, Presence, Reservation};
 use crate::problem;
 use crate::seams::{FoundShim, FromLink, Link};
 use crate::session::handle::ended;
 use crate::session::journal::Journal;
-use crate::session::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane};
+use crate::session::notebook::restore::DocumentLane;
+use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane, with_sources};
 use crate::session::task::{Life, Task};
 use crate::session::view;
 
@@ -43,7 +42,9 @@ pub async fn wake(context: &Arc<Context>, id: SessionId) -> Result<Entered, Prob
                         None => Err(problem::no_session(id)),
                         Some(Presence::Ended) => Err(ended(id)),
                         Some(Presence::Dormant | Presence::Open) => {
-                            resume(&waker, &reservation, Vec::new()).await
+                            resume(&waker, &reservation, Vec::new()).await?;
+                            waker.metrics.session_woken();
+                            Ok(())
                         }
                     }
                 });
@@ -69,16 +70,18 @@ pub async fn resume(
     let Some(before) = folded.session else {
         // Its creation was never answered, or its log is gone: nobody would supervise what it had started.
         refuse_all(context, &shims, "its session has no log");
+        context.forget_paths_now(id);
         return context.forget(id).await.map_err(|error| problem::store(&error));
     };
     if let SessionLife::Closed { .. } = before.life {
         refuse_all(context, &shims, "its session is closed");
+        context.forget_paths_now(id);
         let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
         let view = view::session(whole.session.as_ref().unwrap_or(&before), whole.fold.position(), 0);
         return context.index(&view, Presence::Ended).await.map_err(|error| problem::store(&error));
     }
     let blobs = blob_directory(context, id).await?;
-    let mut notebook = reopen_notebook(context, &before, folded.snapshot.as_ref(), &blobs).await?;
+    let mut notebook = reopen_notebook(context, &before, folded.document, &blobs).await?;
     let now = context.clock.now().tick;
     let mut session = None;
     let journal = Journal::claim(id, context, |entry, effect| {
@@ -105,31 +108,41 @@ fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
     }
 }
 
-/// The notebook as it was opened; the outputs are projected into it again. The file is looked at when it is saved.
+/// The notebook as it was edited last; the outputs are projected into it again. The file is looked at when it is saved.
 async fn reopen_notebook(
     context: &Context,
     session: &Session,
-    snapshot: Option<&Snapshot>,
+    lane: DocumentLane,
     blobs: &Path,
 ) -> Result<Option<NotebookPlane>, Problem> {
-    let (Some(path), Some(snapshot)) = (&session.path, snapshot) else {
+    if !session.is_notebook() {
         return Ok(None);
-    };
+    }
     let id = session.spec.id;
-    context
-        .hold_path(Path::new(path), id)
-        .map_err(|holder| problem::path_taken(path, holder, std::process::id()))?;
-    let claim = context.files.claim(Path::new(path), id).await.map_err(|error| problem::claim(&error))?;
-    let file = blobs.join(&snapshot.document.sha256);
-    let bytes = tokio::fs::read(&file)
-        .await
-        .map_err(|error| problem::internal(format!("the notebook's snapshot cannot be read: {error}")))?;
-    let document = Notebook::parse(&bytes).map_err(|error| not_a_notebook(&file, &error))?;
     let folder = BlobFolder(blobs.to_owned());
+    let restored = tokio::task::spawn_blocking(move || lane.restore(id, folder))
+        .await
+        .map_err(|panicked| problem::internal(panicked.to_string()))?
+        .map_err(|error| problem::internal(with_sources(&error)))?;
     let files = Arc::clone(&context.files);
-    let file = NotebookFile::new(id, files, (PathBuf::from(path), None), claim);
-    let file = file.opened_as(snapshot.file.clone());
-    Ok(Some(NotebookPlane { document: Document::new(id, document, folder), file }))
+    let file = match &session.path {
+        None => NotebookFile::untitled(id, files),
+        Some(path) => {
+            let place = Path::new(path);
+            context
+                .hold_path(place, id)
+                .map_err(|holder| problem::path_taken(path, holder, std::process::id()))?;
+            let file = match context.files.claim(place, id).await {
+                Ok(claim) => NotebookFile::new(id, files, (place.to_owned(), None), claim),
+                Err(error) => NotebookFile::unclaimed(id, files, place.to_owned(), &error),
+            };
+            // What was known of another file says nothing about this one.
+            let saved = restored.saved.filter(|saved| saved.path == *path).map(|saved| saved.stamp);
+            let rendered = restored.rendered.filter(|rendered| rendered.path == *path);
+            file.opened_as(restored.opened).last_known(saved, rendered.map(|rendered| rendered.sha256))
+        }
+    };
+    Ok(Some(NotebookPlane::new(id, Arc::clone(&context.clock), restored.document, file)))
 }
 
 impl Task {

@@ -1,17 +1,343 @@
-//! What people and programs ask of the notebook's content.
+//! What people and programs ask of the notebook's content, and how each change of it goes: into the log, then to all who
+//! edit it live.
 
-use outlive_protocol::http::Problem;
+use std::collections::HashSet;
 
-use super::super::handle::{Answer, DocumentAsk};
+use outlive_core::log::BlobRef;
+use outlive_document::live::{ApplyError, CellContent, Edit, Place};
+use outlive_document::{CellKey, CellKind, EditError, Notebook};
+use outlive_protocol::http::{
+    CellEdit, CellKindName, CellView, EditNotebook, Edited, NotebookView, Problem, Where, base64,
+};
+use outlive_store::Durability;
+
+use super::super::handle::{Answer, DocumentAsk, Peer, denied};
 use super::super::journal::WriteError;
+use super::super::notebook::document::{Kept, no_such_cell};
+use super::super::notebook::record::{Beside, DocumentRecord, Snapshot};
+use super::super::notebook::restore::IPYNB;
+use super::super::notebook::{NotebookPlane, shorten};
+use super::super::peers::PeerId;
 use super::Task;
+
+/// The bytes of an update or a state of a shared document, in blobs and in the log.
+const YJS: &str = "application/x-yjs-v1";
+/// A change of the shared document, with the peer that made it.
+pub(super) type Change = (Option<PeerId>, Vec<u8>);
 
 impl Task {
     pub(super) async fn asked_document(
         &mut self,
         ask: DocumentAsk,
     ) -> Result<Result<Answer, Problem>, WriteError> {
-        let _ = ask;
-        Ok(Err(crate::problem::internal("not there yet")))
+        let Some(plane) = &mut self.notebook else {
+            return Ok(Err(denied(self.session.spec.id, &outlive_core::session::Denied::NoNotebook)));
+        };
+        match ask {
+            DocumentAsk::Read { outputs } => {
+                let path = self.session.path.clone();
+                let view = read(plane, outputs);
+                Ok(Ok(Answer::Notebook(Box::new(NotebookView {
+                    session_id: self.session.spec.id,
+                    path,
+                    ..view
+                }))))
+            }
+            DocumentAsk::Outputs(cell) => {
+                let (blobs, key) = (plane.document.blobs().clone(), CellKey::new(cell.clone()));
+                let content = plane.document.live().read_cell(&key, true, &blobs);
+                Ok(content.map(|cell| Answer::Outputs(cell.outputs)).ok_or_else(|| no_such_cell(&cell)))
+            }
+            DocumentAsk::Edit(edits) => self.edit(edits).await,
+            DocumentAsk::Join => self.join().await,
+        }
     }
+
+    async fn edit(&mut self, edits: EditNotebook) -> Result<Result<Answer, Problem>, WriteError> {
+        self.share().await?;
+        let Some(plane) = &mut self.notebook else { return Ok(Err(gone())) };
+        let edits = match to_edits(plane.document.notebook(), edits) {
+            Ok(edits) => edits,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let edited = match plane.document.live().edit(&edits) {
+            Ok(edited) => edited,
+            Err(error) => return Ok(Err(not_edited(&error))),
+        };
+        if let Some(update) = edited.update {
+            // Whoever asked is answered when a loss of power cannot take it any more.
+            self.changed(vec![(None, update)], Durability::Synced).await?;
+        }
+        let Some(plane) = &mut self.notebook else { return Ok(Err(gone())) };
+        let cells = edited.cells.into_iter().map(|cell| cell.map(|cell| cell.as_str().to_owned()));
+        Ok(Ok(Answer::Edited(Edited {
+            cells: cells.map(Option::unwrap_or_default).collect(),
+            state_vector: base64(&plane.document.live().state_vector()),
+        })))
+    }
+
+    async fn join(&mut self) -> Result<Result<Answer, Problem>, WriteError> {
+        self.share().await?;
+        self.project_outputs().await?;
+        let attendance = Peer::attach(std::sync::Arc::clone(&self.peers), false);
+        let Some(plane) = &mut self.notebook else { return Ok(Err(gone())) };
+        let joined = plane.peers.join(attendance);
+        let (id, peer) = match joined {
+            Ok(joined) => joined,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        plane.welcome(id);
+        self.show();
+        Ok(Ok(Answer::Joined(peer)))
+    }
+
+    /// Makes the shared document if there is none yet. It is in the log before anything is made of it.
+    pub(super) async fn share(&mut self) -> Result<(), WriteError> {
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        let Some(state) = plane.document.live().share() else { return Ok(()) };
+        let kept = plane.document.kept();
+        plane.document.keep(Kept { state_bytes: state.len() as u64, update_bytes: 0, ..kept });
+        plane.file.edited();
+        let record = if DocumentRecord::fits(state.len(), 1) {
+            DocumentRecord::State(state)
+        } else {
+            DocumentRecord::Beside(Beside::State, self.journal.beside(&state, YJS).await?)
+        };
+        self.journal.document(record.encode()).await?;
+        Ok(())
+    }
+
+    /// The shared document was changed: into the log, then to everybody but the one who made the change.
+    pub(super) async fn changed(
+        &mut self,
+        changes: Vec<Change>,
+        durability: Durability,
+    ) -> Result<(), WriteError> {
+        self.write_changes(&changes, durability).await?;
+        let now = self.context.clock.now().tick;
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        plane.file.changed(now);
+        plane.relay(&changes);
+        Ok(())
+    }
+
+    /// In as few records as they fit.
+    async fn write_changes(&mut self, changes: &[Change], durability: Durability) -> Result<(), WriteError> {
+        let mut together: Vec<Vec<u8>> = Vec::new();
+        let mut bytes = 0;
+        for (_, update) in changes {
+            if let Some(plane) = &mut self.notebook {
+                plane.document.journaled(update.len());
+            }
+            if !DocumentRecord::fits(bytes + update.len(), together.len() + 1) && !together.is_empty() {
+                let record = DocumentRecord::Updates(std::mem::take(&mut together));
+                self.journal.update(record.encode(), durability).await?;
+                bytes = 0;
+            }
+            if DocumentRecord::fits(update.len(), 1) {
+                bytes += update.len();
+                together.push(update.clone());
+            } else {
+                let blob = self.journal.beside(update, YJS).await?;
+                let record = DocumentRecord::Beside(Beside::Update, blob);
+                self.journal.update(record.encode(), durability).await?;
+            }
+        }
+        if !together.is_empty() {
+            self.journal.update(DocumentRecord::Updates(together).encode(), durability).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what runs have made into the shared document, if there is one.
+    pub(super) async fn project_outputs(&mut self) -> Result<(), WriteError> {
+        let now = self.context.clock.now().tick;
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        plane.projected_at = now;
+        let Some(update) = plane.document.live().project() else { return Ok(()) };
+        let changes = vec![(None, update)];
+        self.write_changes(&changes, Durability::Written).await?;
+        if let Some(plane) = &mut self.notebook {
+            plane.relay(&changes);
+        }
+        Ok(())
+    }
+
+    /// Takes over what another program has made of the file.
+    pub(super) async fn merge_document(&mut self, theirs: Notebook) -> Result<(), WriteError> {
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        let rebased = plane.document.live().rebase(theirs);
+        for conflict in &rebased.conflicts {
+            tracing::warn!(session = %self.session.spec.id, ?conflict, "both sides have changed a cell: both are kept");
+        }
+        if let Some(update) = rebased.update {
+            self.changed(vec![(None, update)], Durability::Written).await?;
+        }
+        if rebased.changed {
+            // Their outputs are in no run's log, and without a shared document nothing of theirs is.
+            let through = self.journal.position();
+            self.snapshot(Kept { through, but: self.session.running, ..Kept::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// A new snapshot where the updates since the last take too much, at a moment when the file has all that is in it.
+    pub(super) async fn compact(&mut self) -> Result<(), WriteError> {
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        let in_step = plane.file.path().is_none() || plane.file.is_saved();
+        if !in_step || !plane.document.is_long() {
+            return Ok(());
+        }
+        let kept = plane.document.kept();
+        self.snapshot(kept).await
+    }
+
+    /// Writes all that stands in the notebook into the log at once, and forgets what came before. `kept` says which runs
+    /// it stands for.
+    async fn snapshot(&mut self, kept: Kept) -> Result<(), WriteError> {
+        self.project_outputs().await?;
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        let file = plane.file.stamp().cloned();
+        let document = plane.document.to_bytes();
+        let state = plane.document.is_shared().then(|| plane.document.live().state());
+        let state_bytes = state.as_ref().map_or(0, |state| state.len() as u64);
+        let document = self.journal.beside(&document, IPYNB).await?;
+        let state: Option<BlobRef> = match state {
+            Some(state) => Some(self.journal.beside(&state, YJS).await?),
+            None => None,
+        };
+        let snapshot = Snapshot { document, file, state, through: kept.through, but: kept.but };
+        let entry = self.journal.document(DocumentRecord::Snapshot(snapshot).encode()).await?;
+        if let Some(plane) = &mut self.notebook {
+            plane.document.keep(Kept { state_bytes, update_bytes: 0, ..kept });
+        }
+        self.journal.trim_document(entry.position).await;
+        Ok(())
+    }
+}
+
+fn gone() -> Problem {
+    crate::problem::internal("the notebook is gone")
+}
+
+fn read(plane: &mut NotebookPlane, outputs: bool) -> NotebookView {
+    let blobs = plane.document.blobs().clone();
+    let content = plane.document.live().read(outputs, &blobs);
+    let state_vector = base64(&plane.document.live().state_vector());
+    let document = &plane.document;
+    let cell = |cell: CellContent| {
+        let (state, run) = document.doing(&cell.id);
+        CellView {
+            kind: kind_name(cell.kind),
+            source: cell.source,
+            metadata: cell.metadata,
+            execution_count: cell.execution_count,
+            state,
+            run,
+            outputs: outputs.then(|| shorten::outputs(cell.id.as_str(), cell.outputs)),
+            id: cell.id.as_str().to_owned(),
+        }
+    };
+    NotebookView {
+        session_id: outlive_core::id::SessionId::from_uuid(uuid::Uuid::nil()),
+        path: None,
+        state_vector,
+        metadata: content.metadata,
+        cells: content.cells.into_iter().map(cell).collect(),
+    }
+}
+
+fn kind_name(kind: CellKind) -> CellKindName {
+    match kind {
+        CellKind::Code => CellKindName::Code,
+        CellKind::Markdown => CellKindName::Markdown,
+        CellKind::Raw => CellKindName::Raw,
+        CellKind::Unknown => CellKindName::Unknown,
+    }
+}
+
+/// Edits as the document takes them. An id that is taken is drawn instead.
+fn to_edits(notebook: &Notebook, edits: EditNotebook) -> Result<Vec<Edit>, Problem> {
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut all = Vec::with_capacity(edits.edits.len());
+    for edit in edits.edits {
+        all.push(match edit {
+            CellEdit::Insert { at, kind, source, id } => {
+                let id = id.filter(|id| {
+                    notebook.cell(&CellKey::new(id.clone())).is_none() && taken.insert(id.clone())
+                });
+                Edit::Insert {
+                    at: place(at),
+                    kind: to_kind(kind)?,
+                    source,
+                    id,
+                    metadata: serde_json::Map::new(),
+                }
+            }
+            CellEdit::SetSource { cell, source, expected } => {
+                Edit::SetSource { cell: CellKey::new(cell), source, expected }
+            }
+            CellEdit::Delete { cell } => Edit::Delete { cell: CellKey::new(cell) },
+            CellEdit::Move { cell, at } => Edit::Move { cell: CellKey::new(cell), at: place(at) },
+            CellEdit::SetKind { cell, kind } => {
+                Edit::SetKind { cell: CellKey::new(cell), kind: to_kind(kind)? }
+            }
+            CellEdit::SetMetadata { cell, key, value } => {
+                let value = Some(value).filter(|value| !value.is_null());
+                Edit::SetMetadata { cell: cell.map(CellKey::new), key, value }
+            }
+            CellEdit::ClearOutputs { cell } => Edit::ClearOutputs { cell: cell.map(CellKey::new) },
+        });
+    }
+    Ok(all)
+}
+
+fn place(at: Where) -> Place {
+    match at {
+        Where::End => Place::End,
+        Where::Index(index) => Place::Index(index),
+        Where::After(cell) => Place::After(CellKey::new(cell)),
+    }
+}
+
+fn to_kind(kind: CellKindName) -> Result<CellKind, Problem> {
+    match kind {
+        CellKindName::Code => Ok(CellKind::Code),
+        CellKindName::Markdown => Ok(CellKind::Markdown),
+        CellKindName::Raw => Ok(CellKind::Raw),
+        CellKindName::Unknown => {
+            Err(bad_edit("a cell can be `code`, `markdown` or `raw`; this kind is unknown here".to_owned()))
+        }
+    }
+}
+
+fn bad_edit(detail: String) -> Problem {
+    Problem::new(422, "bad-edit", "The notebook cannot be edited so", detail)
+        .hint("nothing was changed; read the notebook again")
+}
+
+fn not_edited(error: &EditError) -> Problem {
+    match error {
+        EditError::NoSuchCell(cell) => no_such_cell(cell.as_str()),
+        EditError::SourceDiffers { cell, present } => {
+            Problem::new(409, "cell-changed", "The cell was changed by somebody else", error.to_string())
+                .hint("nothing was changed; the cell's present source comes with this answer")
+                .fact("cell", cell.as_str())
+                .fact("source", present.clone())
+        }
+        error => bad_edit(error.to_string()),
+    }
+}
+
+/// Why a peer whose update was not taken is let go.
+pub(super) fn refused(error: &ApplyError) -> Problem {
+    let (code, title) = match error {
+        ApplyError::TooFarAhead { .. } => ("edits-missing", "Edits before it are missing"),
+        ApplyError::Forged(_) | ApplyError::Broken { .. } | ApplyError::NotShared => {
+            ("forged-update", "The update is not valid")
+        }
+    };
+    Problem::new(422, code, title, error.to_string()).hint(
+        "join again with the notebook as it is now; what was edited there and not taken must be done again",
+    )
 }

@@ -1,0 +1,133 @@
+//! Runs that are to see an edit which is still on its way: the asker has made it over another connection. They wait for
+//! it without keeping anybody else waiting.
+
+use std::time::Duration;
+
+use outlive_core::limits::{REQUIRED_WAIT_MS, REQUIRED_WAITING_MAX};
+use outlive_core::time::Tick;
+use outlive_protocol::http::{Problem, SubmitRuns};
+
+use super::super::handle::{Ask, Message};
+use super::super::journal::WriteError;
+use super::Task;
+use crate::problem;
+
+/// A wish that waits for edits.
+pub(in super::super) struct Waiting {
+    message: Message,
+    required: Vec<u8>,
+    until: Tick,
+}
+
+impl Task {
+    /// Keeps a wish that must wait; gives back one that need not.
+    pub(super) fn wait_for_edits(&mut self, message: Message) -> Option<Message> {
+        let Some(required) = required(&message.ask) else { return Some(message) };
+        let Some(plane) = &mut self.notebook else { return Some(message) };
+        let vector = unbase64(required);
+        let known = vector.as_deref().map(|vector| plane.document.live().contains(vector));
+        let problem = match known {
+            Some(Ok(true)) => return Some(message),
+            Some(Ok(false)) if self.waiting.len() < REQUIRED_WAITING_MAX => {
+                let until = self.context.clock.now().tick + Duration::from_millis(REQUIRED_WAIT_MS);
+                self.waiting.push(Waiting { message, required: vector.unwrap_or_default(), until });
+                return None;
+            }
+            Some(Ok(false)) => Problem::new(
+                503,
+                "busy",
+                "The session is busy",
+                format!("too many wait for edits of session {}", self.session.spec.id),
+            )
+            .hint("try again in a moment"),
+            Some(Err(_)) | None => problem::bad_request("`required` is no state vector in base64"),
+        };
+        let _gone = message.answer.send(Err(problem));
+        None
+    }
+
+    /// When the first of those who wait is told that its edits have not come.
+    pub(super) fn waiting_until(&self) -> Option<Tick> {
+        self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
+    /// Goes on with those whose edits have come, and refuses those that have waited long enough.
+    pub(super) async fn release_waiting(&mut self) -> Result<(), WriteError> {
+        let now = self.context.clock.now().tick;
+        for waiting in std::mem::take(&mut self.waiting) {
+            let has = |plane: &mut super::super::notebook::NotebookPlane| {
+                plane.document.live().contains(&waiting.required).unwrap_or(false)
+            };
+            if self.notebook.as_mut().is_none_or(has) {
+                self.asked(waiting.message).await?;
+            } else if waiting.until <= now {
+                let _gone = waiting.message.answer.send(Err(document_behind(self.session.spec.id)));
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn required(ask: &Ask) -> Option<&str> {
+    match ask {
+        Ask::Submit(SubmitRuns::All { required } | SubmitRuns::CellIds { required, .. }) => {
+            required.as_deref()
+        }
+        _ => None,
+    }
+}
+
+fn document_behind(id: outlive_core::id::SessionId) -> Problem {
+    let detail = format!(
+        "session {id} has not got the edits that the run is to see within {} s; nothing was run",
+        REQUIRED_WAIT_MS / 1_000
+    );
+    Problem::new(409, "document-behind", "The notebook lacks your edits", detail)
+        .hint("send the edits first and run again, or run without `required`")
+}
+
+/// Standard base64 with padding (RFC 4648 §4); `None` for anything else.
+fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=');
+    if text.len() % 4 != 0 || text.len() - digits.len() > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3);
+    for group in digits.as_bytes().chunks(4) {
+        let mut word = 0_u32;
+        for byte in group {
+            word = word << 6 | u32::from(digit(*byte)?);
+        }
+        word <<= 6 * (4 - group.len());
+        bytes.extend_from_slice(&word.to_be_bytes()[1..group.len()]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use outlive_protocol::http::base64;
+
+    use super::unbase64;
+
+    #[test]
+    fn base64_comes_back() {
+        for length in 0..70_u8 {
+            let bytes: Vec<u8> = (0..length).map(|n| n.wrapping_mul(37)).collect();
+            assert_eq!(unbase64(&base64(&bytes)).as_deref(), Some(&bytes[..]));
+        }
+        for bad in ["A", "AAA", "A===", "AA=A", "Ä===", "AA A", "===="] {
+            assert_eq!(unbase64(bad), None, "{bad}");
+        }
+    }
+}
