@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use outlive_core::limits;
-use outlive_core::runtime::spec::Transport;
 use outlive_core::runtime::{LaunchSpec, Program};
 use outlive_document::{CellKind, Notebook, file};
-use outlive_jupyter::environment::{self, Progress, ResolveError, ResolvedKernel, Wanted};
+use outlive_jupyter::environment::{self, Progress, ResolveError, Wanted};
 use outlive_jupyter::surroundings::Surroundings;
 use serde_json::{Map, Value};
 
@@ -139,34 +138,9 @@ pub async fn kernel(
         .map_err(|error| cannot_resolve(&error))?;
     let cwd = wishes.cwd.clone().unwrap_or_else(|| folder.to_owned());
     let mut env = user_variables;
-    let ResolvedKernel {
-        name,
-        display_name,
-        language,
-        argv,
-        env: kernel_env,
-        resource_dir,
-        interrupt_mode,
-        ..
-    } = resolved;
+    let (program, kernel_env) = resolved.into_program();
     env.extend(kernel_env);
-    let transport = transport(&argv);
-    let program = Program::Kernel {
-        name,
-        display_name,
-        language,
-        argv,
-        resource_dir: resource_dir.map(|path| path.to_string_lossy().into_owned()),
-        interrupt_mode,
-        transport,
-    };
     spec(program, &cwd, env, wishes)
-}
-
-/// ipykernel listens on Unix sockets as well, which only this user can reach; of other kernels we do not know.
-fn transport(argv: &[String]) -> Transport {
-    let is_ipykernel = argv.iter().any(|word| word.starts_with("ipykernel"));
-    if is_ipykernel { Transport::Ipc } else { Transport::Tcp }
 }
 
 /// What goes on while an environment is made: its steps as lines, and on a terminal the tools' own words in one place
@@ -249,7 +223,7 @@ fn spec(
     })
 }
 
-fn surroundings() -> Result<Surroundings, Failure> {
+pub fn surroundings() -> Result<Surroundings, Failure> {
     Surroundings::of_this_process().map_err(|error| {
         unusable(format!("the current directory cannot be used: {error}")).hint("cd to one that exists")
     })

@@ -282,6 +282,11 @@ pub const IDLE_TIMEOUT_S: u64 = 30;
 pub const IDLE_TIMEOUT_S_MIN: u64 = 1;
 /// The most that it can be set to, in seconds: a week.
 pub const IDLE_TIMEOUT_S_MAX: u64 = 604_800;
+/// How long a session may be past its deadline before it counts as one that should have gone, in milliseconds. Longer
+/// than the writing of a large notebook takes.
+pub const ZOMBIE_GRACE_MS: u64 = 60_000;
+/// For how long what all sessions take up on the disk is not measured again, in milliseconds: it looks at every file.
+pub const METRICS_STORE_MS: u64 = 10_000;
 /// Longest path of a Unix socket, in bytes (sun_path less its NUL).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 

@@ -93,7 +93,7 @@ impl Node {
             Arc::clone(&config.clock),
             processes.clone(),
         )
-        .keeping(config.budgets.keep);
+        .keeping(config.budgets.keep, config.cache);
         let seams = Seams {
             clock: config.clock,
             engine: config.engine,
@@ -492,7 +492,7 @@ impl Api for Node {
     }
 
     async fn metrics(&self) -> String {
-        String::new()
+        crate::metrics::render(&self.context).await
     }
 
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {

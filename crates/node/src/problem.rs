@@ -24,8 +24,13 @@ pub fn internal(detail: impl Into<String>) -> Problem {
 /// The daemon ends.
 #[must_use]
 pub fn shutting_down() -> Problem {
-    Problem::new(503, "shutting-down", "The daemon is shutting down", "the daemon ends; its processes may go on")
-        .hint("join again: the next daemon has the notebook with every edit that was answered")
+    Problem::new(
+        503,
+        "shutting-down",
+        "The daemon is shutting down",
+        "the daemon ends; its processes may go on",
+    )
+    .hint("join again: the next daemon has the notebook with every edit that was answered")
 }
 
 /// The store does not answer.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use outlive_core::id::{BootId, NodeId, ProcessKey, SessionId, Src};
 use outlive_core::log::Entry;
 use outlive_core::runtime::{ExitReport, LaunchSpec};
+use outlive_core::session::spec::Trust;
 use outlive_core::time::{Now, Tick};
 use outlive_document::file::{FileMeta, FileStamp, ReadError, WriteError};
 use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, Welcome};
@@ -60,6 +61,8 @@ pub struct LaunchOrder {
     pub spec: LaunchSpec,
     /// The session's folder of blobs.
     pub blobs: String,
+    /// Whether something may be installed for it.
+    pub trust: Trust,
 }
 
 /// A shim that was found at start.
@@ -220,6 +223,8 @@ pub trait Files: Send + Sync + 'static {
     fn watch(&self, path: &Path) -> Box<dyn FileWatch>;
     /// How well files are watched at this moment.
     fn watching(&self) -> WatchState;
+    /// How many claims are held.
+    fn claims(&self) -> usize;
 }
 
 /// Publish and subscribe: the live tails of sessions (and, with several nodes, their heartbeats).

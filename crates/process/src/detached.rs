@@ -9,13 +9,15 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::descriptors;
 use crate::spawn::reset_signals;
 use crate::watch::Process;
 
 /// The descriptor at which a detached process finds what it was given.
 pub const INHERITED_FD: RawFd = 3;
 
-/// Starts `program` in its own session, with `/` as working directory, our environment, no standard input or output,
+/// Starts `program` in its own session, with `/` as working directory, our environment and our limits (of open files,
+/// the one before [`descriptors::raise`]), no standard input or output,
 /// standard error in `log`, and `inherited` as descriptor 3. It is our child: watch it, and reap it when it ends
 /// before us. Needs a tokio runtime.
 ///
@@ -28,15 +30,22 @@ pub fn spawn(program: &Path, args: &[&str], inherited: Option<OwnedFd>, log: Fil
     let reserved =
         inherited.as_ref().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, INHERITED_FD)).transpose()?;
     let given = inherited.as_ref().map(AsRawFd::as_raw_fd);
+    let descriptors = descriptors::before();
     // SAFETY: only async-signal-safe calls; `given` stays open until `spawn` has returned.
-    unsafe { command.pre_exec(move || prepare(given)) };
+    unsafe { command.pre_exec(move || prepare(given, descriptors)) };
     let child = command.spawn()?;
     drop((inherited, reserved));
     Process::open(i32::try_from(child.id()).expect("a pid fits pid_t"))
 }
 
 /// In the child: its own session, default signals, and no descriptor but the standard streams and the given one.
-fn prepare(given: Option<RawFd>) -> io::Result<()> {
+fn prepare(given: Option<RawFd>, descriptors: Option<libc::rlimit>) -> io::Result<()> {
+    if let Some(limit) = descriptors {
+        // SAFETY: the pointer is to a live local variable.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     // SAFETY: no arguments.
     if unsafe { libc::setsid() } < 0 {
         return Err(io::Error::last_os_error());

@@ -18,6 +18,7 @@
 )]
 
 pub mod cgroup;
+pub mod descriptors;
 pub mod detached;
 pub mod evidence;
 pub mod identity;

@@ -193,6 +193,8 @@ pub struct StopEvidence {
 pub enum LaunchStep {
     /// Finding the kernelspec.
     Kernelspec,
+    /// Making the Python environment for it.
+    Environment,
     /// Starting the shim.
     Shim,
     /// Making the process's directory and files.

@@ -8,13 +8,14 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use outlive_core::limits::{INSTALL_ANSWER_SECONDS, INSTALL_RETRIES_MAX, INSTALL_TAIL_LINES_MAX};
 use ring::digest;
 
-use super::{Progress, has_ipykernel, python_of};
+use super::{Cancel, Progress, has_ipykernel, python_of};
 use crate::surroundings::Surroundings;
 
 /// Written last, in the environment.
@@ -49,6 +50,9 @@ pub enum MakeError {
         /// The tool's last lines.
         tail: Vec<String>,
     },
+    /// Somebody did not want it any more.
+    #[error("making a Python environment was given up")]
+    Cancelled,
     /// The file system is full.
     #[error("no space is left for a Python environment in {}: free some, or set OUTLIVE_CACHE_DIR to another disk", .directory.display())]
     DiskFull {
@@ -80,20 +84,35 @@ struct Maker {
     version: String,
 }
 
-/// The prefix of a complete environment with ipykernel and these packages. Blocks.
-///
-/// # Errors
-/// When it is not there and cannot be made.
-pub fn find_or_make(
-    requirements: &[String],
-    surroundings: &Surroundings,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, MakeError> {
-    let maker = Maker::find(surroundings).ok_or(MakeError::NoPython)?;
+/// The prefix of a complete environment with ipykernel and these packages, if it is there. Blocks for a moment.
+#[must_use]
+pub fn find(requirements: &[String], surroundings: &Surroundings) -> Option<PathBuf> {
+    let maker = Maker::find(surroundings)?;
+    let directory = cache_root(surroundings)?.join(key(&maker.version, &packages(requirements)));
+    is_complete(&directory).then_some(directory)
+}
+
+/// All that is installed, in order: the order in which somebody named it makes no difference.
+fn packages(requirements: &[String]) -> Vec<String> {
     let mut packages = vec![IPYKERNEL.to_owned()];
     packages.extend(requirements.iter().cloned());
     packages[1..].sort();
     packages.dedup();
+    packages
+}
+
+/// The prefix of a complete environment with ipykernel and these packages, made unless it is there. Blocks.
+///
+/// # Errors
+/// When it is not there and cannot be made, or was cancelled.
+pub fn find_or_make(
+    requirements: &[String],
+    surroundings: &Surroundings,
+    cancel: Option<&Cancel>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, MakeError> {
+    let maker = Maker::find(surroundings).ok_or(MakeError::NoPython)?;
+    let packages = packages(requirements);
     let root = cache_root(surroundings).ok_or(MakeError::NoCache)?;
     let directory = root.join(key(&maker.version, &packages));
     if is_complete(&directory) {
@@ -112,10 +131,10 @@ pub fn find_or_make(
     }
     progress(Progress::Creating(directory.clone()));
     let making = maker.create(&directory);
-    run("making an environment", making, &directory, surroundings, progress)?;
+    run("making an environment", making, &directory, surroundings, cancel, progress)?;
     progress(Progress::Installing(packages.clone()));
     let installing = maker.install(&directory, &packages);
-    run("installing packages", installing, &directory, surroundings, progress)?;
+    run("installing packages", installing, &directory, surroundings, cancel, progress)?;
     let marker = directory.join(MARKER);
     fs::write(&marker, packages.join("\n")).map_err(|source| file_error("write", &marker, source))?;
     Ok(directory)
@@ -230,6 +249,7 @@ fn run(
     mut command: Command,
     directory: &Path,
     surroundings: &Surroundings,
+    cancel: Option<&Cancel>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), MakeError> {
     let failed = |source| file_error(action, directory, source);
@@ -238,7 +258,14 @@ fn run(
     command.stdin(Stdio::null()).stdout(writer).stderr(errors);
     // The index, the proxy and the certificates are the user's.
     command.env_clear().envs(surroundings.variables());
+    if cancel.is_some() {
+        // With all that it starts, it can be ended. At a terminal it stays in the user's group, for Ctrl-C.
+        command.process_group(0);
+    }
     let mut child = command.spawn().map_err(failed)?;
+    if let Some(cancel) = cancel {
+        cancel.started(&child);
+    }
     // The command holds our copies of the pipe's writing end: without this the reading below never ends.
     drop(command);
     let mut tail = VecDeque::with_capacity(INSTALL_TAIL_LINES_MAX);
@@ -256,7 +283,13 @@ fn run(
         tail.push_back(text.clone());
         progress(Progress::Output(text));
     }
+    if let Some(cancel) = cancel {
+        cancel.ended();
+    }
     let status = child.wait().map_err(failed)?;
+    if cancel.is_some_and(Cancel::is_cancelled) {
+        return Err(MakeError::Cancelled);
+    }
     if status.success() {
         return Ok(());
     }

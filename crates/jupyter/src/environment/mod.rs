@@ -11,6 +11,7 @@
 //! 2, 4 and 5 are for Python. A notebook that lists packages in its metadata (`outlive.requirements`) gets 5 at once
 //! unless a kernel was asked for: an environment that somebody else keeps may have other versions of them.
 
+mod cancel;
 pub mod managed;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use outlive_core::runtime::InterruptMode;
+use outlive_core::runtime::spec::Transport;
+use outlive_core::runtime::{InterruptMode, Program};
 use serde_json::Value;
 
 use crate::kernelspec::{self, FindError, InstalledKernel, NotebookKernel};
 use crate::surroundings::Surroundings;
+pub use cancel::Cancel;
 use managed::MakeError;
 
 /// What somebody wants to run.
@@ -126,6 +129,16 @@ pub enum ResolveError {
     /// A Python environment could not be made.
     #[error(transparent)]
     Make(#[from] MakeError),
+    /// Something would have to be installed for a notebook that nobody has vouched for.
+    #[error(
+        "the notebook is not trusted, and {} would have to be installed for it: look at what it does, then trust it \
+         and start its kernel again",
+        packages(.requirements)
+    )]
+    NotTrusted {
+        /// What it asks for, beside a kernel.
+        requirements: Vec<String>,
+    },
 }
 
 impl Wanted {
@@ -153,6 +166,40 @@ impl Wanted {
     }
 }
 
+fn packages(requirements: &[String]) -> String {
+    if requirements.is_empty() { "ipykernel".to_owned() } else { requirements.join(", ") }
+}
+
+/// Whether an environment may be made where there is none.
+#[derive(Clone, Copy, Debug)]
+pub enum Making<'a> {
+    /// It may.
+    Allowed,
+    /// It may, until this is cancelled.
+    Until(&'a Cancel),
+    /// Nothing is installed: the notebook is not trusted.
+    Forbidden,
+}
+
+impl ResolvedKernel {
+    /// What is to be started, and what is added to the environment for it.
+    #[must_use]
+    pub fn into_program(self) -> (Program, BTreeMap<String, String>) {
+        // ipykernel listens on Unix sockets as well, which only this user can reach; of other kernels we do not know.
+        let is_ipykernel = self.argv.iter().any(|word| word.starts_with("ipykernel"));
+        let program = Program::Kernel {
+            name: self.name,
+            display_name: self.display_name,
+            language: self.language,
+            argv: self.argv,
+            resource_dir: self.resource_dir.map(|path| path.to_string_lossy().into_owned()),
+            interrupt_mode: self.interrupt_mode,
+            transport: if is_ipykernel { Transport::Ipc } else { Transport::Tcp },
+        };
+        (program, self.env)
+    }
+}
+
 /// Finds or makes the kernel. Blocks, for minutes when packages have to be fetched; `progress` hears what goes on.
 ///
 /// # Errors
@@ -160,6 +207,19 @@ impl Wanted {
 pub fn resolve(
     wanted: &Wanted,
     surroundings: &Surroundings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ResolvedKernel, ResolveError> {
+    resolve_with(wanted, surroundings, Making::Allowed, progress)
+}
+
+/// As [`resolve`], where making an environment may be forbidden or given up.
+///
+/// # Errors
+/// When there is none and none can or may be made; the text says what to do.
+pub fn resolve_with(
+    wanted: &Wanted,
+    surroundings: &Surroundings,
+    making: Making<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ResolvedKernel, ResolveError> {
     let by_name = |name: &str| kernelspec::find(name, surroundings);
@@ -183,7 +243,15 @@ pub fn resolve(
             return Ok(resolved);
         }
     }
-    let prefix = managed::find_or_make(&wanted.requirements, surroundings, progress)?;
+    let requirements = &wanted.requirements;
+    let prefix = match making {
+        Making::Allowed => managed::find_or_make(requirements, surroundings, None, progress)?,
+        Making::Until(cancel) => managed::find_or_make(requirements, surroundings, Some(cancel), progress)?,
+        Making::Forbidden => match managed::find(requirements, surroundings) {
+            Some(prefix) => prefix,
+            None => return Err(ResolveError::NotTrusted { requirements: requirements.clone() }),
+        },
+    };
     Ok(from_prefix(&prefix, surroundings, Origin::Managed(prefix.clone())))
 }
 

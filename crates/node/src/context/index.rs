@@ -89,6 +89,7 @@ impl Context {
             tracing::error!(session = %view.id, %error, "the end of a session is not indexed");
         }
         self.remove(view.id);
+        self.metrics.session_ended();
         self.engine.close_session(view.id).await;
     }
 

@@ -186,7 +186,7 @@ impl Context {
         let mut registry = self.registry();
         let slot = registry.sessions.get_mut(&id)?;
         let Slot::Open(handle) = slot else { return None };
-        if !handle.peers.is_deserted() || handle.mailbox.capacity() != handle.mailbox.max_capacity() {
+        if handle.peers.there() > 0 || handle.mailbox.capacity() != handle.mailbox.max_capacity() {
             return None;
         }
         let handle = handle.clone();
@@ -241,6 +241,19 @@ impl Context {
                 Slot::Moving(_) | Slot::Open(_) => None,
             })
             .collect()
+    }
+
+    /// A session that has ended or was never made has no path.
+    pub fn forget_paths_of(&self, id: SessionId) {
+        let mut registry = self.registry();
+        if !registry.sessions.contains_key(&id) {
+            registry.paths.retain(|_, holder| *holder != id);
+        }
+    }
+
+    /// The same, said by whoever has found that out while taking it up.
+    pub fn forget_paths_now(&self, id: SessionId) {
+        self.registry().paths.retain(|_, holder| *holder != id);
     }
 
     /// Nothing of a session that has ended is kept: neither its place nor its path.

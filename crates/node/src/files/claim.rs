@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::id::SessionId;
@@ -35,6 +36,15 @@ pub(super) struct Claim {
     lock: PathBuf,
     /// Locked as long as it is open.
     held: File,
+    counted: Option<Arc<()>>,
+}
+
+impl Claim {
+    /// The same, counted by the copies of `counted` that there are.
+    pub(super) fn counted(mut self, counted: Arc<()>) -> Self {
+        self.counted = Some(counted);
+        self
+    }
 }
 
 impl PathClaim for Claim {
@@ -77,7 +87,7 @@ pub(super) fn take(claims: &Path, path: &Path, session: SessionId) -> Result<Cla
             .map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_at(&file, &lock) => {
-                let claim = Claim { path, lock, held: file };
+                let claim = Claim { path, lock, held: file, counted: None };
                 write(&claim.held, &holder).map_err(failed)?;
                 outlive_document::file::clean_up(&claim.path);
                 return Ok(claim);

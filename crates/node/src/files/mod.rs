@@ -23,13 +23,15 @@ use watch::Watching;
 pub struct LocalFiles {
     claims: PathBuf,
     watching: Arc<Watching>,
+    /// A copy of it is with each claim, to count them.
+    held: Arc<()>,
 }
 
 impl LocalFiles {
     /// Files with claims in this folder; it is made when it is needed, as is the watcher.
     #[must_use]
     pub fn new(claims: PathBuf) -> Self {
-        Self { claims, watching: Arc::default() }
+        Self { claims, watching: Arc::default(), held: Arc::default() }
     }
 }
 
@@ -50,7 +52,8 @@ impl Files for LocalFiles {
 
     async fn claim(&self, path: &Path, session: SessionId) -> Result<Box<dyn PathClaim>, ClaimError> {
         let (claims, path) = (self.claims.clone(), path.to_owned());
-        blocking(move || claim::take(&claims, &path, session)).await.map(|claim| Box::new(claim) as _)
+        let claim = blocking(move || claim::take(&claims, &path, session)).await?;
+        Ok(Box::new(claim.counted(Arc::clone(&self.held))))
     }
 
     async fn read(&self, path: &Path) -> Result<(Vec<u8>, FileStamp), ReadError> {
@@ -88,5 +91,10 @@ impl Files for LocalFiles {
 
     fn watching(&self) -> WatchState {
         self.watching.state()
+    }
+
+    fn claims(&self) -> usize {
+        // One is held here, one by each claim.
+        Arc::strong_count(&self.held) - 1
     }
 }

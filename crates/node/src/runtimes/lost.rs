@@ -11,12 +11,23 @@ use outlive_protocol::shim::ShimIdentity;
 
 use super::Inner;
 
-/// Nothing was started.
+/// Nothing was started: a step of the launch failed.
 pub(super) fn never_started(
     inner: &Inner,
     process: ProcessKey,
     started_at: WallTime,
     launch: LaunchEvidence,
+) -> ExitReport {
+    let evidence = Evidence { launch: Some(launch), ..Evidence::default() };
+    ended_before(inner, process, started_at, evidence)
+}
+
+/// Nothing was started, for any reason.
+pub(super) fn ended_before(
+    inner: &Inner,
+    process: ProcessKey,
+    started_at: WallTime,
+    evidence: Evidence,
 ) -> ExitReport {
     ExitReport {
         process,
@@ -24,7 +35,7 @@ pub(super) fn never_started(
         started_at,
         exited_at: inner.clock.now().wall,
         status: ExitStatus::Unknown,
-        evidence: Evidence { launch: Some(launch), ..Evidence::default() },
+        evidence,
     }
 }
 

@@ -14,10 +14,12 @@
 mod directory;
 mod link;
 mod lost;
+mod resolve;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use outlive_core::diagnosis::Evidence;
 use outlive_core::id::Src;
 use outlive_core::limits::SHIM_WINDOW_RECORDS_MAX;
 use outlive_core::runtime::stop::StopLadder;
@@ -29,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::Keep;
 use crate::seams::{Clock, FoundShim, FromLink, Identity, LaunchOrder, Link, Runtimes};
 use directory::Directory;
+use resolve::Resolved;
 
 /// How many orders to one shim wait. They are small and rare; a full queue means a shim that does not read.
 const ORDERS_MAX: usize = 1_024;
@@ -48,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ladder: StopLadder,
     pub(crate) keep: Keep,
+    /// The folder in which Python environments are made.
+    pub(crate) cache: PathBuf,
 }
 
 impl LocalRuntimes {
@@ -60,13 +65,14 @@ impl LocalRuntimes {
         tasks: TaskTracker,
     ) -> Self {
         let (ladder, keep) = (StopLadder::default(), Keep::default());
-        let inner = Inner { processes, program, who, clock, ladder, keep };
+        let cache = processes.join("cache");
+        let inner = Inner { processes, program, who, clock, ladder, keep, cache };
         Self { inner: Arc::new(inner), tasks }
     }
 
-    /// The same with so much room for output that nobody takes.
+    /// The same with so much room for output that nobody takes, and Python environments made in `cache`.
     #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
+    pub fn keeping(self, keep: Keep, cache: PathBuf) -> Self {
         let Inner { processes, program, who, clock, ladder, .. } = &*self.inner;
         let inner = Inner {
             processes: processes.clone(),
@@ -75,6 +81,7 @@ impl LocalRuntimes {
             clock: Arc::clone(clock),
             ladder: *ladder,
             keep,
+            cache,
         };
         Self { inner: Arc::new(inner), ..self }
     }
@@ -119,9 +126,23 @@ impl Runtimes for LocalRuntimes {
     }
 }
 
-async fn launch(inner: Arc<Inner>, order: LaunchOrder, ends: Ends) {
+async fn launch(inner: Arc<Inner>, mut order: LaunchOrder, mut ends: Ends) {
     let started_at = inner.clock.now().wall;
     let (session, process) = (order.session, order.process);
+    let not_started = match resolve::resolve(&order, &inner.cache, &mut ends.to).await {
+        Resolved::Ready(spec) => {
+            order.spec = *spec;
+            None
+        }
+        Resolved::Failed(evidence) => Some(Evidence { launch: Some(*evidence), ..Evidence::default() }),
+        Resolved::Stopped(stop) => Some(Evidence { stop: Some(stop), ..Evidence::default() }),
+        Resolved::Abandoned => return,
+    };
+    if let Some(evidence) = not_started {
+        let report = lost::ended_before(&inner, process, started_at, evidence);
+        let _heard = ends.from.send(FromLink::Gone { report: Some(Box::new(report)) }).await;
+        return;
+    }
     match start(&inner, order) {
         Ok((directory, shim)) => {
             link::serve(&inner, session, process, &directory, Some(shim), Src(0), ends).await;

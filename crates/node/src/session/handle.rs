@@ -7,7 +7,8 @@ use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::Denied;
-use outlive_core::session::spec::Trust;
+use outlive_core::session::residence::Resident;
+use outlive_core::session::spec::{StartWhen, Trust};
 use outlive_protocol::http::{
     Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
 };
@@ -49,6 +50,13 @@ pub enum Ask {
         why: StopWhy,
         /// The rung to begin with.
         from: StopStep,
+    },
+    /// Come in, unless it is ending: with these wishes of whoever opens it.
+    Join {
+        /// Whether the runtime is to be started, if it is down and may be.
+        start: Option<StartWhen>,
+        /// Whether they vouch for the notebook.
+        trust: Option<Trust>,
     },
     /// Vouch for the notebook, or take that back.
     Trust(Trust),
@@ -134,10 +142,10 @@ impl Peers {
         self.attached.load(Ordering::Acquire)
     }
 
-    /// Whether nobody is attached and nobody asks anything.
+    /// How many are attached or ask something.
     #[must_use]
-    pub fn is_deserted(&self) -> bool {
-        self.attached() == 0 && self.visits.load(Ordering::Acquire) == 0
+    pub fn there(&self) -> u32 {
+        self.attached().saturating_add(self.visits.load(Ordering::Acquire))
     }
 
     /// Returns when somebody has come or gone since the last call. Cancel-safe.
@@ -223,8 +231,10 @@ pub struct Handle {
     pub mailbox: mpsc::Sender<Message>,
     /// Its state, after each change.
     pub view: watch::Receiver<Arc<SessionView>>,
-    /// Who is attached.
+    /// Who is there.
     pub peers: Arc<Peers>,
+    /// Why it is in memory, and until when.
+    pub resident: watch::Receiver<Resident>,
 }
 
 impl Handle {
@@ -277,6 +287,7 @@ pub fn denied(id: SessionId, why: &Denied) -> Problem {
             about(409, "busy", "The notebook is being saved").hint("try again in a moment")
         }
         Denied::PathNotClaimed(_) => about(409, "busy", "The notebook is being saved").hint("save it again"),
+        Denied::Works => about(409, "busy", "The session works"),
         Denied::CommandOnly => about(409, "command-only", "The session runs one command"),
     }
 }

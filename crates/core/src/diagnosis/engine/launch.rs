@@ -14,6 +14,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let doing = match launch.step {
+        LaunchStep::Environment => "making its environment",
         LaunchStep::Shim => "starting its shim",
         LaunchStep::Prepare => "preparing its directory and files",
         LaunchStep::Contain => "setting its limits",
@@ -50,6 +51,7 @@ fn remedy(step: LaunchStep, errno: Option<i32>) -> &'static str {
         (Some(1 | 13), _) => "Outlive may not use this path: check its owner and mode.",
         (Some(2 | 20), _) => "A directory of the path does not exist: check the working directory.",
         (Some(30), _) => "The file system is mounted read-only: choose another directory.",
+        (_, LaunchStep::Environment) => "The text says what to do; then start the kernel again.",
         (_, LaunchStep::Contain) => {
             "Check the memory limit that was asked for, and `outlive doctor` for cgroups."
         }

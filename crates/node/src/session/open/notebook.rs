@@ -1,18 +1,37 @@
 //! A notebook that is made, or opened by path.
+//!
+//! ```text
+//!  path ─► suffix, resolved ─► has a session? ─ yes ─► joined (woken if it is dormant; waited for if it moves)
+//!                                  │ no
+//!                                  ▼
+//!           id and path reserved ─► claimed ─► read ─► trusted? ─► session
+//! ```
+//! What fails on the way gives everything back, and has written nothing to the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outlive_core::id::SessionId;
+use outlive_core::limits::READY_TIMEOUT_MS;
+use outlive_core::runtime::{LaunchSpec, Program, RestartPolicy};
+use outlive_core::session::SessionSpec;
+use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
 use outlive_document::file::FileStamp;
 use outlive_document::{Notebook, NotebookError};
-use outlive_protocol::http::{NewSession, OpenSession, Problem};
+use outlive_jupyter::kernelspec;
+use outlive_jupyter::surroundings::Surroundings;
+use outlive_protocol::http::{self, NewSession, OpenSession, Problem, SessionView};
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::context::{Context, PathSlot};
-use crate::problem;
-use crate::seams::PathClaim;
+use super::{make, wake};
+use crate::context::{Context, Found, PathSlot, Reservation};
+use crate::files::notebook_path;
+use crate::seams::{ClaimError, PathClaim};
+use crate::session::handle::{Answer, Ask};
 use crate::session::with_sources;
+use crate::{problem, trust};
 
 /// A notebook that no session has yet.
 pub(super) struct Opened {
@@ -28,8 +47,8 @@ pub(super) struct Claimed {
     pub(super) path: PathBuf,
     /// What stands there; `None` when nothing does.
     pub(super) stamp: Option<FileStamp>,
-    /// Against every daemon of this machine.
-    pub(super) claim: Box<dyn PathClaim>,
+    /// Against every daemon of this machine; or why it could not be claimed although it can be read.
+    pub(super) claim: Result<Box<dyn PathClaim>, ClaimError>,
     /// Among the sessions of this one.
     pub(super) slot: PathSlot,
 }
@@ -57,15 +76,14 @@ pub(super) async fn from_file(
     id: SessionId,
     source: &Path,
     path: &Path,
-    parameters: &BTreeMap<String, serde_json::Value>,
+    parameters: &BTreeMap<String, Value>,
 ) -> Result<Opened, Problem> {
     let resolved = context.files.resolve(path).await.map_err(|error| problem::claim(&error))?;
     let slot = context
         .reserve_path(&resolved, id)
         .map_err(|holder| problem::path_taken(&resolved.to_string_lossy(), holder, std::process::id()))?;
     let claim = context.files.claim(&resolved, id).await.map_err(|error| problem::claim(&error))?;
-    let (bytes, stamp) = context.files.read(source).await.map_err(|error| problem::read(&error))?;
-    let mut document = parse(source, bytes).await?;
+    let (mut document, stamp) = read(context, source).await?;
     let values: Vec<_> = parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     document.inject_parameters(&values).map_err(|error| {
         Problem::new(422, "bad-parameter", "The parameter cannot be given", error.to_string())
@@ -75,42 +93,286 @@ pub(super) async fn from_file(
     } else {
         context.files.read(&resolved).await.ok().map(|(_, stamp)| stamp)
     };
-    Ok(Opened { document, place: Some(Claimed { path: resolved, stamp, claim, slot }) })
+    Ok(Opened { document, place: Some(Claimed { path: resolved, stamp, claim: Ok(claim), slot }) })
 }
 
-/// A large notebook takes a second to parse, and others are served meanwhile.
-async fn parse(path: &Path, bytes: Vec<u8>) -> Result<Notebook, Problem> {
+async fn read(context: &Context, path: &Path) -> Result<(Notebook, FileStamp), Problem> {
+    let (bytes, stamp) = context.files.read(path).await.map_err(|error| problem::read(&error))?;
+    // A large notebook takes a second to parse, and others are served meanwhile.
     let parsed = tokio::task::spawn_blocking(move || Notebook::parse(&bytes)).await;
-    parsed
-        .map_err(|error| problem::internal(error.to_string()))?
-        .map_err(|error| not_a_notebook(path, &error))
+    let parsed = parsed.map_err(|error| problem::internal(error.to_string()))?;
+    Ok((parsed.map_err(|error| not_a_notebook(path, &error))?, stamp))
 }
 
 pub(super) fn not_a_notebook(path: &Path, error: &NotebookError) -> Problem {
     let detail = format!("{}: {}", path.display(), with_sources(error));
-    Problem::new(422, "not-a-notebook", "The file cannot be run as a notebook", detail)
+    let shown = path.display().to_string();
+    match error {
+        NotebookError::TooOld { .. } => {
+            Problem::new(422, "too-old-notebook", "The notebook's format is too old", detail)
+        }
+        _ => Problem::new(422, "not-a-notebook", "The file is not a notebook", detail)
+            .hint("the file is as it was; mend it, or open another"),
+    }
+    .fact("path", shown)
 }
 
-/// Makes an untitled notebook.
+/// What `new` and `open` have in common.
+struct Wishes {
+    kernel: Option<String>,
+    start: Option<StartWhen>,
+    cwd: String,
+    env: Option<BTreeMap<String, String>>,
+    memory_bytes_max: Option<u64>,
+}
+
+/// A notebook that people edit: its kernel is the one that it names, found when it is launched, and stays until
+/// somebody stops it.
+fn spec(context: &Context, id: SessionId, path: Option<String>, trust: Trust, wishes: Wishes) -> SessionSpec {
+    let Wishes { kernel, start, cwd, env, memory_bytes_max } = wishes;
+    SessionSpec {
+        id,
+        runtime: outlive_core::id::RuntimeId::from_uuid(Uuid::now_v7()),
+        workload: Workload::Notebook {
+            source: path.clone(),
+            path,
+            allow_errors: false,
+            cell_timeout_ms: None,
+        },
+        launch: LaunchSpec {
+            program: Program::OfNotebook { kernel, metadata: Value::Null },
+            cwd,
+            // Empty: the daemon's own at each launch.
+            env: env.unwrap_or_default(),
+            memory_bytes_max,
+            ready_timeout_ms: READY_TIMEOUT_MS,
+        },
+        // What a kernel has computed is gone with it: somebody decides.
+        restart: RestartPolicy::temporary(),
+        on_hang: HangPolicy::Report,
+        after_work: AfterWork::Keep,
+        start: start.unwrap_or(StartWhen::FirstRun),
+        place: Place::Notebook,
+        trust,
+        parameters: BTreeMap::new(),
+        created_at: context.clock.now().wall,
+    }
+}
+
+fn opened(view: &SessionView) -> http::Opened {
+    http::Opened { session_id: view.id, path: view.path.clone(), session: view.clone() }
+}
+
+/// Random, not by time: people type the beginning of it.
+fn fresh_id() -> SessionId {
+    SessionId::from_uuid(Uuid::new_v4())
+}
+
+/// Makes an untitled notebook with one empty cell; the same id again gives the same session.
 ///
 /// # Errors
 /// What is wrong with the request or the store.
-pub async fn new(
+pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Opened, Problem> {
+    let id = request.id.unwrap_or_else(fresh_id);
+    let reservation = loop {
+        match wake(context, id).await {
+            Ok(entered) => return Ok(opened(&entered.handle.view.borrow())),
+            Err(problem) if problem.code != "no-such-session" => return Err(problem),
+            Err(_) => {}
+        }
+        if let Some(reservation) = context.reserve(id) {
+            break reservation;
+        }
+    };
+    in_its_own_task(context, move |context| async move {
+        let cwd = match request.cwd {
+            Some(cwd) if !Path::new(&cwd).is_absolute() => {
+                return Err(problem::bad_request(format!("cwd is {cwd:?}; it must be absolute")));
+            }
+            Some(cwd) => cwd,
+            None => home(),
+        };
+        let document = empty(request.kernel.clone(), request.env.clone()).await?;
+        let wishes = Wishes {
+            kernel: request.kernel,
+            start: request.start,
+            cwd,
+            env: request.env,
+            memory_bytes_max: request.memory_bytes_max,
+        };
+        let spec = spec(&context, id, None, Trust::Trusted, wishes);
+        let made = Opened { document, place: None };
+        let handle = make(&context, &reservation, spec, Some(made), false).await?;
+        let view = handle.view.borrow().clone();
+        Ok(opened(&view))
+    })
+    .await
+}
+
+fn home() -> String {
+    std::env::var("HOME").ok().filter(|home| Path::new(home).is_absolute()).unwrap_or_else(|| "/".to_owned())
+}
+
+/// A client that goes away meanwhile must not leave half of it behind.
+async fn in_its_own_task<T: Send + 'static, F: Future<Output = Result<T, Problem>> + Send + 'static>(
     context: &Arc<Context>,
-    request: NewSession,
-) -> Result<outlive_protocol::http::Opened, Problem> {
-    let _ = (context, request);
-    Err(problem::internal("not there yet"))
+    work: impl FnOnce(Arc<Context>) -> F,
+) -> Result<T, Problem> {
+    let working = context.tasks.spawn(work(Arc::clone(context)));
+    working.await.map_err(|panicked| problem::internal(panicked.to_string()))?
+}
+
+/// A notebook with one empty code cell for this kernel; Python without one.
+async fn empty(kernel: Option<String>, env: Option<BTreeMap<String, String>>) -> Result<Notebook, Problem> {
+    let metadata = tokio::task::spawn_blocking(move || kernel_metadata(kernel.as_deref(), env))
+        .await
+        .map_err(|error| problem::internal(error.to_string()))?;
+    let id: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
+    let cell = json!({
+        "cell_type": "code", "execution_count": null, "id": id, "metadata": {}, "outputs": [], "source": [],
+    });
+    let notebook = json!({ "cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5 });
+    let mut bytes = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, format);
+    serde::Serialize::serialize(&notebook, &mut writer).expect("a notebook is plain data");
+    bytes.push(b'\n');
+    Notebook::parse(&bytes).map_err(|error| problem::internal(with_sources(&error)))
+}
+
+/// What a notebook says about its kernel. Blocks. An unknown name is written down: where the notebook is run it may be
+/// known.
+fn kernel_metadata(kernel: Option<&str>, env: Option<BTreeMap<String, String>>) -> Value {
+    let name = kernel.unwrap_or("python3");
+    let surroundings = match env {
+        Some(variables) => Some(Surroundings::new(variables, PathBuf::from("/"))),
+        None => Surroundings::of_this_process().ok(),
+    };
+    let found = surroundings.and_then(|surroundings| kernelspec::find(name, &surroundings).ok());
+    let (display_name, language) = match found {
+        Some(found) => (found.spec.display_name, found.spec.language),
+        None if name == "python3" => ("Python 3 (ipykernel)".to_owned(), "python".to_owned()),
+        None => return json!({ "kernelspec": { "display_name": name, "name": name } }),
+    };
+    json!({
+        "kernelspec": { "display_name": display_name, "language": language, "name": name },
+        "language_info": { "name": language },
+    })
 }
 
 /// Opens a notebook by path, or a session by id.
 ///
 /// # Errors
 /// What is wrong with the request, the notebook, its path or the store.
-pub async fn open(
+pub async fn open(context: &Arc<Context>, request: OpenSession) -> Result<http::Opened, Problem> {
+    match (&request.path, request.id) {
+        (Some(path), None) => {
+            let path = notebook_path(Path::new(path)).map_err(|error| problem::claim(&error))?;
+            let path = context.files.resolve(&path).await.map_err(|error| problem::claim(&error))?;
+            by_path(context, path, request).await
+        }
+        (None, Some(id)) => join(context, id, &request).await.map(|view| opened(&view)),
+        (Some(_), Some(_)) | (None, None) => {
+            let said = if request.id.is_some() { "both were given" } else { "neither was given" };
+            let detail = format!("a notebook is opened by path or by session id; {said}");
+            Err(Problem::new(422, "path-xor-id", "Give a path or an id, and not both", detail)
+                .hint("give the path of the notebook, or the id of the session that has it"))
+        }
+    }
+}
+
+async fn by_path(
     context: &Arc<Context>,
+    path: PathBuf,
     request: OpenSession,
-) -> Result<outlive_protocol::http::Opened, Problem> {
-    let _ = (context, request);
-    Err(problem::internal("not there yet"))
+) -> Result<http::Opened, Problem> {
+    loop {
+        if let Some(id) = context.session_at(&path) {
+            match join(context, id, &request).await {
+                // Unless it was saved as another file just now.
+                Ok(view) if view.path.as_deref().map(Path::new) == Some(path.as_path()) => {
+                    return Ok(opened(&view));
+                }
+                Ok(_) => {}
+                // Its end came first, or it was never made: the path is free.
+                Err(problem) if matches!(problem.code.as_str(), "session-ended" | "no-such-session") => {
+                    context.forget_paths_of(id);
+                }
+                Err(problem) => return Err(problem),
+            }
+            continue;
+        }
+        let id = fresh_id();
+        let Some(reservation) = context.reserve(id) else { continue };
+        let Ok(slot) = context.reserve_path(&path, id) else { continue };
+        let opening = in_its_own_task(context, move |context| async move {
+            let view = from_path(&context, &reservation, path, slot, request).await?;
+            Ok(opened(&view))
+        });
+        return opening.await;
+    }
+}
+
+async fn from_path(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    path: PathBuf,
+    slot: PathSlot,
+    request: OpenSession,
+) -> Result<SessionView, Problem> {
+    let id = reservation.id;
+    let claim = match context.files.claim(&path, id).await {
+        // It can be looked at and run; that it cannot be saved is said by its state.
+        Err(error @ ClaimError::NotWritable { .. }) => Err(error),
+        Err(error) => return Err(problem::claim(&error)),
+        Ok(claim) => Ok(claim),
+    };
+    let (document, stamp) = read(context, &path).await?;
+    let trust = trust_in(context, &document, request.trust).await?;
+    let cwd = path.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let opened = Opened { document, place: Some(Claimed { path, stamp: Some(stamp), claim, slot }) };
+    let wishes = Wishes {
+        kernel: request.kernel,
+        start: request.start,
+        cwd,
+        env: request.env,
+        memory_bytes_max: request.memory_bytes_max,
+    };
+    let spec = spec(context, id, opened.path()?, trust, wishes);
+    let handle = make(context, reservation, spec, Some(opened), false).await?;
+    let view = handle.view.borrow().as_ref().clone();
+    Ok(view)
+}
+
+/// What the caller says; without that, what the store knows.
+async fn trust_in(context: &Context, document: &Notebook, said: Option<Trust>) -> Result<Trust, Problem> {
+    let key = trust::key(document);
+    let known = match said {
+        Some(Trust::Untrusted) => false,
+        Some(Trust::Trusted) => {
+            trust::remember(&*context.engine, &key).await.map_err(|error| problem::store(&error))?;
+            true
+        }
+        None => trust::is_trusted(&*context.engine, &key).await.map_err(|error| problem::store(&error))?,
+    };
+    Ok(if known { Trust::Trusted } else { Trust::Untrusted })
+}
+
+/// Joins a session that is there, or comes back. Where it is ending, its end is waited for and said.
+async fn join(context: &Arc<Context>, id: SessionId, request: &OpenSession) -> Result<SessionView, Problem> {
+    let entered = wake(context, id).await?;
+    let ask = Ask::Join { start: request.start, trust: request.trust };
+    match entered.handle.ask(ask).await {
+        Ok(Answer::Done(view)) => Ok(view.as_ref().clone()),
+        Ok(other) => Err(problem::internal(format!("the session answered something else: {other:?}"))),
+        Err(problem) if problem.code == "session-ended" => {
+            let mut view = entered.handle.view.clone();
+            while view.changed().await.is_ok() {}
+            if let Found::Moving(over) = context.enter(id)? {
+                over.cancelled().await;
+            }
+            Err(problem)
+        }
+        Err(problem) => Err(problem),
+    }
 }

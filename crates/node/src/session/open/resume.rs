@@ -164,7 +164,8 @@ impl Task {
         match self.session.runtime.status {
             Status::Launching if self.session.runtime.pid.is_none() => {
                 let again = Effect::Launch(process);
-                self.link = Some(self.context.runtimes.launch(self.launch_order(process)));
+                let order = self.launch_order(process);
+                self.link = Some(self.context.runtimes.launch(order));
                 tracing::info!(?again, "a launch that had not begun");
             }
             Status::Launching | Status::Ready(_) | Status::Stopping { .. } | Status::Draining { .. } => {

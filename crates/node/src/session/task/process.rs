@@ -1,11 +1,15 @@
 //! The task and its process: orders out, records in.
 
+use std::path::Path;
+
 use outlive_core::id::{ProcessKey, RunId};
 use outlive_core::log::Source;
 use outlive_core::log::fold::Effect as LogEffect;
+use outlive_core::runtime::Program;
 use outlive_core::session::Input;
 use outlive_core::session::input::{Effect, ProcessInput};
 use outlive_core::session::recover;
+use outlive_core::session::spec::Place;
 use outlive_core::session::state::RunState;
 use outlive_protocol::shim::{Numbered, OpenQuestion, ToShim};
 
@@ -14,11 +18,15 @@ use super::super::journal::WriteError;
 use super::{Life, ROUND_RECORDS_MAX, Task, report_id};
 use crate::seams::{FromLink, LaunchOrder};
 
+/// The entries of a notebook's metadata that say which kernel it wants.
+const KERNEL_METADATA: [&str; 3] = ["kernelspec", "language_info", "outlive"];
+
 impl Task {
     pub(super) async fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Launch(process) => {
-                self.link = Some(self.context.runtimes.launch(self.launch_order(process)));
+                let order = self.launch_order(process);
+                self.link = Some(self.context.runtimes.launch(order));
             }
             Effect::Execute { process, run, attempt, code } => {
                 let allow_stdin = self.peers.attended();
@@ -32,13 +40,21 @@ impl Task {
         }
     }
 
-    pub(in super::super) fn launch_order(&self, process: ProcessKey) -> LaunchOrder {
-        LaunchOrder {
-            session: self.session.spec.id,
-            process,
-            spec: self.session.spec.launch.clone(),
-            blobs: self.blobs.clone(),
+    pub(in super::super) fn launch_order(&mut self, process: ProcessKey) -> LaunchOrder {
+        let mut spec = self.session.spec.launch.clone();
+        let beside = self.session.path.as_deref().and_then(|path| Path::new(path).parent());
+        if let (Place::Notebook, Some(folder)) = (self.session.spec.place, beside) {
+            spec.cwd = folder.to_string_lossy().into_owned();
         }
+        if let (Program::OfNotebook { metadata, .. }, Some(notebook)) =
+            (&mut spec.program, &mut self.notebook)
+        {
+            let notebook = notebook.document.notebook();
+            let said = KERNEL_METADATA.iter().filter_map(|key| Some(((*key).to_owned(), notebook.metadata(key)?)));
+            *metadata = serde_json::Value::Object(said.collect());
+        }
+        let (session, trust) = (self.session.spec.id, self.session.trust);
+        LaunchOrder { session, process, spec, blobs: self.blobs.clone(), trust }
     }
 
     /// An order to a process that is gone has lost its point: its end is reported already.

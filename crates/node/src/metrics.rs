@@ -1,5 +1,0 @@
-//! What a node counts.
-
-/// The counters of one node.
-#[derive(Default, Debug)]
-pub struct Metrics {}

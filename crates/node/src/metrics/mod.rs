@@ -1,0 +1,125 @@
+//! What a node counts, for the person who operates it: [`render`] gives it in Prometheus' text format.
+//!
+//! Counters are kept where something happens; what is there at a moment is looked up when somebody asks. One of each
+//! for each node: several may run in one process.
+
+mod render;
+mod zombies;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use outlive_core::diagnosis::CauseCode;
+use outlive_core::session::Fact;
+use outlive_core::session::event::Happened;
+use tokio::sync::Mutex as AsyncMutex;
+
+pub use render::render;
+
+/// Why a session that was due was not evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skipped {
+    /// The store did not take what has to be kept.
+    Store,
+    /// Somebody came and left again while it was looked at.
+    Visited,
+}
+
+impl Skipped {
+    const ALL: [Self; 2] = [Self::Store, Self::Visited];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Visited => "visited",
+        }
+    }
+}
+
+/// The counters of one node.
+#[derive(Default, Debug)]
+pub struct Metrics {
+    opened: Counter,
+    woken: Counter,
+    ended: Counter,
+    evictions: Evictions,
+    rested: Counter,
+    failures: Mutex<BTreeMap<CauseCode, u64>>,
+    /// What all sessions take up on the disk, and when that was measured.
+    stored: AsyncMutex<Option<render::Stored>>,
+}
+
+/// Evictions: `scheduled` is the sum of the others and of those that are due at the moment.
+#[derive(Default, Debug)]
+struct Evictions {
+    scheduled: Counter,
+    done: Counter,
+    cancelled: Counter,
+    skipped: [Counter; Skipped::ALL.len()],
+}
+
+#[derive(Default, Debug)]
+struct Counter(AtomicU64);
+
+impl Counter {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Metrics {
+    /// A session was made, or its notebook opened.
+    pub fn session_opened(&self) {
+        self.opened.add();
+    }
+
+    /// A dormant session came back.
+    pub fn session_woken(&self) {
+        self.woken.add();
+    }
+
+    /// A session ended.
+    pub fn session_ended(&self) {
+        self.ended.add();
+    }
+
+    /// A session has a deadline.
+    pub fn eviction_scheduled(&self) {
+        self.evictions.scheduled.add();
+    }
+
+    /// It left memory.
+    pub fn eviction_done(&self) {
+        self.evictions.done.add();
+    }
+
+    /// Somebody came before its deadline, or while it left.
+    pub fn eviction_cancelled(&self) {
+        self.evictions.cancelled.add();
+    }
+
+    /// It could not leave.
+    pub fn eviction_skipped(&self, why: Skipped) {
+        self.evictions.skipped[why as usize].add();
+    }
+
+    /// An idle kernel was stopped because a budget is exceeded.
+    pub fn kernel_rested(&self) {
+        self.rested.add();
+    }
+
+    /// Something has become a fact.
+    pub fn happened(&self, fact: &Fact) {
+        if let Fact::Journal(event) = fact
+            && let Happened::RuntimeExited { report: Some(report), .. } = &event.what
+        {
+            let mut failures = self.failures.lock().expect("nothing panics while it holds the failures");
+            *failures.entry(report.cause().code).or_default() += 1;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A session that nobody needs in memory leaves it.
+//!
+//! ```text
+//!  due ─► nobody there, nothing to do? ─► file written, log on disk ─► out of the registry, if still nobody is there
+//!            │ no                                                        │ no         │ row: dormant ─► closed
+//!            ▼                                                           ▼            ▼ not written
+//!         cancelled                                                  cancelled     back, and another deadline
+//! ```
+//! Whoever asks for it while it leaves waits for the end of that, and wakes it.
+
+use outlive_core::session::residence::Resident;
+use outlive_core::time::Tick;
+use outlive_protocol::http::SavedState;
+
+use super::super::with_sources;
+use super::Task;
+use crate::context::Presence;
+use crate::metrics::Skipped;
+
+/// What became of a deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Left {
+    /// The session is out of memory; the task ends.
+    Yes,
+    /// It stays, at least until its next deadline.
+    No,
+}
+
+impl Task {
+    /// When the session is to leave, if nothing happens before. Not while its file is being written or looked at.
+    pub(super) fn leaves_at(&self) -> Option<Tick> {
+        let is_busy = self.notebook.as_ref().is_some_and(|notebook| notebook.file.is_busy());
+        if is_busy { None } else { self.resident.borrow().residence.deadline() }
+    }
+
+    /// Looks whether somebody is there and something to do. After whatever may have changed that.
+    pub(super) fn look_around(&self) {
+        let now = self.context.clock.now().tick;
+        let before = *self.resident.borrow();
+        let there = self.peers.there();
+        let after = before.look(&self.session, there, now, self.context.budgets.idle_timeout);
+        match (before.residence.deadline(), after.residence.deadline()) {
+            (None, Some(_)) => self.context.metrics.eviction_scheduled(),
+            (Some(_), None) => self.context.metrics.eviction_cancelled(),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        if before != after {
+            self.resident.send_replace(after);
+        }
+    }
+
+    /// The deadline has come.
+    pub(super) async fn evict(&mut self) -> Left {
+        self.look_around();
+        let now = self.context.clock.now().tick;
+        if self.leaves_at().is_none_or(|at| at > now) {
+            return Left::No;
+        }
+        if let Some(notebook) = &mut self.notebook
+            && notebook.file.state() == SavedState::Unsaved
+        {
+            // It can be written, so it is written first. What cannot is in the store.
+            notebook.file.hurry();
+            return Left::No;
+        }
+        let id = self.session.spec.id;
+        // What was said to be written is on the disk as well: nothing else will remember it.
+        if let Err(error) = self.context.engine.flush().await {
+            return self.stay(Skipped::Store, &error);
+        }
+        let Some((reservation, handle)) = self.context.vacate(id) else {
+            self.look_around();
+            if self.leaves_at().is_some() {
+                // They came and went between two looks.
+                self.postpone(Skipped::Visited);
+            }
+            return Left::No;
+        };
+        let view = self.view.borrow().as_ref().clone();
+        if let Err(error) = self.context.index(&view, Presence::Dormant).await {
+            reservation.opened(handle);
+            return self.stay(Skipped::Store, &error);
+        }
+        // Its claim and its watch go before anybody can come and want them.
+        self.notebook = None;
+        self.context.engine.close_session(id).await;
+        self.context.bus.close(id);
+        self.context.metrics.eviction_done();
+        tracing::info!(session = %id, path = ?self.session.path, "evicted: idle, and nobody is there");
+        drop(reservation);
+        Left::Yes
+    }
+
+    fn stay(&self, why: Skipped, error: &dyn std::error::Error) -> Left {
+        let session = self.session.spec.id;
+        tracing::warn!(%session, error = %with_sources(error), "not evicted now; it is tried again");
+        self.postpone(why);
+        Left::No
+    }
+
+    fn postpone(&self, why: Skipped) {
+        let now = self.context.clock.now().tick;
+        self.context.metrics.eviction_skipped(why);
+        self.context.metrics.eviction_scheduled();
+        let resident: Resident = *self.resident.borrow();
+        self.resident.send_replace(resident.postponed(now, self.context.budgets.idle_timeout));
+    }
+}
