@@ -127,6 +127,22 @@ impl Api {
         self.expect("DELETE", path, None)
     }
 
+    /// POST that must be refused; the problem (RFC 9457).
+    ///
+    /// # Panics
+    /// When it is not refused, or not with a problem that says what to do.
+    #[track_caller]
+    pub fn refused(&self, path: &str, body: &Value) -> Value {
+        let response = self.request("POST", path, Some(body));
+        let text = String::from_utf8_lossy(&response.body);
+        assert!(response.status >= 400, "POST {path}: {} {text}", response.status);
+        assert_eq!(response.header("content-type"), Some("application/problem+json"), "{text}");
+        let problem = response.json();
+        assert_eq!(problem["status"], response.status, "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
+        problem
+    }
+
     /// Attaches to a stream of events; `last_id` is sent as `Last-Event-ID`.
     ///
     /// # Panics
@@ -186,6 +202,19 @@ impl Connection {
         let (status, headers) = self.head()?;
         let body = self.body(&headers)?;
         Ok(Response { status, headers, body })
+    }
+
+    /// Reads the answer to an upgrade and gives what follows it.
+    ///
+    /// # Errors
+    /// The connection broke, or the server answered something else.
+    pub fn upgraded(mut self) -> std::io::Result<BufReader<UnixStream>> {
+        let (status, headers) = self.head()?;
+        if status != 101 {
+            let body = self.body(&headers)?;
+            return Err(broken(&format!("{status} {}", String::from_utf8_lossy(&body))));
+        }
+        Ok(self.reader)
     }
 
     /// Limits how long a read may take.

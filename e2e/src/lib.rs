@@ -8,6 +8,7 @@
 //!   ├──── daemon ──────► Daemon                 `outlive serve`             (daemon)
 //!   ├──── api ─────────► Api, Events            HTTP over the Unix socket   (http, events)
 //!   ├──── kernel ──────► Session, Transcript    one session and its output  (session, transcript)
+//!   ├──── untitled, open ► Session, Peer        a notebook, edited live     (session, peer, websocket)
 //!   └──── processes ───► Process                /proc                       (process)
 //! ```
 
@@ -17,10 +18,12 @@ pub mod daemon;
 pub mod events;
 pub mod http;
 pub mod notebook;
+pub mod peer;
 pub mod process;
 pub mod report;
 pub mod session;
 pub mod transcript;
+pub mod websocket;
 pub mod world;
 
 pub use clock::{Deadline, within};
@@ -28,6 +31,7 @@ pub use command::{Finished, Running};
 pub use daemon::Daemon;
 pub use events::{Event, Events};
 pub use http::{Api, Response};
+pub use peer::Peer;
 pub use process::{Process, Signal};
 pub use session::Session;
 pub use transcript::Transcript;

@@ -1,5 +1,7 @@
 //! One session, through the API.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::clock::{Deadline, PATIENCE, within};
@@ -32,6 +34,47 @@ impl Session {
     #[must_use]
     pub fn existing(api: &Api, id: impl Into<String>) -> Self {
         Self { api: api.clone(), id: id.into() }
+    }
+
+    /// A new untitled notebook.
+    ///
+    /// # Panics
+    /// When the daemon refuses, or answers with a path.
+    #[must_use]
+    #[track_caller]
+    pub fn untitled(api: &Api, body: &Value) -> Self {
+        let opened = api.post("/v1/sessions/new", body);
+        assert_eq!(opened["path"], Value::Null, "{opened}");
+        Self::of(api, &opened)
+    }
+
+    /// A notebook's session.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn open(api: &Api, path: &Path) -> Self {
+        Self::of(api, &api.post("/v1/sessions/open", &json!({"path": path})))
+    }
+
+    /// The session of an answer to `new`, `open` or `save`.
+    ///
+    /// # Panics
+    /// When it does not say which, or puts a path there.
+    #[must_use]
+    #[track_caller]
+    pub fn of(api: &Api, opened: &Value) -> Self {
+        let id = opened["session_id"].as_str().unwrap_or_default();
+        assert!(!id.is_empty() && !id.contains('/'), "no session's id: {opened}");
+        assert_eq!(opened["session"]["id"], id, "{opened}");
+        Self { api: api.clone(), id: id.to_owned() }
+    }
+
+    /// The daemon that has it.
+    #[must_use]
+    pub const fn api(&self) -> &Api {
+        &self.api
     }
 
     /// A path below it.
@@ -83,6 +126,109 @@ impl Session {
     #[track_caller]
     pub fn wait_runtime(&self, state: &str) -> Value {
         self.wait_until(state, within(PATIENCE), |view| runtime_state(view) == state)
+    }
+
+    /// Saves it to a path, or where it is, and gives the answer.
+    ///
+    /// # Panics
+    /// When the daemon refuses, or answers with another session.
+    #[track_caller]
+    pub fn save(&self, body: &Value) -> Value {
+        let saved = self.post("/save", body);
+        assert_eq!(saved["session_id"], self.id, "{saved}");
+        saved
+    }
+
+    /// A save that must be refused.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn save_refused(&self, body: &Value) -> Value {
+        self.api.refused(&self.path("/save"), body)
+    }
+
+    /// Its notebook as it is now, with outputs.
+    #[must_use]
+    #[track_caller]
+    pub fn notebook(&self) -> Value {
+        self.api.get(&self.path("/notebook?outputs=true"))
+    }
+
+    /// The sources of its cells, in order.
+    #[must_use]
+    #[track_caller]
+    pub fn sources(&self) -> Vec<String> {
+        let notebook = self.notebook();
+        let cells = notebook["cells"].as_array().into_iter().flatten();
+        cells.map(|cell| cell["source"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Edits its notebook and gives the answer.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[track_caller]
+    pub fn edit(&self, edits: &Value) -> Value {
+        self.post("/notebook", &json!({"edits": edits}))
+    }
+
+    /// Adds a code cell at the end and gives its id.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[track_caller]
+    pub fn add_cell(&self, source: &str) -> String {
+        let edited = self.edit(&json!([{"edit": "insert", "kind": "code", "source": source}]));
+        edited["cells"][0].as_str().unwrap_or_else(|| panic!("no cell: {edited}")).to_owned()
+    }
+
+    /// Gives a cell another source.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[track_caller]
+    pub fn set_source(&self, cell: &str, source: &str) {
+        self.edit(&json!([{"edit": "set_source", "cell": cell, "source": source}]));
+    }
+
+    /// Queues cells and gives their runs' ids.
+    ///
+    /// # Panics
+    /// When the daemon refuses.
+    #[track_caller]
+    pub fn submit_cells(&self, cells: &[&str]) -> Vec<String> {
+        let runs = self.post("/runs", &json!({"kind": "cell_ids", "cells": cells}));
+        let runs = runs.as_array().unwrap_or_else(|| panic!("no runs: {runs}"));
+        runs.iter().map(|run| run["id"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Runs a cell to its end.
+    ///
+    /// # Panics
+    /// When it takes longer than a minute.
+    #[track_caller]
+    pub fn run_cell(&self, cell: &str) -> Transcript {
+        self.outcome(&self.submit_cells(&[cell])[0], within(PATIENCE))
+    }
+
+    /// Waits until its edits and outputs are where this says: `saved`, `unsaved`, `conflict`, …
+    ///
+    /// # Panics
+    /// At the deadline, with the states seen.
+    #[track_caller]
+    pub fn wait_saved(&self, state: &str) -> Value {
+        self.wait_until(state, within(PATIENCE), |view| view["saved"]["state"] == state)
+    }
+
+    /// Closes it, also with edits that no file has, and waits for its end.
+    ///
+    /// # Panics
+    /// When it is not closed within a minute.
+    #[track_caller]
+    pub fn close(&self, discard: bool) -> Value {
+        self.post("/close", &json!({"discard": discard}));
+        self.wait_closed()
     }
 
     /// Queues code and gives the run's id.

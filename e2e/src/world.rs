@@ -168,6 +168,40 @@ impl World {
         path
     }
 
+    /// What an untitled notebook is created with here.
+    #[must_use]
+    pub fn untitled_spec(&self) -> Value {
+        json!({"cwd": self.work()})
+    }
+
+    /// A new untitled notebook, whose kernel comes with its first run.
+    #[must_use]
+    #[track_caller]
+    pub fn untitled(&self) -> Session {
+        Session::untitled(&self.api(), &self.untitled_spec())
+    }
+
+    /// Starts a daemon that sees the filesystem as this shell script makes it, which runs in a mount namespace of its
+    /// own; [`seen_by`](Self::seen_by) shows the test what the daemon sees.
+    ///
+    /// # Panics
+    /// When the script fails: a fault that cannot be made is no reason to skip its test.
+    #[must_use]
+    #[track_caller]
+    pub fn daemon_behind(&self, mounts: &str) -> Daemon {
+        let mut command = self.command("unshare");
+        let script = format!("set -e\n{mounts}\nexec {} serve", binary().display());
+        command.args(["--mount", "sh", "-c", &script]);
+        Daemon::wait_ready(Running::start(&mut command), &self.api())
+    }
+
+    /// A path as a process sees it.
+    #[must_use]
+    pub fn seen_by(&self, daemon: &Daemon, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        Path::new("/proc").join(daemon.pid().to_string()).join("root").join(inside)
+    }
+
     /// What a session with a kernel, and without a notebook, is created with. Tests change it as they like.
     #[must_use]
     pub fn kernel_spec(&self) -> Value {
