@@ -200,6 +200,7 @@ fn large(version: u64) -> Vec<u8> {
 // C4: killed a hundred times at whatever moment of a save of 30 MB, the file is one whole version, and nothing is
 // left beside it once it has been opened again.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long a save takes here is measured")]
 fn killed_a_hundred_times_while_it_saves() {
     if let Ok(path) = std::env::var(SAVING) {
         return save_for_ever(Path::new(&path));
@@ -236,13 +237,13 @@ fn killed_a_hundred_times_while_it_saves() {
     assert!(versions.len() > 10, "and some after it: {versions:?}");
 }
 
+#[expect(clippy::print_stdout, reason = "it says to the test that it begins")]
 fn save_for_ever(path: &Path) {
     let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     for version in u64::try_from(nanos / 1_000_000 % 10_000_000).unwrap().. {
         let bytes = large(version);
         println!("saving");
         write_atomic(path, &bytes, Expected::Anything).unwrap();
-        println!("saved");
     }
 }
 

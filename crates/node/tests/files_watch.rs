@@ -7,12 +7,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use outlive_node::files::LocalFiles;
 use outlive_node::seams::{FileHint, FileWatch, Files};
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 fn desk() -> (TempDir, LocalFiles, PathBuf) {
     let place = TempDir::new().unwrap();
@@ -97,6 +97,23 @@ async fn a_rename_is_told_with_the_new_name() {
     fs::rename(&first, elsewhere.path().join("far.ipynb")).unwrap();
     let far = elsewhere.path().canonicalize().unwrap().join("far.ipynb");
     told(&mut watch, FileHint::Renamed(far)).await; // a directory that is watched too
+}
+
+// Who is told of a change reads the file: that must not tell of the next one.
+#[tokio::test]
+async fn reading_a_file_is_no_change() {
+    let (_place, files, real) = desk();
+    let [path, marker] = ["n.ipynb", "marker"].map(|name| real.join(name));
+    fs::write(&path, "").unwrap();
+    let mut watch = standing(&files, &path).await;
+    let mut later = standing(&files, &marker).await;
+    fs::read(&path).unwrap();
+    files.read(&path).await.unwrap();
+    files.stat(&path).await.unwrap();
+    fs::write(&marker, "").unwrap();
+    told_of_a_change(&mut later).await;
+    // What had been heard before the marker would be told by now.
+    assert!(timeout(Duration::from_millis(1), watch.changed()).await.is_err());
 }
 
 #[tokio::test]
