@@ -94,6 +94,14 @@ pub const WATCH_RECORDS_MAX: usize = 1_024;
 /// How far a watcher may fall behind in memory, in bytes of output; then it reads from the log. A dozen of the largest
 /// chunks: a reader that is only late for a moment is not sent there.
 pub const WATCH_BYTES_MAX: usize = 4 << 20;
+/// How many changes of a session's state are at hand for those who watch it; who lacks more is told of a gap. Some
+/// hundred cells that are run one after the other.
+pub const STATE_CHANGES_MAX: usize = 1_024;
+/// How much they may hold, in bytes, about. A thousand sessions that are busy keep a quarter of a gigabyte.
+pub const STATE_CHANGES_BYTES_MAX: usize = 256 << 10;
+/// How long it may take until a watcher is told that others have come or gone, in milliseconds, when nothing else has
+/// changed: a thousand that come at once are few events for each of them.
+pub const PEERS_SHOWN_MS: u64 = 250;
 /// Longest request body of the API, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// How deep JSON from outside may nest. serde_json's own limit is 128; this is what our answers promise.
@@ -282,6 +290,18 @@ pub const IDLE_TIMEOUT_S: u64 = 30;
 pub const IDLE_TIMEOUT_S_MIN: u64 = 1;
 /// The most that it can be set to, in seconds: a week.
 pub const IDLE_TIMEOUT_S_MAX: u64 = 604_800;
+/// The most sessions that a daemon can be told to keep in memory. Each costs some kilobytes, and a descriptor or two.
+pub const SESSIONS_MAX: u64 = 1_000_000;
+/// How often a daemon with a budget looks whether it is exceeded, in milliseconds. Memory grows slowly beside this, and
+/// the look reads /proc.
+pub const BUDGET_PERIOD_MS: u64 = 2_000;
+/// How long before an idle kernel is stopped for a budget that is announced, in milliseconds: whoever looks on can run
+/// something.
+pub const EVICT_NOTICE_MS: u64 = 10_000;
+/// Files that are kept free for clients who come, and for what goes on, when new sessions are refused.
+pub const SPARE_FDS: u64 = 16;
+/// Files that an open session may need at once: its log, claim and notebook, a shim's socket and pidfd.
+pub const SESSION_FDS: u64 = 8;
 /// How long a session may be past its deadline before it counts as one that should have gone, in milliseconds. Longer
 /// than the writing of a large notebook takes.
 pub const ZOMBIE_GRACE_MS: u64 = 60_000;
@@ -301,6 +321,7 @@ const _: () = {
     assert!(BATCH_BYTES_MAX < 1 << 20, "NATS' default limit");
     assert!(HEARTBEAT_MISSES as u64 * HEARTBEAT_PERIOD_MS + HEARTBEAT_TIMEOUT_MS <= 3_000, "P2");
     assert!(STOP_ASK_MS + STOP_TERM_MS + DRAIN_MS < SESSION_END_MS, "the ladder fits");
+    assert!(BUDGET_PERIOD_MS < EVICT_NOTICE_MS, "a notice is looked at again before it ends");
     assert!(IDLE_TIMEOUT_S_MIN <= IDLE_TIMEOUT_S && IDLE_TIMEOUT_S <= IDLE_TIMEOUT_S_MAX, "in its bounds");
     assert!(2 * WEBSOCKET_PING_MS < WEBSOCKET_SILENCE_MS, "a lost answer to a ping is no death");
     assert!(WEBSOCKET_CLOSE_MS < SERVER_SHUTDOWN_MS, "WebSockets end before their connections are cut");

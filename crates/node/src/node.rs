@@ -394,8 +394,8 @@ impl Api for Node {
         };
         // An ended session has no live tail: its log is all there is.
         let how = AttachSession { follow: how.follow && entered.is_some(), ..how };
-        let peers = entered.as_ref().map(|entered| &entered.handle.peers);
-        let events = watch::session::attach(&self.context, &now, peers, how);
+        let handle = entered.as_ref().map(|entered| &entered.handle);
+        let events = watch::session::attach(&self.context, now, handle, how).await;
         Ok(self.read_through(id, entered.is_some(), events))
     }
 

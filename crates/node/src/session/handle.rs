@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
+use outlive_core::log::fold::Fold;
 use outlive_core::runtime::{StopStep, StopWhy};
-use outlive_core::session::Denied;
 use outlive_core::session::residence::Resident;
 use outlive_core::session::spec::{StartWhen, Trust};
+use outlive_core::session::{Denied, Session};
 use outlive_protocol::http::{
     Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::peers::DocumentPeer;
+use crate::watch::feed::Feed;
 
 /// What can be asked of a session's task.
 #[derive(Debug)]
@@ -68,6 +70,8 @@ pub enum Ask {
     Runs,
     /// Its failures.
     Reports,
+    /// All of its state, and the fold of its log that it stands on.
+    State,
 }
 
 /// What can be asked of a notebook's content.
@@ -104,6 +108,8 @@ pub enum Answer {
     Runs(Vec<RunView>),
     /// The failures.
     Reports(Vec<FailureReport>),
+    /// The state.
+    State(Box<(Session, Fold)>),
     /// The session after a save.
     Opened(Box<Opened>),
     /// The notebook.
@@ -231,6 +237,8 @@ pub struct Handle {
     pub mailbox: mpsc::Sender<Message>,
     /// Its state, after each change.
     pub view: watch::Receiver<Arc<SessionView>>,
+    /// What has changed between its states.
+    pub feed: Arc<Feed>,
     /// Who is there.
     pub peers: Arc<Peers>,
     /// Why it is in memory, and until when.

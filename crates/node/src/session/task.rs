@@ -39,6 +39,7 @@ use super::view;
 use crate::context::Context;
 use crate::problem;
 use crate::seams::{FromLink, Link};
+use crate::watch::feed::Feed;
 use leaving::Left;
 use required::Waiting;
 
@@ -57,6 +58,7 @@ pub(super) struct Task {
     /// Those who wait for edits; at most `REQUIRED_WAITING_MAX`.
     pub(super) waiting: Vec<Waiting>,
     pub(super) view: watch::Sender<Arc<SessionView>>,
+    pub(super) feed: Arc<Feed>,
     pub(super) peers: Arc<Peers>,
     pub(super) resident: watch::Sender<Resident>,
     pub(super) blobs: String,
@@ -164,7 +166,12 @@ impl Task {
                 Woken::ProjectDue => self.project_outputs().await?,
                 Woken::WaitedEnough => {}
                 Woken::Peers(wish) => self.peers_wish(wish).await?,
-                Woken::Moved => self.look_around(),
+                Woken::Moved => {
+                    self.look_around();
+                    if self.view.borrow().peers != self.peers.attached() {
+                        self.show();
+                    }
+                }
                 Woken::LeaveDue => {
                     if self.evict().await == Left::Yes {
                         return Ok(());
@@ -305,6 +312,8 @@ impl Task {
             self.context.metrics.happened(fact);
             apply(&mut self.session, fact);
             self.project(&entry, fact);
+            let told = crate::watch::about(&self.session, self.journal.fold(), fact);
+            self.feed.publish(entry.position, told);
         }
         for effect in decision.effects {
             self.effect(effect).await;
@@ -342,7 +351,13 @@ impl Task {
                 view.save_problem = notebook.file.problem().map(str::to_owned);
             }
         }
-        self.view.send_replace(Arc::new(view));
+        let epoch = self.journal.fold().epoch();
+        self.view.send_if_modified(|before| {
+            let view = view::behind(Some(before), view, epoch);
+            let modified = view.generation > before.generation;
+            *before = Arc::new(view);
+            modified
+        });
     }
 
     async fn save_finally(&mut self) -> Result<(), WriteError> {

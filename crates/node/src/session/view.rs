@@ -1,7 +1,7 @@
 //! A session's state as clients see it.
 
 use outlive_core::diagnosis::evidence::HangEvidence;
-use outlive_core::id::{Position, RunId};
+use outlive_core::id::{Epoch, Generation, Position, RunId};
 use outlive_core::limits::{QUEUE_VIEW_RUNS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
 use outlive_core::log::fold::Fold;
 use outlive_core::runtime::Program;
@@ -66,6 +66,19 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
         save_problem,
         peers,
     }
+}
+
+/// Orders a view behind the one that was shown before: its generation is higher when anything but the position has
+/// changed, also where that is not in the log. A session's later owners begin above all that earlier ones have shown.
+#[must_use]
+pub fn behind(before: Option<&SessionView>, view: SessionView, epoch: Epoch) -> SessionView {
+    let own = Generation(epoch.0 << 32 | view.generation.0);
+    let generation = before.map_or(own, |before| {
+        let same = SessionView { generation: before.generation, position: before.position, ..view.clone() }
+            == *before;
+        if same { before.generation } else { own.max(Generation(before.generation.0 + 1)) }
+    });
+    SessionView { generation, ..view }
 }
 
 /// Where a notebook's relative assets are.

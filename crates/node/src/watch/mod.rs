@@ -2,9 +2,14 @@
 //!
 //! A reader subscribes first and then reads the log, so nothing falls between the two; what it is told twice it knows
 //! by its position. One that falls behind the live tail is told so and reads on from the log: there is no silent gap.
+//!
+//! Who wants a session's state alone does not read the log at all: see [`feed`].
 
+pub mod feed;
 pub mod run;
 pub mod session;
+mod state;
+mod told;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +23,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::api::Delivered;
 use crate::bus::Tail;
 use crate::problem;
+
+pub use told::about;
 
 /// What a reader makes of the log.
 pub(super) trait Telling: Send + 'static {
@@ -46,6 +53,17 @@ enum Mode {
     Done,
 }
 
+/// What one step of a reader has come to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The reader is told this.
+    Told(Delivered),
+    /// It has read all that the log had, and listens now.
+    CaughtUp,
+    /// That was all.
+    Over,
+}
+
 /// A reader: log first, then live, then log again where it fell behind.
 pub(super) struct Reader<T> {
     engine: Arc<dyn Engine>,
@@ -69,16 +87,43 @@ impl<T: Telling> Reader<T> {
         Self { engine, session, live, through: Position(0), mode: Mode::Log, waiting: first.into(), telling }
     }
 
+    /// A reader that knows the log up to here and only listens.
+    pub(super) fn from_here(mut self, through: Position) -> Self {
+        self.through = through;
+        self
+    }
+
+    /// Whether it listens, and has told all that it has heard so far.
+    pub(super) fn is_live(&self) -> bool {
+        self.mode == Mode::Live && self.waiting.is_empty()
+    }
+
     /// The next event; `None` after the last.
     pub(super) async fn next(&mut self) -> Option<Delivered> {
         loop {
+            match self.step().await {
+                Step::Told(event) => return Some(event),
+                Step::CaughtUp => {}
+                Step::Over => return None,
+            }
+        }
+    }
+
+    /// As [`Self::next`], and it also returns when it has caught up with the log. Cancel-safe.
+    pub(super) async fn step(&mut self) -> Step {
+        loop {
             if let Some(event) = self.waiting.pop_front() {
-                return Some(event);
+                return Step::Told(event);
             }
             match self.mode {
-                Mode::Log => self.read().await,
+                Mode::Log => {
+                    self.read().await;
+                    if self.is_live() {
+                        return Step::CaughtUp;
+                    }
+                }
                 Mode::Live => self.listen().await,
-                Mode::Done => return None,
+                Mode::Done => return Step::Over,
             }
         }
     }

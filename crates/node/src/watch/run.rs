@@ -11,7 +11,7 @@ use outlive_core::log::{Entry, FencedBody, Lane, Record, RunRecord};
 use outlive_protocol::http::{RunView, StreamEvent};
 use outlive_store::LaneFilter;
 
-use super::session::views;
+use super::told::views;
 use super::{Reader, Telling, Told};
 use crate::api::{AttachRun, Delivered, Events};
 use crate::context::Context;

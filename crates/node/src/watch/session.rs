@@ -1,64 +1,194 @@
 //! Everything that happens in a session, in log order. The cursor is a log position.
+//!
+//! What is in the log is told from the log. What is not in it (whether all is saved, who is there) changes the
+//! session's view alone: while the session is open here, views come from its task, each after all that led to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures_util::stream;
-use outlive_core::id::{Attempt, Position, Seq};
-use outlive_core::log::fold::{Effect, Fold, Verdict};
-use outlive_core::log::{Chunk, Entry, FencedBody, Record, RunRecord};
-use outlive_core::session::event::Happened;
+use futures_util::{FutureExt as _, stream};
+use outlive_core::id::{Generation, Position};
+use outlive_core::log::Entry;
+use outlive_core::log::fold::{Fold, Verdict};
+use outlive_core::session::Session;
 use outlive_core::session::state::Life;
-use outlive_core::session::{Fact, Session};
 use outlive_protocol::http::{SessionView, StreamEvent};
 use outlive_store::LaneFilter;
+use tokio::sync::watch;
 
-use super::{Reader, Telling, Told};
+use super::{Reader, Step, Telling, Told, state, told};
 use crate::api::{AttachSession, Delivered, Events, From};
 use crate::context::Context;
-use crate::session::handle::{Peer, Peers};
+use crate::session::Handle;
+use crate::session::handle::{Answer, Ask, Peer};
 use crate::session::open::{facts_in, fold_session};
 use crate::session::view;
 
-/// Attaches to a session whose present state is `now`.
-#[must_use]
-pub fn attach(
+/// Attaches to a session whose present state is `now`; `handle` when it is open here.
+pub async fn attach(
     context: &Context,
-    now: &SessionView,
-    peers: Option<&Arc<Peers>>,
+    now: SessionView,
+    handle: Option<&Handle>,
     how: AttachSession,
 ) -> Events {
-    let live = how.follow.then(|| context.bus.subscribe(now.id));
-    let telling = SessionTelling {
+    match handle {
+        None if !how.outputs => state::of_row(now, how.from),
+        Some(handle) if !how.outputs => state::attach(context, handle, how),
+        _ => with_outputs(context, now, handle, how).await,
+    }
+}
+
+async fn with_outputs(
+    context: &Context,
+    now: SessionView,
+    handle: Option<&Handle>,
+    how: AttachSession,
+) -> Events {
+    // Before anything is read: what is appended from now on is heard.
+    let tail = how.follow.then(|| context.bus.subscribe(now.id));
+    let present = handle.map(|handle| handle.view.clone());
+    let mut telling = SessionTelling {
         after: match how.from {
             From::After(position) => position,
             From::Head => now.position,
         },
-        outputs: how.outputs,
         fold: Fold::default(),
         session: None,
-        live: false,
+        phase: Phase::History,
         lanes: LaneFilter::All,
-        peer: peers.map(|peers| Peer::attach(Arc::clone(peers), how.interactive)),
+        present: present.clone(),
+        follows: how.follow && handle.is_some(),
+        _peer: handle.map(|handle| Peer::attach(Arc::clone(&handle.peers), how.interactive)),
     };
-    let first = Delivered { cursor: None, event: StreamEvent::Session { session: Box::new(now.clone()) } };
-    let reader = Reader::new(Arc::clone(&context.engine), now.id, live, vec![first], telling);
-    Box::pin(stream::unfold(
-        reader,
-        |mut reader| async move { reader.next().await.map(|event| (event, reader)) },
-    ))
+    // Who begins at the head needs no history, if the session's task can tell where it stands.
+    if let (From::Head, Some(handle)) = (how.from, handle)
+        && let Ok(Answer::State(state)) = handle.ask(Ask::State).await
+    {
+        (telling.session, telling.fold) = (Some(state.0), state.1);
+        telling.after = telling.fold.position();
+    }
+    let through = telling.fold.position();
+    let (id, shown) = (now.id, now.generation);
+    let view = present.filter(|_| telling.follows);
+    let first = Delivered { cursor: None, event: StreamEvent::Session { session: Box::new(now) } };
+    let reader = Reader::new(Arc::clone(&context.engine), id, tail, vec![first], telling).from_here(through);
+    let watcher = Watcher { reader, view, shown, due: None, last: None };
+    Box::pin(stream::unfold(watcher, |mut watcher| async move {
+        watcher.next().await.map(|event| (event, watcher))
+    }))
+}
+
+/// A reader of the log that is shown the views of the session's task in between.
+struct Watcher {
+    reader: Reader<SessionTelling>,
+    /// While it follows a session that is open here.
+    view: Option<watch::Receiver<Arc<SessionView>>>,
+    /// The generation of the last view that it was told.
+    shown: Generation,
+    /// A view that it is told once it has heard all that led to it.
+    due: Option<Arc<SessionView>>,
+    /// The last word, once the last view is told.
+    last: Option<Delivered>,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Delivered> {
+        loop {
+            if let Some(last) = self.last.take() {
+                return Some(last);
+            }
+            let step = if self.due.is_some() && self.reader.is_live() {
+                // What it hears without waiting came before the view.
+                match self.reader.step().now_or_never() {
+                    Some(step) => step,
+                    None if self.reader.is_live() => match self.due.take() {
+                        Some(view) if view.generation > self.shown => return Some(self.show(&view)),
+                        Some(_) | None => continue,
+                    },
+                    None => continue,
+                }
+            } else {
+                tokio::select! {
+                    biased;
+                    step = self.reader.step() => step,
+                    view = next_view(&mut self.view) => {
+                        self.due = Some(view);
+                        continue;
+                    }
+                }
+            };
+            match step {
+                Step::Told(last) if self.is_the_end(&last) => {
+                    self.last = Some(last);
+                    if let Some(view) = self.last_view().await {
+                        return Some(self.show(&view));
+                    }
+                }
+                Step::Told(event) => return Some(event),
+                // The present state is told at the end of the history, and after each gap.
+                Step::CaughtUp => {
+                    if let Some(view) = &mut self.view {
+                        self.due = Some(view.borrow_and_update().clone());
+                        self.shown = Generation(0);
+                    }
+                }
+                Step::Over => return None,
+            }
+        }
+    }
+
+    fn is_the_end(&self, told: &Delivered) -> bool {
+        self.reader.telling.phase == Phase::Over && matches!(told.event, StreamEvent::End { .. })
+    }
+
+    /// The session's task shows it in a moment; `None` when its views are not told here.
+    async fn last_view(&mut self) -> Option<Arc<SessionView>> {
+        let mut view = self.view.take()?;
+        // An error says that the task has ended: there will be no other view than the present one.
+        let _ = view.wait_for(|view| view.closed_at.is_some()).await;
+        Some(Arc::clone(&view.borrow()))
+    }
+
+    fn show(&mut self, view: &Arc<SessionView>) -> Delivered {
+        self.shown = view.generation;
+        let event = StreamEvent::Session { session: Box::new((**view).clone()) };
+        Delivered { cursor: None, event }
+    }
+}
+
+/// Waits for ever where there is none (any more).
+async fn next_view(view: &mut Option<watch::Receiver<Arc<SessionView>>>) -> Arc<SessionView> {
+    if let Some(changing) = view
+        && changing.changed().await.is_ok()
+    {
+        return changing.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
+/// Where the telling stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// What has happened before.
+    History,
+    /// What happens: every change of the state is shown.
+    Live,
+    /// The session has ended.
+    Over,
 }
 
 struct SessionTelling {
     after: Position,
-    outputs: bool,
     fold: Fold,
     session: Option<Session>,
-    /// History has been told: from here on every change of the state is shown.
-    live: bool,
+    phase: Phase,
     lanes: LaneFilter,
+    /// The views of the session's task, if it is open here; otherwise the log alone says how it stands.
+    present: Option<watch::Receiver<Arc<SessionView>>>,
+    /// Those views are told as they come, and not from here.
+    follows: bool,
     /// Detaches when the reader goes.
-    peer: Option<Peer>,
+    _peer: Option<Peer>,
 }
 
 impl Telling for SessionTelling {
@@ -67,9 +197,11 @@ impl Telling for SessionTelling {
     }
 
     fn caught_up(&mut self, out: &mut VecDeque<Delivered>) {
-        if !self.live {
-            self.live = true;
-            out.extend(self.shown().map(|event| Delivered { cursor: None, event }));
+        if self.phase == Phase::History {
+            self.phase = Phase::Live;
+            if !self.follows {
+                out.extend(self.shown().map(|event| Delivered { cursor: None, event }));
+            }
         }
     }
 
@@ -77,16 +209,19 @@ impl Telling for SessionTelling {
         let Verdict::Counted(effect) = self.fold.push(entry) else { return Told::More };
         let facts = facts_in(entry, &effect);
         fold_session(&mut self.session, entry, &effect);
-        let mut events = if self.outputs { output(entry, &effect) } else { Vec::new() };
-        events.extend(facts.iter().flat_map(|fact| self.about(fact)));
-        if self.live && !facts.is_empty() {
+        let mut events: Vec<_> = told::output(entry, &effect).into_iter().collect();
+        if let Some(session) = &self.session {
+            events.extend(facts.iter().flat_map(|fact| told::about(session, &self.fold, fact)));
+        }
+        if self.phase == Phase::Live && !self.follows && !facts.is_empty() {
             events.extend(self.shown());
         }
         let over = self.session.as_ref().is_some_and(|session| matches!(session.life, Life::Closed { .. }));
         if over {
-            if !self.live {
+            if !self.follows && self.phase == Phase::History {
                 events.extend(self.shown());
             }
+            self.phase = Phase::Over;
             events.push(StreamEvent::End { outcome: None });
         }
         if entry.position > self.after || over {
@@ -103,59 +238,10 @@ impl Telling for SessionTelling {
 
 impl SessionTelling {
     fn shown(&self) -> Option<StreamEvent> {
-        let peers = self.peer.as_ref().map_or(0, Peer::attached);
-        let session = view::session(self.session.as_ref()?, self.fold.position(), peers);
-        Some(StreamEvent::Session { session: Box::new(session) })
+        let view = match &self.present {
+            Some(view) => (**view.borrow()).clone(),
+            None => view::session(self.session.as_ref()?, self.fold.position(), 0),
+        };
+        Some(StreamEvent::Session { session: Box::new(view) })
     }
-
-    /// What a fact means for a client, the state apart.
-    fn about(&self, fact: &Fact) -> Vec<StreamEvent> {
-        let Some(session) = &self.session else { return Vec::new() };
-        let run = |id| view::run(session, &self.fold, id).map(|run| StreamEvent::Run { run: Box::new(run) });
-        match fact {
-            Fact::RunOpened { run: id, .. } | Fact::RunEnded { run: id, .. } => {
-                run(*id).into_iter().collect()
-            }
-            Fact::Journal(event) => match &event.what {
-                Happened::RunsQueued(runs) => runs.iter().filter_map(|new| run(new.id)).collect(),
-                Happened::RuntimeExited { report: Some(report), .. }
-                | Happened::RuntimeDrained { report: Some(report), .. } => {
-                    vec![StreamEvent::Report { report: report.clone() }]
-                }
-                Happened::PathChanged { path, why } => {
-                    vec![StreamEvent::PathChanged { session: session.spec.id, path: path.clone(), why: *why }]
-                }
-                _ => Vec::new(),
-            },
-        }
-    }
-}
-
-fn output(entry: &Entry, effect: &Effect) -> Vec<StreamEvent> {
-    let Record::Fenced(fenced) = &entry.record else { return Vec::new() };
-    match (&fenced.body, effect) {
-        (
-            FencedBody::Run(RunRecord::Data { chunks, .. }),
-            Effect::Appended { run, attempt, first, skip, .. },
-        ) => {
-            let chunks = views(chunks, *skip, u64::MAX);
-            vec![StreamEvent::Output { run: Some(*run), attempt: *attempt, first: *first, chunks }]
-        }
-        (FencedBody::Run(RunRecord::Open { .. }), Effect::Opened { run, attempt, base, truncated_from })
-            if base < truncated_from =>
-        {
-            vec![StreamEvent::Reset { run: *run, attempt: *attempt, keep: *base }]
-        }
-        (FencedBody::Runtime { origin, chunks, .. }, Effect::Runtime) => {
-            let chunks = views(chunks, 0, u64::MAX);
-            vec![StreamEvent::Output { run: *origin, attempt: Attempt(0), first: Seq(0), chunks }]
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Chunks as clients see them, but for the first `skip` and those after the next `n`.
-pub(super) fn views(chunks: &[Chunk], skip: u64, n: u64) -> Vec<outlive_protocol::http::ChunkView> {
-    let (skip, n) = (usize::try_from(skip).unwrap_or(usize::MAX), usize::try_from(n).unwrap_or(usize::MAX));
-    chunks.iter().skip(skip).take(n).map(Into::into).collect()
 }

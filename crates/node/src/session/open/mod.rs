@@ -34,6 +34,7 @@ use super::task::{Life, Task};
 use super::view;
 use crate::context::{Context, PathSlot, Presence, Reservation};
 use crate::problem;
+use crate::watch::feed::Feed;
 use notebook::Opened;
 
 pub use fold::{Folded, facts_in, fold_session, load, load_lanes};
@@ -255,10 +256,18 @@ fn task(
 ) -> (Task, Handle) {
     let (asks, mailbox) = mpsc::channel(MAILBOX_MAX);
     let peers = Arc::new(Peers::default());
-    let (shown, view) = watch::channel(Arc::new(view::session(&session, journal.position(), 0)));
+    let first = view::session(&session, journal.position(), 0);
+    let (shown, view) = watch::channel(Arc::new(view::behind(None, first, journal.fold().epoch())));
     let (resident, residence) = watch::channel(Resident::new(context.clock.now().tick));
-    let handle =
-        Handle { id: session.spec.id, mailbox: asks, view, peers: Arc::clone(&peers), resident: residence };
+    let feed = Arc::new(Feed::new(journal.position()));
+    let handle = Handle {
+        id: session.spec.id,
+        mailbox: asks,
+        view,
+        feed: Arc::clone(&feed),
+        peers: Arc::clone(&peers),
+        resident: residence,
+    };
     let task = Task {
         context: Arc::clone(context),
         session,
@@ -269,6 +278,7 @@ fn task(
         mailbox,
         waiting: Vec::new(),
         view: shown,
+        feed,
         peers,
         resident,
         blobs: blobs.display().to_string(),
@@ -307,6 +317,7 @@ mod tests {
     use crate::files::LocalFiles;
     use crate::runtimes::LocalRuntimes;
     use crate::seams::Identity;
+    use crate::watch::feed::Feed;
 
     #[tokio::test]
     async fn whoever_watches_a_session_whose_task_panics_does_not_wait_for_ever() {

@@ -25,6 +25,10 @@ impl Task {
     async fn answer(&mut self, ask: Ask) -> Result<Result<Answer, Problem>, WriteError> {
         let input = match ask {
             Ask::Runs => return Ok(Ok(Answer::Runs(view::runs(&self.session, self.journal.fold())))),
+            Ask::State => {
+                let state = (self.session.clone(), self.journal.fold().clone());
+                return Ok(Ok(Answer::State(Box::new(state))));
+            }
             Ask::Reports => return Ok(Ok(Answer::Reports(self.session.reports.clone()))),
             Ask::Submit(work) => return self.submit(work).await,
             Ask::Restart { run_all } => {

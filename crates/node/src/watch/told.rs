@@ -1,0 +1,60 @@
+//! What a record of the log means for clients.
+
+use outlive_core::id::{Attempt, Seq};
+use outlive_core::log::fold::{Effect, Fold};
+use outlive_core::log::{Chunk, Entry, FencedBody, Record, RunRecord};
+use outlive_core::session::event::Happened;
+use outlive_core::session::{Fact, Session};
+use outlive_protocol::http::{ChunkView, StreamEvent};
+
+use crate::session::view;
+
+/// What a fact means, once it is applied; the session's view apart.
+#[must_use]
+pub fn about(session: &Session, fold: &Fold, fact: &Fact) -> Vec<StreamEvent> {
+    let run = |id| view::run(session, fold, id).map(|run| StreamEvent::Run { run: Box::new(run) });
+    match fact {
+        Fact::RunOpened { run: id, .. } | Fact::RunEnded { run: id, .. } => run(*id).into_iter().collect(),
+        Fact::Journal(event) => match &event.what {
+            Happened::RunsQueued(runs) => runs.iter().filter_map(|new| run(new.id)).collect(),
+            Happened::RuntimeExited { report: Some(report), .. }
+            | Happened::RuntimeDrained { report: Some(report), .. } => {
+                vec![StreamEvent::Report { report: report.clone() }]
+            }
+            Happened::PathChanged { path, why } => {
+                vec![StreamEvent::PathChanged { session: session.spec.id, path: path.clone(), why: *why }]
+            }
+            _ => Vec::new(),
+        },
+    }
+}
+
+/// The output that a record has brought.
+pub(super) fn output(entry: &Entry, effect: &Effect) -> Option<StreamEvent> {
+    let Record::Fenced(fenced) = &entry.record else { return None };
+    match (&fenced.body, effect) {
+        (
+            FencedBody::Run(RunRecord::Data { chunks, .. }),
+            Effect::Appended { run, attempt, first, skip, .. },
+        ) => {
+            let chunks = views(chunks, *skip, u64::MAX);
+            Some(StreamEvent::Output { run: Some(*run), attempt: *attempt, first: *first, chunks })
+        }
+        (FencedBody::Run(RunRecord::Open { .. }), Effect::Opened { run, attempt, base, truncated_from })
+            if base < truncated_from =>
+        {
+            Some(StreamEvent::Reset { run: *run, attempt: *attempt, keep: *base })
+        }
+        (FencedBody::Runtime { origin, chunks, .. }, Effect::Runtime) => {
+            let chunks = views(chunks, 0, u64::MAX);
+            Some(StreamEvent::Output { run: *origin, attempt: Attempt(0), first: Seq(0), chunks })
+        }
+        _ => None,
+    }
+}
+
+/// Chunks as clients see them, but for the first `skip` and those after the next `n`.
+pub(super) fn views(chunks: &[Chunk], skip: u64, n: u64) -> Vec<ChunkView> {
+    let (skip, n) = (usize::try_from(skip).unwrap_or(usize::MAX), usize::try_from(n).unwrap_or(usize::MAX));
+    chunks.iter().skip(skip).take(n).map(Into::into).collect()
+}
