@@ -75,6 +75,9 @@ fn config(cli: &Cli) -> Result<Config, Failure> {
         flag("tcp", "tcp", &serve.tcp);
         flag("token_file", "token-file", &serve.token_file);
         flag("log_level", "log-level", &serve.log_level);
+        flag("idle_timeout_s", "idle-timeout", &serve.idle_timeout);
+        flag("max_sessions", "max-sessions", &serve.max_sessions);
+        flag("memory_bytes_max", "memory", &serve.memory);
     }
     Config::load(&Sources {
         env: &|name| std::env::var_os(name),

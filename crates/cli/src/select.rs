@@ -28,11 +28,14 @@ fn choose(sessions: Vec<SessionView>, name: Option<&str>) -> Result<SessionView,
             Failure::new(Exit::NotFound, "there is no session yet").hint("`outlive run` makes one")
         });
     };
-    let absolute = std::path::absolute(name).ok().map(|path| path.to_string_lossy().into_owned());
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    // As it was written, and as the daemon has it: with links resolved.
+    let paths = [std::path::absolute(name).ok().map(text), std::fs::canonicalize(name).ok().map(text)];
     let prefix = name.to_ascii_lowercase();
     let is_open = |session: &SessionView| session.closed_at.is_none();
-    let is_named =
-        |session: &SessionView| session.title == name || session.path.is_some() && session.path == absolute;
+    let is_named = |session: &SessionView| {
+        session.title == name || session.path.is_some() && paths.contains(&session.path)
+    };
     let tests: [&dyn Fn(&SessionView) -> bool; 4] = [
         &|session| session.id.to_string() == prefix,
         // Of several sessions of one notebook at most one is open, and that is the one that is meant.

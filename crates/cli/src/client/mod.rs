@@ -1,6 +1,7 @@
 //! The native API over the daemon's Unix socket: one HTTP/1.1 connection for each call.
 
 pub mod attached;
+mod notebook;
 mod sse;
 
 use std::io;

@@ -47,7 +47,7 @@ impl Args {
         let width = rows.iter().map(|(_, value, ..)| value.len()).max().unwrap_or(0);
         for (name, value, origin, about) in rows {
             let comment = paint.text(Ink::Dim, format!("# {origin}; {about}"));
-            let (name, gap) = (paint.text(Ink::Bold, name), " ".repeat(12_usize.saturating_sub(name.len())));
+            let (name, gap) = (paint.text(Ink::Bold, name), " ".repeat(16_usize.saturating_sub(name.len())));
             terminal::line(format!("{name}{gap} = {value:width$}  {comment}"))?;
         }
         Ok(Exit::Ok)

@@ -19,6 +19,12 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    /// Start the daemon in the background, unless it runs already
+    Start {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Stop the daemon, with everything that it runs
     Stop {
         /// Leave kernels and commands running; the next daemon takes them over
@@ -37,6 +43,10 @@ impl Args {
     /// Does it.
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         match self.action {
+            Action::Start { json } => {
+                daemon.connect_or_start(&mut |text| terminal::talk(text)).await?;
+                status(daemon, json).await
+            }
             Action::Stop { keep_runtimes } => stop(daemon, keep_runtimes).await,
             Action::Status { json } => status(daemon, json).await,
         }

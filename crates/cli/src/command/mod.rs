@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod attach;
+pub mod close;
 pub mod completions;
 pub mod config;
 pub mod daemon;
@@ -9,12 +10,17 @@ pub mod explain;
 pub mod forget;
 pub mod interrupt;
 pub mod logs;
+pub mod new;
+pub mod open;
 pub mod ps;
+pub mod rest;
 pub mod restart;
 pub mod run;
+pub mod save;
 pub mod serve;
 pub mod shim;
 pub mod stop;
+pub mod trust;
 
 use clap::{Parser, Subcommand};
 
@@ -54,7 +60,22 @@ pub enum Command {
     Logs(logs::Args),
     /// Say what went wrong, why, and what to do
     Explain(explain::Args),
+    /// Make an untitled notebook
+    New(new::Args),
+    /// Open a notebook, or join its session
+    Open(open::Args),
+    /// Save a session's notebook
+    Save(save::Args),
+    /// Move a session's notebook to another file
+    SaveAs(save::AsArgs),
+    /// Save a session's notebook, stop its kernel and end it
+    Close(close::Args),
+    /// Stop a session's kernel and keep the session
+    Rest(rest::Args),
+    /// Vouch for a session's notebook
+    Trust(trust::Args),
     /// List sessions
+    #[command(visible_alias = "sessions")]
     Ps(ps::Args),
     /// Interrupt what runs in a session
     Interrupt(interrupt::Args),
@@ -97,6 +118,13 @@ impl Command {
             Self::Attach(args) => args.run(daemon).await,
             Self::Logs(args) => args.run(daemon).await,
             Self::Explain(args) => args.run(daemon).await,
+            Self::New(args) => args.run(daemon).await,
+            Self::Open(args) => args.run(daemon).await,
+            Self::Save(args) => args.run(daemon).await,
+            Self::SaveAs(args) => args.run(daemon).await,
+            Self::Close(args) => args.run(daemon).await,
+            Self::Rest(args) => args.run(daemon).await,
+            Self::Trust(args) => args.run(daemon).await,
             Self::Ps(args) => args.run(daemon).await,
             Self::Interrupt(args) => args.run(daemon).await,
             Self::Restart(args) => args.run(daemon).await,

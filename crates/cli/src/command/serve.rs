@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outlive_node::api::Api;
 use outlive_node::budget::{Budgets, Keep};
 use outlive_node::clock::SystemClock;
 use outlive_node::{Node, NodeConfig, lock};
-use outlive_process::{detached, signals};
+use outlive_process::{descriptors, detached, signals};
 use outlive_server::{BoundTcp, Listeners, TcpPolicy, Token, bind_tcp, bind_unix};
 use outlive_store::Embedded;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +47,15 @@ pub struct Args {
     /// Directory of managed environments [OUTLIVE_CACHE_DIR]
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<String>,
+    /// How long a session without kernel, work and clients stays in memory [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub idle_timeout: Option<String>,
+    /// How many sessions may be in memory before the kernels that were idle longest are stopped
+    #[arg(long, value_name = "NUMBER")]
+    pub max_sessions: Option<String>,
+    /// How much memory all kernels may take up before those that were idle longest are stopped
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// The socket, which otherwise follows from the directories.
     #[arg(long, hide = true, value_name = "FILE")]
     socket: Option<PathBuf>,
@@ -121,6 +131,9 @@ fn cannot(error: &dyn std::error::Error) -> Failure {
 }
 
 async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
+    if let Err(error) = descriptors::raise() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let signals = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(watch_signals(signals.clone())?);
@@ -144,7 +157,7 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
         engine: Arc::new(engine),
         clock: Arc::new(SystemClock::default()),
         cache: config.cache_dir.value.clone(),
-        budgets: budgets()?,
+        budgets: budgets(config)?,
     })
     .await
     .map_err(|error| cannot(&error))?;
@@ -170,8 +183,13 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
 }
 
 /// What shims keep can be made small for tests; it is no setting for people.
-fn budgets() -> Result<Budgets, Failure> {
-    let mut budgets = Budgets::default();
+fn budgets(config: &Config) -> Result<Budgets, Failure> {
+    let mut budgets = Budgets {
+        idle_timeout: Duration::from_secs(config.idle_timeout_s.value),
+        sessions_max: config.max_sessions.value.and_then(|max| usize::try_from(max).ok()),
+        memory_bytes_max: config.memory_bytes_max.value,
+        ..Budgets::default()
+    };
     let said = |name| {
         let Some(text) = std::env::var_os(name) else { return Ok(None) };
         let bytes = text.to_str().and_then(|text| text.parse::<u64>().ok());

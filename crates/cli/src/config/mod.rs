@@ -8,10 +8,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use outlive_core::limits;
 use sha2::{Digest, Sha256};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::values as values_of;
 
 /// One setting.
 pub struct Key {
@@ -29,10 +31,14 @@ enum Kind {
     Path,
     Flag,
     Text,
+    /// A whole number of this unit, from the first to the last.
+    Number(&'static str, u64, u64),
+    /// A size in bytes, for instance `4G`.
+    Size,
 }
 
 /// Every setting.
-pub const KEYS: [Key; 7] = [
+pub const KEYS: [Key; 10] = [
     Key { name: "state_dir", about: "logs, tables and the daemon's own log", kind: Kind::Path },
     Key { name: "runtime_dir", about: "the daemon's socket and path claims", kind: Kind::Path },
     Key { name: "cache_dir", about: "managed Python environments", kind: Kind::Path },
@@ -40,6 +46,21 @@ pub const KEYS: [Key; 7] = [
     Key { name: "log_level", about: "what the daemon logs", kind: Kind::Text },
     Key { name: "tcp", about: "address to listen on, beside the socket", kind: Kind::Text },
     Key { name: "token_file", about: "the token that TCP clients must know", kind: Kind::Path },
+    Key {
+        name: "idle_timeout_s",
+        about: "how long a session without kernel, work and clients stays in memory",
+        kind: Kind::Number("seconds", limits::IDLE_TIMEOUT_S_MIN, limits::IDLE_TIMEOUT_S_MAX),
+    },
+    Key {
+        name: "max_sessions",
+        about: "sessions in memory before idle kernels are stopped",
+        kind: Kind::Number("sessions", 1, limits::SESSIONS_MAX),
+    },
+    Key {
+        name: "memory_bytes_max",
+        about: "memory of all kernels before idle ones are stopped",
+        kind: Kind::Size,
+    },
 ];
 
 /// Where a value is from; later ones win.
@@ -92,6 +113,12 @@ pub struct Config {
     pub tcp: Setting<Option<String>>,
     /// Where the token for TCP is.
     pub token_file: Setting<PathBuf>,
+    /// How long a session that nobody needs stays in the daemon's memory, in seconds.
+    pub idle_timeout_s: Setting<u64>,
+    /// How many sessions may be in memory before idle kernels are stopped.
+    pub max_sessions: Setting<Option<u64>>,
+    /// How much memory all kernels may take up before idle ones are stopped, in bytes.
+    pub memory_bytes_max: Setting<Option<u64>>,
     /// The daemon's socket, which follows from the directories.
     pub socket: Setting<PathBuf>,
     /// The configuration file, whether or not it exists.
@@ -191,6 +218,12 @@ impl Config {
             start_daemon: Setting { value: start.value == "true", origin: start.origin },
             log_level: said.remove("log_level").unwrap_or_else(|| default("info")),
             tcp: optional(said.remove("tcp")),
+            idle_timeout_s: match number(said.remove("idle_timeout_s")) {
+                Setting { value: Some(value), origin } => Setting { value, origin },
+                Setting { value: None, origin } => Setting { value: limits::IDLE_TIMEOUT_S, origin },
+            },
+            max_sessions: number(said.remove("max_sessions")),
+            memory_bytes_max: number(said.remove("memory_bytes_max")),
             file,
         })
     }
@@ -208,6 +241,9 @@ impl Config {
             row("log_level", self.log_level.value.clone(), &self.log_level.origin),
             row("tcp", self.tcp.value.clone().unwrap_or_default(), &self.tcp.origin),
             row("token_file", path(&self.token_file), &self.token_file.origin),
+            row("idle_timeout_s", self.idle_timeout_s.value.to_string(), &self.idle_timeout_s.origin),
+            row("max_sessions", shown(self.max_sessions.value), &self.max_sessions.origin),
+            row("memory_bytes_max", shown(self.memory_bytes_max.value), &self.memory_bytes_max.origin),
             ("socket", path(&self.socket), &self.socket.origin, "follows from the directories"),
         ]
     }
@@ -217,6 +253,15 @@ impl<T> Setting<T> {
     fn map<U>(self, change: impl FnOnce(T) -> U) -> Setting<U> {
         Setting { value: change(self.value), origin: self.origin }
     }
+}
+
+/// A number that was checked when it was read; none when nobody said one, or nothing.
+fn number(said: Option<Setting<String>>) -> Setting<Option<u64>> {
+    optional(said).map(|text| text.and_then(|text| text.parse().ok()))
+}
+
+fn shown(number: Option<u64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
 }
 
 fn optional(said: Option<Setting<String>>) -> Setting<Option<String>> {
@@ -262,6 +307,25 @@ fn layer(
             };
             expanded.to_string_lossy().into_owned()
         }
+        // Nothing takes back what a lower layer says.
+        Kind::Number(..) | Kind::Size if value.is_empty() => value,
+        Kind::Number(unit, least, most) => match value.parse::<u64>() {
+            Ok(number) if (least..=most).contains(&number) => number.to_string(),
+            Ok(_) | Err(_) => {
+                let what = format!(
+                    "`{}` is a whole number of {unit} from {least} to {most}, and {origin} says {value:?}",
+                    key.name
+                );
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        },
+        Kind::Size => match values_of::size(&value) {
+            Ok(bytes) => bytes.to_string(),
+            Err(wrong) => {
+                let what = format!("`{}`: {wrong}, and {origin} says {value:?}", key.name);
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        },
         Kind::Flag => match value.as_str() {
             "true" | "1" | "yes" | "on" => "true".to_owned(),
             "false" | "0" | "no" | "off" => "false".to_owned(),

@@ -79,3 +79,33 @@ fn a_named_file_must_exist() {
     let failure = load(&[("OUTLIVE_CONFIG", "/nowhere/c.toml")], &[], home.path()).expect_err("missing");
     assert!(failure.what.contains("/nowhere/c.toml"), "{}", failure.what);
 }
+
+#[test]
+fn budgets_have_bounds_and_units() {
+    let home = tempfile::tempdir().expect("a directory");
+    let config = load(&[], &[], home.path()).expect("valid");
+    assert_eq!(config.idle_timeout_s.value, 30);
+    assert_eq!((config.max_sessions.value, config.memory_bytes_max.value), (None, None));
+    let said = [
+        ("OUTLIVE_IDLE_TIMEOUT_S", "5"),
+        ("OUTLIVE_MAX_SESSIONS", "100"),
+        ("OUTLIVE_MEMORY_BYTES_MAX", "2G"),
+    ];
+    let config = load(&said, &[("max_sessions", "7")], home.path()).expect("valid");
+    assert_eq!(config.idle_timeout_s.value, 5);
+    assert_eq!((config.max_sessions.value, config.memory_bytes_max.value), (Some(7), Some(2 << 30)));
+    let rows = config.rows();
+    let row = rows.iter().find(|(name, ..)| *name == "max_sessions").expect("it is shown");
+    assert_eq!((row.1.as_str(), row.2.to_string().as_str()), ("7", "--a-flag"));
+    for wrong in ["0", "604801", "soon", "-1"] {
+        let failure =
+            load(&[("OUTLIVE_IDLE_TIMEOUT_S", wrong)], &[], home.path()).expect_err("out of bounds");
+        assert!(failure.what.contains("from 1 to 604800"), "{}", failure.what);
+    }
+    let failure = load(&[("OUTLIVE_MEMORY_BYTES_MAX", "much")], &[], home.path()).expect_err("no size");
+    assert!(
+        failure.what.contains("512M") && failure.what.contains("$OUTLIVE_MEMORY_BYTES_MAX"),
+        "{}",
+        failure.what
+    );
+}

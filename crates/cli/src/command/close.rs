@@ -1,0 +1,39 @@
+//! `outlive close`: all is saved, the kernel is stopped, the file is free.
+
+use outlive_protocol::http::Close;
+
+use super::attach::quietly;
+use crate::daemon::Daemon;
+use crate::exit::Exit;
+use crate::failure::{Failure, doing};
+use crate::{select, terminal};
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Sessions: id or its beginning, title or file name
+    #[arg(value_name = "SESSION", required = true)]
+    sessions: Vec<String>,
+    /// Close although there are edits that no file has
+    #[arg(long)]
+    discard: bool,
+}
+
+impl Args {
+    /// Does it.
+    pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
+        let client = quietly(daemon).await?;
+        for name in &self.sessions {
+            let session = select::session(&client, Some(name)).await?;
+            let (id, title) = (select::short(session.id), terminal::one_line(&session.title));
+            if session.closed_at.is_some() {
+                terminal::talk(format!("{id} ({title}) has ended already"));
+                continue;
+            }
+            let how = Close { discard: self.discard };
+            client.close(session.id, how).await.map_err(|error| doing("close", error))?;
+            terminal::talk(format!("closed {id} ({title})"));
+        }
+        Ok(Exit::Ok)
+    }
+}

@@ -1,0 +1,80 @@
+//! `outlive open`: a notebook becomes a session, or its session is joined. No kernel starts before something is run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use outlive_core::id::SessionId;
+use outlive_core::session::spec::{StartWhen, Trust};
+use outlive_protocol::http::{OpenSession, Opened};
+
+use super::attach::quietly;
+use crate::daemon::Daemon;
+use crate::exit::Exit;
+use crate::failure::{Failure, doing};
+use crate::{launch, select, terminal};
+
+/// Arguments.
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The notebook's file, or a session's id
+    #[arg(value_name = "PATH|ID")]
+    what: PathBuf,
+    /// The kernel to run it with [default: what the notebook asks for]
+    #[arg(short, long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// You vouch for the notebook: what it names may be installed, its kernel may start by itself
+    #[arg(long)]
+    trust: bool,
+    /// Start the kernel now instead of with the first run (the notebook must be trusted)
+    #[arg(long)]
+    start: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Does it.
+    pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
+        let client = quietly(daemon).await?;
+        let mut request = OpenSession {
+            kernel: self.kernel,
+            start: self.start.then_some(StartWhen::AtOnce),
+            trust: self.trust.then_some(Trust::Trusted),
+            env: Some(variables()?),
+            ..OpenSession::default()
+        };
+        match self.what.to_str().and_then(|text| text.parse::<SessionId>().ok()) {
+            Some(id) => request.id = Some(id),
+            None => request.path = Some(launch::utf8(&launch::absolute(&self.what)?)?),
+        }
+        let opened = client.open(&request).await.map_err(|error| doing("open", error))?;
+        tell(&opened, self.json)
+    }
+}
+
+/// The variables of this shell, for the kernel.
+pub fn variables() -> Result<BTreeMap<String, String>, Failure> {
+    Ok(launch::surroundings()?.variables().clone())
+}
+
+/// Says which session it is now: the id on standard output, the rest for people.
+pub fn tell(opened: &Opened, json: bool) -> Result<Exit, Failure> {
+    if json {
+        terminal::line(serde_json::to_string_pretty(opened).expect("an answer has string keys"))?;
+        return Ok(Exit::Ok);
+    }
+    terminal::line(opened.session_id)?;
+    let id = select::short(opened.session_id);
+    match &opened.path {
+        Some(path) => terminal::talk(format!(
+            "{} is open; `outlive watch {id}` shows it",
+            terminal::one_line(&Path::new(path).display().to_string())
+        )),
+        None => terminal::talk(format!(
+            "untitled; `outlive save {id} PATH` gives it a file, `outlive watch {id}` shows it"
+        )),
+    }
+    Ok(Exit::Ok)
+}

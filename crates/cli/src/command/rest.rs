@@ -1,0 +1,31 @@
+//! `outlive rest`: the kernel is stopped, the session stays. The next run starts the kernel again.
+
+use outlive_protocol::http::Stop;
+
+use super::attach::quietly;
+use crate::daemon::Daemon;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::{select, terminal};
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Session: id or its beginning, title or file name
+    #[arg(value_name = "SESSION")]
+    session: String,
+    /// Kill at once instead of asking first
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Args {
+    /// Does it.
+    pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
+        let client = quietly(daemon).await?;
+        let session = select::session(&client, Some(&self.session)).await?;
+        client.rest(session.id, Stop { force: self.force }).await?;
+        terminal::talk(format!("{} rests; the next run starts it again", session.runtime.name));
+        Ok(Exit::Ok)
+    }
+}
