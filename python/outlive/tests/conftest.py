@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -33,8 +34,14 @@ class World:
         return int(status["pid"])
 
     def kill(self) -> None:
-        """SIGKILL to the daemon; its kernels live on."""
-        os.kill(self.pid(), signal.SIGKILL)
+        """SIGKILL to the daemon, and its end waited for; its kernels live on."""
+        pid = self.pid()
+        watched = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            select.select([watched], [], [], 60)
+        finally:
+            os.close(watched)
 
     def notebook(self, name: str, *sources: str) -> Path:
         """A notebook file."""
