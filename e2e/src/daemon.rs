@@ -46,6 +46,12 @@ impl Daemon {
         self.end(Signal::TERM)
     }
 
+    /// Waits for its end, which somebody has asked for.
+    #[track_caller]
+    pub fn ended(self) -> Finished {
+        self.running.finish(within(PATIENCE))
+    }
+
     #[track_caller]
     fn end(self, signal: Signal) -> Finished {
         self.running.signal(signal);

@@ -7,24 +7,24 @@ use outlive_e2e::process::{self, Signal};
 use outlive_e2e::{Events, Session, Transcript, World, report};
 
 /// Prints numbers and says in a file how far it is.
-fn counting(session: &Session, n: u32, progress: &std::path::Path) -> String {
+pub fn counting(session: &Session, n: u32, progress: &std::path::Path) -> String {
     session.submit(&format!(
         "import time\nfor i in range({n}):\n    print(i, flush=True)\n    \
          open({progress:?}, 'w').write(str(i)); time.sleep(0.005)"
     ))
 }
 
-fn progress(path: &std::path::Path) -> u32 {
+pub fn progress(path: &std::path::Path) -> u32 {
     fs::read_to_string(path).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn numbers(n: u32) -> String {
+pub fn numbers(n: u32) -> String {
     (0..n).map(|i| format!("{i}\n")).collect()
 }
 
 /// Reads until so many chunks are there.
 #[track_caller]
-fn read_some(seen: &mut Transcript, events: &mut Events, chunks: usize) {
+pub fn read_some(seen: &mut Transcript, events: &mut Events, chunks: usize) {
     while seen.chunks.len() < chunks {
         assert!(!seen.push(&events.next(within(PATIENCE)).expect("the run goes on")));
     }

@@ -1,4 +1,8 @@
-//! The daemon dies: the rows D1 to D5 of the acceptance matrix.
+//! The daemon dies: the rows D1 to D6 of the acceptance matrix.
 
 mod away;
+mod damage;
+mod long_away;
+mod question;
 mod strangers;
+mod upgrade;
