@@ -22,6 +22,7 @@ pub async fn look(context: &Context, state: &Path) -> DoctorView {
             store(context).await,
             sessions(context),
             shims(context),
+            files(context),
         ],
     }
 }
@@ -120,4 +121,20 @@ fn shims(context: &Context) -> DoctorCheck {
     let hint =
         "they stop their processes by themselves; a state directory restored from an older day looks so";
     check("shims", DoctorLevel::Warning, format!("refused: {}", refused.join("; ")), Some(hint))
+}
+
+fn files(context: &Context) -> DoctorCheck {
+    let state = context.files.watching();
+    let found = format!("{} watched, {} of them by looking at them every 2 s", state.watches, state.polled);
+    match state.why {
+        None => check("files", DoctorLevel::Ok, found, None),
+        Some(why) => check(
+            "files",
+            DoctorLevel::Warning,
+            format!("{found}: {why}"),
+            Some(
+                "changes by others are noticed late; raise the limit (sysctl), it is tried again every 30 s",
+            ),
+        ),
+    }
 }
