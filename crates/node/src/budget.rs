@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use outlive_core::id::SessionId;
 use outlive_core::limits::{
-    IDLE_TIMEOUT_S, KEEP_BYTES_MIN, SHIM_MEMORY_BYTES_MAX, SHIM_MEMORY_BYTES_MOST, SPOOL_BYTES_MAX,
+    IDLE_TIMEOUT_S, KEEP_BYTES_MIN, SESSION_FDS, SHIM_MEMORY_BYTES_MAX, SHIM_MEMORY_BYTES_MOST, SPARE_FDS,
+    SPOOL_BYTES_MAX,
 };
+use outlive_core::time::Tick;
+use outlive_process::descriptors;
+use outlive_protocol::http::Problem;
 
 /// What the operator allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +75,69 @@ impl Keep {
     }
 }
 
+/// A kernel without work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdleKernel {
+    /// Its session.
+    pub id: SessionId,
+    /// Since when it executes nothing.
+    pub idle_since: Tick,
+    /// What it takes up with all that it has started.
+    pub bytes: u64,
+    /// How many are attached to it.
+    pub there: u32,
+}
+
+/// What is in use.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Sessions in memory, but for those that are about to leave.
+    pub sessions: usize,
+    /// What all kernels take up.
+    pub bytes: u64,
+    /// Those that could be stopped.
+    pub idle: Vec<IdleKernel>,
+}
+
+/// The kernels to stop, so that the budgets are kept: those first that nobody looks at, and of them those that were idle
+/// longest. To stop a kernel that somebody looks at frees its memory, and not its session.
+#[must_use]
+pub fn to_rest(load: &Load, budgets: &Budgets) -> Vec<IdleKernel> {
+    let mut sessions = load.sessions.saturating_sub(budgets.sessions_max.unwrap_or(usize::MAX));
+    let mut bytes = load.bytes.saturating_sub(budgets.memory_bytes_max.unwrap_or(u64::MAX));
+    let mut idle = load.idle.clone();
+    idle.sort_by_key(|kernel| (kernel.there > 0, kernel.idle_since, kernel.id));
+    idle.retain(|kernel| {
+        let frees_session = sessions > 0 && kernel.there == 0;
+        let frees_bytes = bytes > 0 && kernel.bytes > 0;
+        if frees_session || frees_bytes {
+            sessions = sessions.saturating_sub(usize::from(kernel.there == 0));
+            bytes = bytes.saturating_sub(kernel.bytes);
+        }
+        frees_session || frees_bytes
+    });
+    idle
+}
+
+/// Whether there is room for one more session: files that a session needs, beside those that are kept free for clients
+/// and for what goes on.
+///
+/// # Errors
+/// `too-many-files`.
+pub fn room() -> Result<(), Problem> {
+    let Some(limit) = descriptors::limit() else { return Ok(()) };
+    // Where even that cannot be found out, there is no room.
+    let used = descriptors::used().unwrap_or(limit);
+    if used + SESSION_FDS + SPARE_FDS <= limit {
+        return Ok(());
+    }
+    let detail = format!("the daemon has {used} of {limit} files open, and {SPARE_FDS} are kept free");
+    Err(Problem::new(503, "too-many-files", "Too many files are open", detail)
+        .hint("close sessions, or raise `ulimit -n` and start the daemon again")
+        .fact("used", used.to_string())
+        .fact("limit", limit.to_string()))
+}
+
 impl Default for Budgets {
     fn default() -> Self {
         Self {
@@ -78,5 +146,34 @@ impl Default for Budgets {
             memory_bytes_max: None,
             keep: Keep::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn kernel(n: u128, idle_since: u64, bytes: u64, there: u32) -> IdleKernel {
+        IdleKernel { id: SessionId::from_uuid(Uuid::from_u128(n)), idle_since: Tick(idle_since), bytes, there }
+    }
+
+    fn chosen(load: &Load, sessions_max: Option<usize>, memory_bytes_max: Option<u64>) -> Vec<u64> {
+        let budgets = Budgets { sessions_max, memory_bytes_max, ..Budgets::default() };
+        to_rest(load, &budgets).iter().map(|kernel| kernel.idle_since.0).collect()
+    }
+
+    // A9
+    #[test]
+    fn the_longest_idle_go_first_and_only_as_many_as_it_takes() {
+        let idle = vec![kernel(1, 30, 10, 0), kernel(2, 10, 10, 0), kernel(3, 5, 10, 1), kernel(4, 20, 10, 0)];
+        let load = Load { sessions: 6, bytes: 100, idle };
+        assert_eq!(chosen(&load, None, None), [] as [u64; 0], "without a budget a kernel is never stopped");
+        assert_eq!(chosen(&load, Some(6), Some(100)), [] as [u64; 0]);
+        assert_eq!(chosen(&load, Some(4), None), [10, 20]);
+        assert_eq!(chosen(&load, None, Some(85)), [10, 20]);
+        assert_eq!(chosen(&load, Some(1), None), [10, 20, 30], "one that is watched frees no session");
+        assert_eq!(chosen(&load, None, Some(1)), [10, 20, 30, 5], "but memory, when all others are not enough");
     }
 }

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use outlive_core::limits::DISK_RESERVE_BYTES;
+use outlive_process::descriptors;
 use outlive_protocol::http::{DoctorCheck, DoctorLevel, DoctorView};
 use outlive_store::Dropped;
 
+use crate::budget::room;
 use crate::context::Context;
 use crate::session::with_sources;
 
@@ -46,13 +48,27 @@ fn disk(state: &Path) -> DoctorCheck {
 }
 
 fn descriptors() -> DoctorCheck {
-    let used = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let near = limit.is_some_and(|limit| used as u64 * 10 > limit * 8);
-    let level = if near { DoctorLevel::Warning } else { DoctorLevel::Ok };
+    let limit = descriptors::limit();
+    let used = descriptors::used();
+    let near = match (&used, limit) {
+        (Ok(used), Some(limit)) => used * 10 > limit * 8,
+        (Err(_), _) => true,
+        (Ok(_), None) => false,
+    };
     let limit = limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
-    let hint = near.then_some("raise the limit of open files (ulimit -n) and start the daemon again");
-    check("descriptors", level, format!("{used} of {limit} in use"), hint)
+    let used = used.map_or_else(|error| format!("not to be counted ({error})"), |used| used.to_string());
+    let found = format!("{used} of {limit} in use");
+    match (room(), near) {
+        (Err(problem), _) => {
+            let found = format!("{found}: new sessions are refused; {}", problem.detail);
+            check("descriptors", DoctorLevel::Error, found, problem.hint.as_deref())
+        }
+        (Ok(()), true) => {
+            let hint = "raise the limit of open files (ulimit -n) and start the daemon again";
+            check("descriptors", DoctorLevel::Warning, found, Some(hint))
+        }
+        (Ok(()), false) => check("descriptors", DoctorLevel::Ok, found, None),
+    }
 }
 
 fn cgroup() -> DoctorCheck {

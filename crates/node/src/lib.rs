@@ -17,6 +17,7 @@ pub mod bus;
 pub mod clock;
 pub mod context;
 pub mod doctor;
+mod evict;
 pub mod files;
 pub mod lock;
 pub mod metrics;

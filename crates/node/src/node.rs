@@ -121,6 +121,7 @@ impl Node {
         node.recover().await?;
         node.retain().await?;
         node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
+        node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));
         Ok(node)
     }
 

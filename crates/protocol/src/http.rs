@@ -279,6 +279,9 @@ pub struct SessionView {
     pub save_problem: Option<String>,
     /// How many clients are attached.
     pub peers: u32,
+    /// When its idle kernel is stopped because a budget of the daemon is exceeded, unless it is given work before.
+    #[serde(default)]
+    pub rests_at: Option<WallTime>,
 }
 
 const fn loaded() -> bool {

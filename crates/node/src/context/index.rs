@@ -57,6 +57,7 @@ impl Context {
         // A row is read when the session is not in memory, and nobody is attached to it.
         view.loaded = false;
         view.peers = 0;
+        view.rests_at = None;
         let value = serde_json::to_vec(&Indexed { view, presence }).expect("a view is plain data");
         let before = self.engine.get(SESSIONS, &key).await?.map_or(Revision(0), |row| row.revision);
         self.engine.put_if(SESSIONS, &key, before, &value).await.map(|_| ())

@@ -3,6 +3,7 @@
 //! Counters are kept where something happens; what is there at a moment is looked up when somebody asks. One of each
 //! for each node: several may run in one process.
 
+pub mod memory;
 mod render;
 mod zombies;
 

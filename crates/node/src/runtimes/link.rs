@@ -363,6 +363,7 @@ mod tests {
         let process =
             ProcessKey { runtime: RuntimeId::from_uuid(Uuid::from_u128(3)), incarnation: Incarnation(1) };
         let inner = Inner {
+            cache: std::path::PathBuf::new(),
             processes: place.path().to_owned(),
             program: place.path().join("none"),
             who,

@@ -1,7 +1,7 @@
 //! How everybody but its own task reaches a session.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
@@ -9,6 +9,7 @@ use outlive_core::log::fold::Fold;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::residence::Resident;
 use outlive_core::session::spec::{StartWhen, Trust};
+use outlive_core::time::WallTime;
 use outlive_core::session::{Denied, Session};
 use outlive_protocol::http::{
     Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
@@ -137,7 +138,9 @@ pub struct Peers {
     attached: AtomicU32,
     interactive: AtomicU32,
     visits: AtomicU32,
-    /// Somebody came to an empty session, or the last one left.
+    /// When its idle kernel is stopped for want of room, in microseconds of wall time; 0 when it is not.
+    rests_at: AtomicU64,
+    /// Somebody has come or gone, or was told something.
     moved: Notify,
 }
 
@@ -157,6 +160,18 @@ impl Peers {
     /// Returns when somebody has come or gone since the last call. Cancel-safe.
     pub async fn moved(&self) {
         self.moved.notified().await;
+    }
+
+    /// Tells whoever is there when its idle kernel is stopped for want of room, or that it is not.
+    pub fn rests_at(&self, at: Option<WallTime>) {
+        self.rests_at.store(at.map_or(0, |at| at.0), Ordering::Relaxed);
+        self.moved.notify_one();
+    }
+
+    /// What was told.
+    #[must_use]
+    pub fn resting_at(&self) -> Option<WallTime> {
+        Some(WallTime(self.rests_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
     /// Whether somebody is attached who can answer a question.

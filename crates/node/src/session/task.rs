@@ -168,7 +168,8 @@ impl Task {
                 Woken::Peers(wish) => self.peers_wish(wish).await?,
                 Woken::Moved => {
                     self.look_around();
-                    if self.view.borrow().peers != self.peers.attached() {
+                    let shown = Arc::clone(&self.view.borrow());
+                    if (shown.peers, shown.rests_at) != (self.peers.attached(), self.peers.resting_at()) {
                         self.show();
                     }
                 }
@@ -345,6 +346,7 @@ impl Task {
 
     fn show(&self) {
         let mut view = view::session(&self.session, self.journal.position(), self.peers.attached());
+        view.rests_at = self.peers.resting_at();
         if let Some(notebook) = &self.notebook {
             view.saved = Some(notebook.file.state());
             if view.save_problem.is_none() {

@@ -65,6 +65,7 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
         }),
         save_problem,
         peers,
+        rests_at: None,
     }
 }
 

@@ -90,6 +90,7 @@ pub fn session_view() -> SessionView {
         question: None,
         last_report: None,
         save_problem: None,
+        rests_at: None,
         peers: 0,
     }
 }

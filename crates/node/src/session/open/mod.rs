@@ -32,6 +32,7 @@ use super::notebook::document::Which;
 use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, restore, with_sources};
 use super::task::{Life, Task};
 use super::view;
+use crate::budget::room;
 use crate::context::{Context, PathSlot, Presence, Reservation};
 use crate::problem;
 use crate::watch::feed::Feed;
@@ -50,6 +51,7 @@ pub async fn create(
     reservation: &Reservation,
     request: CreateSession,
 ) -> Result<Handle, Problem> {
+    room()?;
     let id = reservation.id;
     let mut spec = spec(context, id, &request)?;
     let opened = match &mut spec.workload {

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{make, wake};
+use crate::budget::room;
 use crate::context::{Context, Found, PathSlot, Reservation};
 use crate::files::notebook_path;
 use crate::seams::{ClaimError, PathClaim};
@@ -184,6 +185,7 @@ pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Op
             break reservation;
         }
     };
+    room()?;
     in_its_own_task(context, move |context| async move {
         let cwd = match request.cwd {
             Some(cwd) if !Path::new(&cwd).is_absolute() => {
@@ -302,6 +304,7 @@ async fn by_path(
             }
             continue;
         }
+        room()?;
         let id = fresh_id();
         let Some(reservation) = context.reserve(id) else { continue };
         let Ok(slot) = context.reserve_path(&path, id) else { continue };

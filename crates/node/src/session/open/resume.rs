@@ -12,6 +12,7 @@ use outlive_store::LaneFilter;
 use tokio::sync::mpsc;
 
 use super::{blob_directory, fold_session, load, load_lanes, not_written, start, task};
+use crate::budget::room;
 use crate::context::{Context, Entered, Found, Presence, Reservation};
 use crate::problem;
 use crate::seams::{FoundShim, FromLink, Link};
@@ -42,6 +43,7 @@ pub async fn wake(context: &Arc<Context>, id: SessionId) -> Result<Entered, Prob
                         None => Err(problem::no_session(id)),
                         Some(Presence::Ended) => Err(ended(id)),
                         Some(Presence::Dormant | Presence::Open) => {
+                            room()?;
                             resume(&waker, &reservation, Vec::new()).await?;
                             waker.metrics.session_woken();
                             Ok(())
