@@ -76,6 +76,9 @@ pub enum EditError {
     /// No cell has this key, or no longer.
     #[error("the notebook has no cell {0}; it may have been deleted")]
     NoSuchCell(CellKey),
+    /// Only code can be run.
+    #[error("cell {0} is no code cell; make it one, or run another")]
+    NotCode(CellKey),
     /// The source is not what the editor has seen.
     #[error("cell {cell} has been changed by somebody else; read it again and decide")]
     SourceDiffers {

@@ -1,16 +1,17 @@
 //! Updates of peers.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use outlive_core::limits::{
     DOCUMENT_NESTED_HARD_MAX, DOCUMENT_NESTED_MAX, DOCUMENT_STACK_BYTES, DOCUMENT_UPDATE_BYTES_MAX,
 };
 use yrs::updates::decoder::Decode;
-use yrs::{Array, Map, Out, ReadTxn, Transact, Update};
+use yrs::{ReadTxn, Transact, Update};
 
 use super::Live;
-use super::guard::{Forged, check_update};
-use super::schema::OUTPUTS;
+use super::guard::{Forged, Origin, check_update};
+use super::project;
 use super::shared::{Absorbed, Shared, Waiting};
 use crate::cell::CellKey;
 
@@ -58,57 +59,81 @@ impl Live {
     /// # Errors
     /// See [`ApplyError`]. After [`ApplyError::Broken`] there is no document any more until it is restored.
     pub fn apply(&mut self, update: &[u8]) -> Result<Applied, ApplyError> {
-        let (integrated, absorbed) = self.take_in(update)?;
+        let (integrated, mut absorbed) = self.take_in(update, Origin::Peer)?;
         let shared = self.shared.as_mut().expect("take_in has used it");
-        let mut absorbed = absorbed;
         let corrections = shared.fix(&mut absorbed);
-        for key in &absorbed.listed {
-            if !self.notebook.projection.is_running(key) && is_emptied(shared, key) {
-                self.notebook.clear_outputs(key);
-            }
-        }
+        self.overwrite(&absorbed.outputs);
+        let shared = self.shared.as_ref().expect("take_in has used it");
+        let mut emptied = absorbed.listed;
+        emptied.retain(|key| !self.notebook.projection.is_running(key) && is_emptied(shared, key));
+        let cleared = if emptied.is_empty() { None } else { self.clear(&emptied) };
+        let corrections = merged(corrections, cleared);
         Ok(Applied { update: integrated, corrections, cells: absorbed.sources.into_iter().collect() })
     }
 
-    /// Applies an update and reads what it did. What peers have written into outputs is to be overwritten.
-    pub(super) fn take_in(&mut self, update: &[u8]) -> Result<(Option<Vec<u8>>, Absorbed), ApplyError> {
-        let shared = self.shared.as_mut().ok_or(ApplyError::NotShared)?;
-        let weight = check_update(update)?;
-        let waiting = Waiting {
-            bytes: shared.waiting.bytes + update.len(),
-            nested: shared.waiting.nested + weight.nested,
-        };
-        if shared.waiting.bytes > 0
-            && (waiting.bytes > DOCUMENT_UPDATE_BYTES_MAX || waiting.nested > DOCUMENT_NESTED_HARD_MAX)
-        {
-            return Err(ApplyError::TooFarAhead { bytes: shared.waiting.bytes });
+    /// Follows peers who have cleared outputs.
+    fn clear(&mut self, cells: &BTreeSet<CellKey>) -> Option<Vec<u8>> {
+        let shared = self.shared.as_mut()?;
+        let notebook = &self.notebook;
+        let done = shared.write(|txn, roots| {
+            for key in cells {
+                if let Some(map) = shared.cell(txn, key) {
+                    project::clear(txn, &map, roots, notebook, key);
+                }
+            }
+        });
+        for key in cells {
+            self.notebook.clear_outputs(key);
         }
-        let was_waiting = shared.waiting.bytes > 0;
-        let integrated = guarded(waiting.nested, || integrate(shared, update));
-        let integrated = match integrated {
-            Ok(Ok(integrated)) => integrated,
+        done.update
+    }
+
+    /// Applies an update and reads what it did.
+    pub(super) fn take_in(
+        &mut self,
+        update: &[u8],
+        origin: Origin,
+    ) -> Result<(Option<Vec<u8>>, Absorbed), ApplyError> {
+        let shared = self.shared.as_mut().ok_or(ApplyError::NotShared)?;
+        let weight = check_update(update, origin)?;
+        let before = shared.waiting;
+        let most = Waiting { bytes: before.bytes + update.len(), nested: before.nested + weight.nested };
+        let is_too_much = most.bytes > DOCUMENT_UPDATE_BYTES_MAX || most.nested > DOCUMENT_NESTED_HARD_MAX;
+        if origin == Origin::Peer && before.bytes > 0 && is_too_much {
+            return Err(ApplyError::TooFarAhead { bytes: before.bytes });
+        }
+        let with_depth = origin == Origin::Peer && most.nested > 0;
+        let done = guarded(most.nested, || {
+            let integrated = integrate(shared, update);
+            let trace = shared.take_trace();
+            integrated.map(|integrated| (integrated, shared.absorb(&trace, with_depth)))
+        });
+        let (integrated, absorbed) = match done {
+            Ok(Ok((_, absorbed))) if absorbed.is_too_deep => {
+                return Err(self.give_up("its contents nest too deep"));
+            }
+            Ok(Ok(done)) => done,
             Ok(Err(forged)) => return Err(forged.into()),
             Err(why) => return Err(self.give_up(why)),
         };
-        let with_depth = weight.nested > 0 || was_waiting;
         let shared = self.shared.as_mut().expect("it was there");
-        let absorbed = guarded(waiting.nested, || {
-            let trace = shared.take_trace();
-            shared.absorb(&trace, with_depth)
-        });
-        let absorbed = match absorbed {
-            Ok(absorbed) if absorbed.is_too_deep => return Err(self.give_up("its contents nest too deep")),
-            Ok(absorbed) => absorbed,
-            Err(why) => return Err(self.give_up(why)),
+        shared.waiting = match integrated.waits {
+            Waits::Nothing => Waiting::default(),
+            Waits::Others => before,
+            Waits::This => {
+                Waiting { bytes: most.bytes.min(DOCUMENT_UPDATE_BYTES_MAX / 2 + before.bytes), ..most }
+            }
         };
-        let shared = self.shared.as_mut().expect("it was there");
-        shared.waiting = if shared.read().has_missing_updates() { waiting } else { Waiting::default() };
-        for key in &absorbed.outputs {
-            self.notebook.projection.touch(key.clone());
+        Ok((integrated.new, absorbed))
+    }
+
+    /// Lets the next projection overwrite what was written into the outputs of these cells.
+    pub(super) fn overwrite(&mut self, cells: &BTreeSet<CellKey>) {
+        for key in cells {
+            self.notebook.projection.touch(key);
             // What was remembered of them does not hold any more.
-            drop(shared.take_mirror(key));
+            drop(self.shared.as_mut().and_then(|shared| shared.take_mirror(key)));
         }
-        Ok((integrated, absorbed))
     }
 
     fn give_up(&mut self, why: &'static str) -> ApplyError {
@@ -120,13 +145,36 @@ impl Live {
     }
 }
 
-/// Applies; gives what it brought, `None` when that is nothing.
-fn integrate(shared: &mut Shared, update: &[u8]) -> Result<Option<Vec<u8>>, Forged> {
-    let decoded = Update::decode_v1(update).map_err(|_| Forged {
-        what: "update",
-        why: "it cannot be decoded",
-        at: 0,
-    })?;
+/// Two updates of ours as one.
+pub(super) fn merged(first: Option<Vec<u8>>, second: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match (first, second) {
+        (Some(first), Some(second)) => {
+            Some(yrs::merge_updates_v1([first, second]).expect("both were just made"))
+        }
+        (first, second) => first.or(second),
+    }
+}
+
+/// What the library made of an update.
+struct Integrated {
+    /// What it brought, `None` when that is nothing.
+    new: Option<Vec<u8>>,
+    waits: Waits,
+}
+
+/// What waits in the library for updates that should have come before.
+enum Waits {
+    Nothing,
+    /// Earlier updates.
+    Others,
+    /// This one, or a part of it.
+    This,
+}
+
+fn integrate(shared: &mut Shared, update: &[u8]) -> Result<Integrated, Forged> {
+    let forged = |_| Forged { what: "update", why: "it cannot be decoded", at: 0 };
+    let decoded = Update::decode_v1(update).map_err(forged)?;
+    let (blocks, deletions) = (decoded.state_vector(), decoded.delete_set().clone());
     let doc = shared.doc();
     // Outside of what is caught: a transaction that is dropped by a panic would commit, and could panic again.
     let mut txn = Some(doc.transact_mut());
@@ -134,18 +182,28 @@ fn integrate(shared: &mut Shared, update: &[u8]) -> Result<Option<Vec<u8>>, Forg
         let txn = txn.as_mut().expect("it was just made");
         txn.apply_update(decoded).map(|()| {
             txn.commit();
-            let is_new = txn.has_changes();
-            match (txn.has_missing_updates(), is_new) {
+            let ours = txn.state_vector();
+            let is_in = blocks.iter().all(|(client, clock)| ours.get(client) >= *clock)
+                && deletions
+                    .iter()
+                    .all(|(client, ranges)| ranges.iter().all(|range| range.end <= ours.get(client)));
+            let waits = match (txn.has_missing_updates(), is_in) {
+                (false, _) => Waits::Nothing,
+                (true, true) => Waits::Others,
+                (true, false) => Waits::This,
+            };
+            let new = match waits {
                 // What waits is in no update but the one that brought it.
-                (true, _) => Some(update.to_vec()),
-                (false, true) => Some(txn.encode_update_v1()),
-                (false, false) => None,
-            }
+                Waits::This => Some(update.to_vec()),
+                Waits::Nothing | Waits::Others => txn.has_changes().then(|| txn.encode_update_v1()),
+            };
+            Integrated { new, waits }
         })
     }));
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(txn)));
     match (applied, dropped) {
-        (Ok(Ok(new)), Ok(())) => Ok(new),
+        (Ok(Ok(integrated)), Ok(())) => Ok(integrated),
+        // What was integrated before the library gave up is in the document: it is of no use any more.
         _ => std::panic::resume_unwind(Box::new("the update could not be integrated")),
     }
 }
@@ -165,6 +223,5 @@ fn guarded<R: Send>(nested: usize, work: impl FnOnce() -> R + Send) -> Result<R,
 /// Whether nothing stands in the outputs of a cell.
 fn is_emptied(shared: &Shared, key: &CellKey) -> bool {
     let txn = shared.read();
-    let outputs = shared.cell(&txn, key).and_then(|map| map.get(&txn, OUTPUTS));
-    matches!(outputs, Some(Out::YArray(outputs)) if outputs.len(&txn) == 0)
+    shared.cell(&txn, key).is_some_and(|map| project::is_empty(&txn, &map))
 }

@@ -17,6 +17,7 @@ use super::shared::{Roots, Shared, draw_id, id_of, is_id, map_of, set_plain, set
 use crate::cell::{CellKey, CellKind};
 use crate::error::EditError;
 use crate::json::Json;
+use crate::notebook::Notebook;
 
 /// Where a cell goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,11 +169,11 @@ impl Live {
                 return Err(error);
             }
         };
-        let projection = &self.notebook.projection;
+        let notebook = &self.notebook;
         let done = shared.write(|txn, roots| {
-            let mut writer = Writer { shared, roots, fresh: HashMap::new(), cleared: Vec::new() };
+            let mut writer = Writer { shared, roots, notebook, fresh: HashMap::new(), cleared: Vec::new() };
             for (edit, cell) in edits.iter().zip(&cells) {
-                writer.make(txn, edit, cell.as_ref(), |key| projection.is_running(key));
+                writer.make(txn, edit, cell.as_ref());
             }
             writer.cleared
         });
@@ -289,6 +290,7 @@ fn cut_out(text: &str, at: u32, delete: u32) -> Option<(usize, usize)> {
 struct Writer<'a> {
     shared: &'a Shared,
     roots: &'a Roots,
+    notebook: &'a Notebook,
     /// Cells that were made in this transaction.
     fresh: HashMap<CellKey, yrs::ID>,
     cleared: Vec<CellKey>,
@@ -317,13 +319,7 @@ impl Writer<'_> {
         self.fresh.insert(key, id);
     }
 
-    fn make(
-        &mut self,
-        txn: &mut TransactionMut<'_>,
-        edit: &Edit,
-        cell: Option<&CellKey>,
-        is_running: impl Fn(&CellKey) -> bool,
-    ) {
+    fn make(&mut self, txn: &mut TransactionMut<'_>, edit: &Edit, cell: Option<&CellKey>) {
         match (edit, cell) {
             (Edit::Insert { at, kind, source, metadata, .. }, Some(key)) => {
                 let length = self.roots.cells.len(txn);
@@ -368,10 +364,10 @@ impl Writer<'_> {
                 all.sort();
                 all.dedup();
                 for key in all {
-                    self.clear(txn, &key, &is_running);
+                    self.clear(txn, &key);
                 }
             }
-            (Edit::ClearOutputs { .. }, Some(key)) => self.clear(txn, key, &is_running),
+            (Edit::ClearOutputs { .. }, Some(key)) => self.clear(txn, key),
             (Edit::SetKind { kind, .. }, Some(key)) => {
                 let map = self.map(txn, key);
                 let mut copy = NewCell::copy(txn, key, &map);
@@ -405,11 +401,13 @@ impl Writer<'_> {
         }
     }
 
-    fn clear(&mut self, txn: &mut TransactionMut<'_>, key: &CellKey, is_running: &impl Fn(&CellKey) -> bool) {
+    fn clear(&mut self, txn: &mut TransactionMut<'_>, key: &CellKey) {
         // A cell that the edits before have deleted has none.
         let Some(map) = map_of(txn, self.id(key)) else { return };
-        if schema::text_of(txn, &map, schema::KIND).as_deref() == Some("code") && !is_running(key) {
-            project::clear(txn, &map);
+        if schema::text_of(txn, &map, schema::KIND).as_deref() == Some("code")
+            && !self.notebook.projection.is_running(key)
+        {
+            project::clear(txn, &map, self.roots, self.notebook, key);
             self.cleared.push(key.clone());
         }
     }

@@ -30,10 +30,19 @@ pub(super) struct Weight {
     pub nested: usize,
 }
 
+/// Who made an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody outside.
+    Peer,
+    /// Our own log; the whole state of a notebook may be larger than what a peer may send.
+    Journal,
+}
+
 /// Walks over an update v1.
-pub(super) fn check_update(bytes: &[u8]) -> Result<Weight, Forged> {
+pub(super) fn check_update(bytes: &[u8], origin: Origin) -> Result<Weight, Forged> {
     let mut reader = Reader::new("update", bytes);
-    if bytes.len() > DOCUMENT_UPDATE_BYTES_MAX {
+    if origin == Origin::Peer && bytes.len() > DOCUMENT_UPDATE_BYTES_MAX {
         return Err(reader.forged("longer than an update may be"));
     }
     let mut nested = 0;
@@ -60,7 +69,7 @@ pub(super) fn check_update(bytes: &[u8]) -> Result<Weight, Forged> {
         }
     }
     reader.end()?;
-    if nested > DOCUMENT_NESTED_HARD_MAX {
+    if origin == Origin::Peer && nested > DOCUMENT_NESTED_HARD_MAX {
         return Err(reader.forged("too many cells and texts at once"));
     }
     Ok(Weight { nested })

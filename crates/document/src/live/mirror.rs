@@ -10,7 +10,8 @@ use outlive_core::limits::{
     DOCUMENT_CELL_OUTPUTS_BYTES_MAX, DOCUMENT_OUTPUT_BYTES_MAX, DOCUMENT_STREAM_BYTES_MAX,
 };
 use yrs::{
-    Any, Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, Out, Text, TextPrelim, TextRef, TransactionMut,
+    Any, Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, Out, ReadTxn, Text, TextPrelim, TextRef,
+    TransactionMut,
 };
 
 use super::schema::{self, COUNT, OUTPUTS, any_of, whole};
@@ -146,6 +147,21 @@ pub(super) fn show_file(
     let shared = outputs_of(txn, map);
     replace(txn, &shared, entries);
     mirror
+}
+
+/// Whether the document shows other outputs for a cell than its file, and shows them in full: somebody has cleared or
+/// brought them, and they are what the cell shows.
+pub(super) fn is_newer<T: ReadTxn>(txn: &T, map: &MapRef, cell: &CellKey, outputs: &[Json]) -> Option<Any> {
+    let shown = schema::plain(txn, &map.get(txn, OUTPUTS)?, 0);
+    let Any::Array(items) = &shown else { return None };
+    let is_reference = |output: &Any| match output {
+        Any::Map(members) => {
+            matches!(members.get("data"), Some(Any::Map(data)) if data.contains_key(REFERENCE_MIME))
+        }
+        _ => false,
+    };
+    let wanted: Any = file_entries(cell, outputs).iter().map(Entry::to_any).collect::<Vec<_>>().into();
+    (!schema::same(&shown, &wanted) && !items.iter().any(is_reference)).then_some(shown)
 }
 
 /// Outputs of a file, as plain values.

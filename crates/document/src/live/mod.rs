@@ -46,7 +46,7 @@ pub use rebase::{Conflict, ConflictKind, Rebased};
 pub use restore::{RestoreError, Restoring};
 pub use view::{CellContent, NotebookContent};
 
-use crate::cell::CellKey;
+use crate::cell::{CellKey, CellKind};
 use crate::error::EditError;
 use crate::notebook::Notebook;
 use crate::projection::{Blobs, ProjectionError};
@@ -63,9 +63,9 @@ pub struct Live {
     shared: Option<Shared>,
     base: Base,
     running: HashMap<CellKey, Running>,
-    /// Cells that were restored without outputs, and the run whose outputs somebody had cleared there. Its replay
-    /// does not bring them back.
-    cleared: HashMap<CellKey, String>,
+    /// Cells that were restored without outputs, the run that they are of, and whether they have no count either. If
+    /// the run's replay gives outputs, somebody had cleared them.
+    cleared: HashMap<CellKey, (String, bool)>,
 }
 
 impl std::fmt::Debug for Live {
@@ -145,11 +145,12 @@ impl Live {
             debug_assert_eq!(roots.cells.len(txn) as usize, notebook.cells().len());
         });
         shared.absorb(&done.trace, false);
-        // The notebook is what it was made of.
+        // The notebook is what it was made of, and all of it is shown.
         shared.take_stale();
+        self.notebook.projection.take_touched();
         for (key, running) in &self.running {
             if *running != Running::Idle {
-                self.notebook.projection.touch(key.clone());
+                self.notebook.projection.touch(key);
             }
         }
         let state = shared.read().encode_state_as_update_v1(&StateVector::default());
@@ -197,9 +198,12 @@ impl Live {
     /// A run of this cell begins; see [`Notebook::begin_run`].
     ///
     /// # Errors
-    /// When there is no such cell.
+    /// When there is no such cell, or it is no code (any more): what the run puts out stays in the log.
     pub fn begin_run(&mut self, cell: &CellKey, run: RunId) -> Result<(), EditError> {
         self.reconcile();
+        if self.notebook.cell(cell).is_some_and(|cell| cell.kind() != CellKind::Code) {
+            return Err(EditError::NotCode(cell.clone()));
+        }
         self.notebook.begin_run(cell, run)?;
         self.base.ran(cell);
         Ok(())
@@ -255,7 +259,13 @@ impl Live {
     fn note_output(&mut self, run: RunId) {
         let Some(cell) = self.notebook.projection.cell_of(run).cloned() else { return };
         self.base.ran(&cell);
-        if !self.notebook.projection.is_running(&cell) && self.cleared.get(&cell) == Some(&run.to_string()) {
+        if self.notebook.projection.is_running(&cell) {
+            return;
+        }
+        if let Some((of, with_count)) = self.cleared.get(&cell)
+            && *of == run.to_string()
+            && (*with_count || self.notebook.projection.has_outputs(&cell))
+        {
             self.notebook.clear_outputs(&cell);
         }
     }

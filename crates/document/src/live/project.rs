@@ -6,6 +6,7 @@ use outlive_core::id::RunId;
 use yrs::{Any, Array, Map, MapRef, Out, ReadTxn, TransactionMut};
 
 use super::Live;
+use super::apply::merged;
 use super::mirror::{self, Mirror, outputs_of};
 use super::schema::{self, COUNT, OUTPUTS, RUN_STATE};
 use super::shared::{Roots, map_of, set_plain};
@@ -38,7 +39,8 @@ impl Live {
     /// Whether [`Live::project`] has something to do.
     #[must_use]
     pub fn has_unprojected(&self) -> bool {
-        self.shared.is_some() && self.notebook.projection.has_touched()
+        let is_touched = self.notebook.projection.has_touched();
+        self.shared.as_ref().is_some_and(|shared| is_touched || !shared.is_mended)
     }
 
     /// What a cell is doing, for those who look at it.
@@ -48,14 +50,21 @@ impl Live {
             Running::Queued | Running::Running => self.running.insert(key.clone(), running),
         };
         if before.unwrap_or(Running::Idle) != running {
-            self.notebook.projection.touch(key.clone());
+            self.notebook.projection.touch(key);
         }
     }
 
     /// Brings outputs, counts and states of the cells that runs have touched since the last call into the Yjs
     /// document. Gives the update; `None` when nothing differs, or there is no document.
     pub fn project(&mut self) -> Option<Vec<u8>> {
+        let (mended, absorbed) = self.shared.as_mut()?.mend();
+        self.overwrite(&absorbed.outputs);
         self.reconcile();
+        let projected = self.project_touched();
+        merged(mended, projected)
+    }
+
+    fn project_touched(&mut self) -> Option<Vec<u8>> {
         let shared = self.shared.as_mut()?;
         let mut touched: Vec<CellKey> = self.notebook.projection.take_touched().into_iter().collect();
         touched.sort();
@@ -105,7 +114,9 @@ pub(super) fn show(
             (mirror::show_file(txn, map, key, (&outputs, count)), None)
         }
         Shown::Run(shown) => {
-            let run = (shown.len() > 0).then_some(shown.run);
+            // One that goes on and shows nothing yet may still have something to show.
+            let is_shown = shown.len() > 0 || !notebook.projection.goes_on(key, shown.run);
+            let run = is_shown.then_some(shown.run);
             (mirror::show_run(txn, map, key, &shown, mirror), run)
         }
     };
@@ -113,8 +124,8 @@ pub(super) fn show(
     Some(mirror)
 }
 
-/// Notes whose outputs stand in a cell: who restores the document can tell outputs that were cleared from outputs that
-/// were not projected yet.
+/// Notes whose outputs stand in a cell, or stood there: who restores the document can tell outputs that were cleared
+/// from outputs that were not projected yet.
 fn mark(txn: &mut TransactionMut<'_>, roots: &Roots, key: &CellKey, run: Option<RunId>) {
     match run {
         Some(run) => set_plain(txn, &roots.shown, key.as_str(), run.to_string().into()),
@@ -126,21 +137,31 @@ fn mark(txn: &mut TransactionMut<'_>, roots: &Roots, key: &CellKey, run: Option<
     }
 }
 
-/// The run whose outputs stood in the cell until somebody cleared them.
-pub(super) fn cleared_run<T: ReadTxn>(txn: &T, map: &MapRef, roots: &Roots, key: &CellKey) -> Option<String> {
-    let outputs = map.get(txn, OUTPUTS);
-    if !matches!(outputs, Some(Out::YArray(outputs)) if outputs.len(txn) == 0) {
-        return None;
-    }
+/// The run whose outputs stand in the cell, or stood there until somebody cleared them.
+pub(super) fn marked_run<T: ReadTxn>(txn: &T, roots: &Roots, key: &CellKey) -> Option<String> {
     schema::text_of(txn, &roots.shown, key.as_str())
 }
 
-/// Takes the outputs of a cell away in the document. The mark stays: it says whose they were.
-pub(super) fn clear(txn: &mut TransactionMut<'_>, map: &MapRef) {
+/// Whether nothing stands in the outputs of a cell.
+pub(super) fn is_empty<T: ReadTxn>(txn: &T, map: &MapRef) -> bool {
+    matches!(map.get(txn, OUTPUTS), Some(Out::YArray(outputs)) if outputs.len(txn) == 0)
+}
+
+/// Takes the outputs of a cell away in the document, and notes whose they were.
+pub(super) fn clear(
+    txn: &mut TransactionMut<'_>,
+    map: &MapRef,
+    roots: &Roots,
+    notebook: &Notebook,
+    key: &CellKey,
+) {
     let outputs = outputs_of(txn, map);
     let length = outputs.len(txn);
     if length > 0 {
         outputs.remove_range(txn, 0, length);
     }
     set_plain(txn, map, COUNT, Any::Null);
+    if let Shown::Run(shown) = notebook.projection.shown(key) {
+        mark(txn, roots, key, Some(shown.run));
+    }
 }

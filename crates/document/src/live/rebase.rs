@@ -106,7 +106,7 @@ impl Live {
         for (key, is_code, outputs) in &cells {
             if !merged.projection.has(key) {
                 // Theirs, if they are others.
-                merged.projection.touch(key.clone());
+                merged.projection.touch(key);
                 continue;
             }
             let is_untouched = outputs.is_some() && *outputs == self.base.agreed.outputs.get(key).copied();

@@ -2,7 +2,8 @@
 //!
 //! Only what differs is touched in the notebook, so that the file keeps its bytes everywhere else.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use yrs::{Any, Array, ArrayPrelim, Map, MapPrelim, MapRef, Out, ReadTxn, TextPrelim, TransactionMut};
 
@@ -176,7 +177,8 @@ impl Notebook {
         let style = self.style.clone();
         let Ok(cell) = self.cell_mut(key) else { return };
         if let Any::Array(items) = outputs {
-            let items: Vec<Json> = items.iter().map(file_output).collect();
+            let items: Vec<Json> =
+                items.iter().filter_map(whole_output).map(|output| file_output(&output)).collect();
             let mut text = String::new();
             format::write(&mut text, &Json::Array(items), &style, MEMBER_LEVEL);
             cell.fields.set(OUTPUTS, text.into(), &style, MEMBER_LEVEL);
@@ -202,6 +204,34 @@ impl Notebook {
         };
         (outputs, view.cell.json(COUNT).map_or(Any::Null, |count| any_of(&count)))
     }
+}
+
+/// An output that a peer has brought, with the members that such an output has; `None` when one is missing.
+fn whole_output(output: &Any) -> Option<Any> {
+    let Any::Map(members) = output else { return None };
+    let text = |name: &str| members.get(name).filter(|value| matches!(value, Any::String(_)));
+    let map = |name: &str| members.get(name).filter(|value| matches!(value, Any::Map(_)));
+    let Some(Any::String(kind)) = members.get("output_type") else { return None };
+    let names: &[&str] = match &**kind {
+        "stream" => text("name").and(text("text")).map(|_| &["name", "text"][..])?,
+        "display_data" => map("data").and(map("metadata")).map(|_| &["data", "metadata"][..])?,
+        "execute_result" => {
+            map("data").and(map("metadata")).map(|_| &["data", "metadata", "execution_count"][..])?
+        }
+        "error" => match members.get("traceback") {
+            Some(Any::Array(lines)) if lines.iter().all(|line| matches!(line, Any::String(_))) => {
+                text("ename").and(text("evalue")).map(|_| &["ename", "evalue", "traceback"][..])?
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let mut whole: HashMap<String, Any> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), members.get(*name).cloned().unwrap_or(Any::Null)))
+        .collect();
+    whole.insert("output_type".to_owned(), Any::String(Arc::clone(kind)));
+    Some(Any::Map(Arc::new(whole)))
 }
 
 /// An output of the document as a file holds it: texts as lists of lines.

@@ -2,10 +2,13 @@
 
 use super::Live;
 use super::apply::ApplyError;
+use super::guard::Origin;
+use super::mirror;
 use super::project;
-use super::schema::{self, RUN_STATE};
+use super::schema::{self, COUNT, RUN_STATE};
 use super::shared::Shared;
 use crate::notebook::Notebook;
+use yrs::{Any, Map, Out};
 
 /// A journaled update that cannot be applied: the log does not hold what was written to it.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +44,10 @@ impl Restoring {
         if self.live.shared.is_none() {
             self.live.shared = Some(Shared::empty());
         }
-        self.live.take_in(update).map(drop).map_err(|source| RestoreError { number, source })
+        let (_, absorbed) =
+            self.live.take_in(update, Origin::Journal).map_err(|source| RestoreError { number, source })?;
+        self.live.overwrite(&absorbed.outputs);
+        Ok(())
     }
 
     /// The notebook was rendered here to be written to its file.
@@ -54,22 +60,37 @@ impl Restoring {
         self.live.saved();
     }
 
-    /// What has come of it. Whoever wrote the last update may have had more: replay the runs, then project.
+    /// What has come of it. Replay the runs, then [`Live::project`]: it also mends what a daemon that died had no time
+    /// to mend.
     #[must_use]
     pub fn finish(mut self) -> Live {
         self.live.reconcile();
         let Live { shared, notebook, cleared, .. } = &mut self.live;
         if let Some(shared) = shared {
+            shared.is_mended = false;
             let txn = shared.read();
             for key in shared.keys() {
                 let Some(map) = shared.cell(&txn, key) else { continue };
                 let state = schema::text_of(&txn, &map, RUN_STATE);
                 if state.is_some_and(|state| state != "idle") {
                     // What ran when the daemon died is told anew.
-                    notebook.projection.touch(key.clone());
+                    notebook.projection.touch(key);
                 }
-                if let Some(run) = project::cleared_run(&txn, &map, &shared.roots, key) {
-                    cleared.insert(key.clone(), run);
+                match project::marked_run(&txn, &shared.roots, key) {
+                    // Its replay brings them, unless somebody has cleared them.
+                    Some(run) if project::is_empty(&txn, &map) => {
+                        let with_count = matches!(map.get(&txn, COUNT), None | Some(Out::Any(Any::Null)));
+                        cleared.insert(key.clone(), (run, with_count));
+                    }
+                    Some(_) => {}
+                    None => {
+                        let (outputs, _) = notebook.file_outputs(key);
+                        if let Some(outputs) = mirror::is_newer(&txn, &map, key, &outputs) {
+                            let count =
+                                map.get(&txn, COUNT).map_or(Any::Null, |out| schema::plain(&txn, &out, 0));
+                            notebook.set_file_outputs(key, &outputs, &count);
+                        }
+                    }
                 }
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     stale: HashSet<Stale>,
     /// What waits in the library for updates before it.
     pub waiting: Waiting,
+    /// Whether everything that other clients would stumble over has been mended.
+    pub is_mended: bool,
 }
 
 /// Updates that came before what they build on.
@@ -129,6 +131,7 @@ impl Shared {
             keys: HashMap::new(),
             stale: HashSet::new(),
             waiting: Waiting::default(),
+            is_mended: true,
         }
     }
 
@@ -205,6 +208,8 @@ impl Shared {
             let Some((BranchID::Root(root), below)) = path.split_last() else { continue };
             match (&**root, below) {
                 (CELLS, []) => is_reordered = true,
+                // One that could not be admitted may be a cell now.
+                (CELLS, [BranchID::Nested(cell)]) if !self.keys.contains_key(cell) => is_reordered = true,
                 (CELLS, [.., BranchID::Nested(cell)]) => {
                     self.absorb_cell(&txn, *cell, &below[..below.len() - 1], with_depth, &mut absorbed);
                 }
@@ -311,6 +316,17 @@ impl Shared {
         self.stale.insert(Stale::Cell(key.clone()));
         to.sources.insert(key.clone());
         to.outputs.insert(key);
+    }
+
+    /// Looks through a document that was restored for what is to be mended.
+    pub fn mend(&mut self) -> (Option<Vec<u8>>, Absorbed) {
+        let mut absorbed = Absorbed::default();
+        if std::mem::replace(&mut self.is_mended, true) {
+            return (None, absorbed);
+        }
+        let doc = self.doc.clone();
+        self.index(&doc.transact(), false, &mut absorbed);
+        (self.fix(&mut absorbed), absorbed)
     }
 
     /// Mends what other clients would stumble over; gives the update.

@@ -219,7 +219,7 @@ impl Projection {
 
     /// Forgets a cell that is gone, or shows what its file says.
     pub fn forget(&mut self, cell: &CellKey) {
-        self.touched.insert(cell.clone());
+        self.touch(cell);
         if let Some(gone) = self.cells.remove(cell) {
             self.drop_displays(cell, &gone.outputs);
         }
@@ -227,7 +227,7 @@ impl Projection {
 
     /// Takes away all that the cell shows.
     fn empty(&mut self, cell: &CellKey) {
-        self.touched.insert(cell.clone());
+        self.touch(cell);
         if let Some(entry) = self.cells.get_mut(cell) {
             entry.before = None;
             let empty = Outputs::new(entry.run);
@@ -251,7 +251,7 @@ impl Projection {
         if self.cells.get(cell).is_none_or(|entry| entry.run != run) {
             return;
         }
-        self.touched.insert(cell.clone());
+        self.touch(cell);
         match chunk.kind {
             ChunkKind::Stdout => self.stream(cell, StreamName::Stdout, &chunk.payload, blobs),
             ChunkKind::Stderr => self.stream(cell, StreamName::Stderr, &chunk.payload, blobs),
@@ -350,8 +350,8 @@ impl Projection {
     }
 
     fn finish(&mut self, cell: &CellKey, run: RunId, outcome: &RunOutcome, report: Option<&FailureReport>) {
+        self.touch(cell);
         let Some(entry) = self.cells.get_mut(cell).filter(|entry| entry.run == run) else { return };
-        self.touched.insert(cell.clone());
         entry.goes_on = false;
         let never_began = entry.before.is_some() && entry.count.is_none();
         if never_began && matches!(outcome, RunOutcome::Cancelled { .. }) {

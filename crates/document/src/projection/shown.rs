@@ -83,14 +83,19 @@ impl Projection {
         Shown::Run(RunShown { run: outputs.run, life: outputs.life, count, items: outputs.items() })
     }
 
-    /// The latest run of a cell.
-    pub fn run_of(&self, cell: &CellKey) -> Option<RunId> {
-        self.cells.get(cell).map(|entry| entry.run)
-    }
-
     /// The cell whose latest run this is.
     pub fn cell_of(&self, run: RunId) -> Option<&CellKey> {
         self.runs.get(&run).map(|state| &state.cell)
+    }
+
+    /// Whether this run is the latest of the cell and has not ended.
+    pub fn goes_on(&self, cell: &CellKey, run: RunId) -> bool {
+        self.cells.get(cell).is_some_and(|entry| entry.goes_on && entry.run == run)
+    }
+
+    /// Whether the latest run of a cell shows something.
+    pub fn has_outputs(&self, cell: &CellKey) -> bool {
+        self.cells.get(cell).is_some_and(|entry| !entry.outputs.items().is_empty())
     }
 
     pub fn has_touched(&self) -> bool {
@@ -98,8 +103,10 @@ impl Projection {
     }
 
     /// Notes that a cell may show something else.
-    pub fn touch(&mut self, cell: CellKey) {
-        self.touched.insert(cell);
+    pub fn touch(&mut self, cell: &CellKey) {
+        if !self.touched.contains(cell) {
+            self.touched.insert(cell.clone());
+        }
     }
 
     /// The cells that may show something else than when this was last asked.
