@@ -184,6 +184,7 @@ impl Task {
             if !self.waiting.is_empty() {
                 self.release_waiting().await?;
             }
+            self.show_saved();
         }
     }
 

@@ -100,6 +100,8 @@ pub async fn resume(
     let view = handle.view.borrow().clone();
     context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
     task.take_up(shims);
+    // Before anybody can ask for it, or for the path that it may have.
+    task.take_up_file().await.map_err(|error| not_written(&error))?;
     start(context, reservation, task, &handle);
     Ok(())
 }

@@ -7,6 +7,8 @@
 //! ```
 
 mod moving;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ const FLUSH_STEPS_MAX: u32 = 2 * SAVE_TRIES_MAX + 4;
 impl Task {
     /// Before anything else: the file of a notebook that people edit is watched, and a save that a crash has cut off is
     /// settled.
-    pub(super) async fn take_up_file(&mut self) -> Result<(), WriteError> {
+    pub(in super::super) async fn take_up_file(&mut self) -> Result<(), WriteError> {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         if self.session.spec.place == Place::Notebook {
             plane.file.edited();
@@ -171,7 +173,6 @@ impl Task {
             Step::Save(expect) => self.begin_save(expect).await?,
             Step::Refuse => self.refuse_savers().await?,
         }
-        self.show_saved();
         Ok(())
     }
 
