@@ -101,7 +101,7 @@ pub const STATE_CHANGES_MAX: usize = 1_024;
 pub const STATE_CHANGES_BYTES_MAX: usize = 256 << 10;
 /// How long it may take until a watcher is told that others have come or gone, in milliseconds, when nothing else has
 /// changed: a thousand that come at once are few events for each of them.
-pub const PEERS_SHOWN_MS: u64 = 250;
+pub const PEERS_SHOWN_MS: u64 = 1_000;
 /// Longest request body of the API, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// How deep JSON from outside may nest. serde_json's own limit is 128; this is what our answers promise.
