@@ -11,9 +11,10 @@ use outlive_core::log::fold::Effect;
 use outlive_core::log::{BlobRef, Chunk, Entry, FencedBody, Record, RunRecord};
 use outlive_core::session::Session;
 use outlive_core::session::event::{Happened, NewRun, OnRaise};
-use outlive_document::live::{Live, Running};
+use outlive_document::live::{Live, NotebookContent, Running};
 use outlive_document::{Blobs, CellKey, CellKind, Notebook, ProjectionError};
 use outlive_protocol::http::{CellState, Problem};
+use serde_json::Value;
 
 use crate::trust::{self, TrustKey};
 
@@ -121,6 +122,17 @@ impl Document {
     /// Where its large outputs are.
     pub fn blobs(&self) -> &BlobFolder {
         &self.blobs
+    }
+
+    /// The whole notebook as plain data, with or without outputs.
+    pub fn read(&mut self, outputs: bool) -> NotebookContent {
+        self.live.read(outputs, &self.blobs)
+    }
+
+    /// The outputs of a cell; `None` when there is no such cell.
+    pub fn outputs(&mut self, cell: &str) -> Option<Vec<Value>> {
+        let content = self.live.read_cell(&CellKey::new(cell), true, &self.blobs)?;
+        Some(content.outputs)
     }
 
     /// The notebook as bytes of its file.

@@ -214,7 +214,7 @@ mod tests {
         for record in records {
             assert_eq!(DocumentRecord::decode(&record.encode()), Some(record));
         }
-        for bytes in [&b""[..], b"\x09new", b"{\"later\":1}", b"\x03\x05\0\0\0short", b"{"] {
+        for bytes in [&b""[..], b"\x09new", b"{\"later\":1}", b"\x03\x06\0\0\0short", b"{"] {
             assert_eq!(DocumentRecord::decode(bytes), None, "{bytes:?}");
         }
     }

@@ -1,6 +1,9 @@
 //! What people and programs ask of the notebook's content, and how each change of it goes: into the log, then to all who
 //! edit it live.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use outlive_core::log::BlobRef;
@@ -16,7 +19,7 @@ use super::super::journal::WriteError;
 use super::super::notebook::document::{Kept, no_such_cell};
 use super::super::notebook::record::{Beside, DocumentRecord, Snapshot};
 use super::super::notebook::restore::IPYNB;
-use super::super::notebook::{NotebookPlane, shorten};
+use super::super::notebook::{Document, shorten};
 use super::super::peers::PeerId;
 use super::Task;
 
@@ -35,18 +38,22 @@ impl Task {
         };
         match ask {
             DocumentAsk::Read { outputs } => {
-                let path = self.session.path.clone();
-                let view = read(plane, outputs);
+                let (session_id, path) = (self.session.spec.id, self.session.path.clone());
+                let content = plane.document.read(outputs);
+                let cells =
+                    content.cells.into_iter().map(|cell| view(&plane.document, cell, outputs)).collect();
+                let state_vector = base64(&plane.document.live().state_vector());
+                let metadata = content.metadata;
                 Ok(Ok(Answer::Notebook(Box::new(NotebookView {
-                    session_id: self.session.spec.id,
+                    session_id,
                     path,
-                    ..view
+                    state_vector,
+                    metadata,
+                    cells,
                 }))))
             }
             DocumentAsk::Outputs(cell) => {
-                let (blobs, key) = (plane.document.blobs().clone(), CellKey::new(cell.clone()));
-                let content = plane.document.live().read_cell(&key, true, &blobs);
-                Ok(content.map(|cell| Answer::Outputs(cell.outputs)).ok_or_else(|| no_such_cell(&cell)))
+                Ok(plane.document.outputs(&cell).map(Answer::Outputs).ok_or_else(|| no_such_cell(&cell)))
             }
             DocumentAsk::Edit(edits) => self.edit(edits).await,
             DocumentAsk::Join => self.join().await,
@@ -220,30 +227,17 @@ fn gone() -> Problem {
     crate::problem::internal("the notebook is gone")
 }
 
-fn read(plane: &mut NotebookPlane, outputs: bool) -> NotebookView {
-    let blobs = plane.document.blobs().clone();
-    let content = plane.document.live().read(outputs, &blobs);
-    let state_vector = base64(&plane.document.live().state_vector());
-    let document = &plane.document;
-    let cell = |cell: CellContent| {
-        let (state, run) = document.doing(&cell.id);
-        CellView {
-            kind: kind_name(cell.kind),
-            source: cell.source,
-            metadata: cell.metadata,
-            execution_count: cell.execution_count,
-            state,
-            run,
-            outputs: outputs.then(|| shorten::outputs(cell.id.as_str(), cell.outputs)),
-            id: cell.id.as_str().to_owned(),
-        }
-    };
-    NotebookView {
-        session_id: outlive_core::id::SessionId::from_uuid(uuid::Uuid::nil()),
-        path: None,
-        state_vector,
-        metadata: content.metadata,
-        cells: content.cells.into_iter().map(cell).collect(),
+fn view(document: &Document, cell: CellContent, outputs: bool) -> CellView {
+    let (state, run) = document.doing(&cell.id);
+    CellView {
+        kind: kind_name(cell.kind),
+        source: cell.source,
+        metadata: cell.metadata,
+        execution_count: cell.execution_count,
+        state,
+        run,
+        outputs: outputs.then(|| shorten::outputs(cell.id.as_str(), cell.outputs)),
+        id: cell.id.as_str().to_owned(),
     }
 }
 

@@ -1,0 +1,265 @@
+//! Runs of cells that are edited, and their outputs for those who edit.
+
+use outlive_core::id::{Attempt, RunId, SessionId};
+use outlive_core::limits::{DOCUMENT_PROJECT_MS, REQUIRED_WAIT_MS};
+use outlive_core::log::{Chunk, ChunkKind};
+use outlive_core::session::RunOutcome;
+use outlive_core::time::WallTime;
+use outlive_protocol::http::{
+    CellEdit, CellKindName, CellState, Problem, RunState, RunView, SubmitRuns, Where, base64,
+};
+use outlive_protocol::shim::{Notice, StateNotice};
+use serde_json::{Value, json};
+use yrs::Array;
+
+use super::editor::{Editor, insert_cell};
+use super::{ask, edit, joined};
+use crate::session::handle::{Answer, Ask, Message as Mail};
+use crate::session::open;
+use crate::session::task::file::tests::world::{Daemon, World, life};
+
+async fn run(daemon: &Daemon, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
+    match ask(daemon, id, Ask::Submit(work)).await? {
+        Answer::Runs(runs) => Ok(runs),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cells(ids: &[&str]) -> SubmitRuns {
+    SubmitRuns::CellIds { cells: ids.iter().map(|id| (*id).to_owned()).collect(), required: None }
+}
+
+fn seeing(ids: &[&str], editor: &Editor) -> SubmitRuns {
+    let required = Some(base64(&editor.state_vector()));
+    SubmitRuns::CellIds { cells: ids.iter().map(|id| (*id).to_owned()).collect(), required }
+}
+
+fn insert(id: &str, source: &str) -> CellEdit {
+    let (source, id) = (source.to_owned(), Some(id.to_owned()));
+    CellEdit::Insert { at: Where::End, kind: CellKindName::Code, source, id }
+}
+
+fn printed(run: RunId, text: &str) -> Notice {
+    let chunk = Chunk::inline(ChunkKind::Stdout, WallTime(1), text.as_bytes());
+    Notice::Output { run: Some(run), chunks: vec![chunk] }
+}
+
+fn finished(run: RunId) -> Notice {
+    let outcome = RunOutcome::Succeeded;
+    Notice::State(StateNotice::RunFinished { run, attempt: Attempt(1), outcome, execution_count: Some(7) })
+}
+
+/// Waits until an editor shows this.
+async fn until_shows(daemon: &Daemon, editor: &mut Editor, is_so: impl Fn(&Value) -> bool) {
+    for _ in 0..2_000 {
+        daemon.clock.advance(DOCUMENT_PROJECT_MS);
+        editor.sync().await;
+        if is_so(&editor.shows()) {
+            return;
+        }
+    }
+    panic!("it never came; at last: {:#}", editor.shows());
+}
+
+#[test]
+fn a_run_that_is_to_see_an_edit_waits_for_it_and_runs_what_its_asker_saw() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("x = 1").await;
+        let cell = daemon.notebook(id).await.cells[0].id.clone();
+        let mut editor = joined(&daemon, id, 1).await;
+        editor.edit(|txn, cells| {
+            let source = super::editor::source_of(txn, cells, 0);
+            yrs::Text::insert(&source, txn, 5, "00");
+        });
+        let handle = open::wake(&daemon.context, id).await.unwrap().handle;
+        let (answer, mut answered) = tokio::sync::oneshot::channel();
+        let mail = Mail { ask: Ask::Submit(seeing(&[&cell], &editor)), answer };
+        handle.mailbox.send(mail).await.unwrap();
+        // The session is not held up by it.
+        daemon.sources(id).await;
+        assert!(answered.try_recv().is_err(), "it waits");
+        editor.flush().await;
+        let Ok(Ok(Answer::Runs(runs))) = answered.await else { panic!("it was not run") };
+        assert_eq!(runs[0].source, "x = 100");
+        assert_eq!(runs[0].cell_id.as_deref(), Some(&*cell));
+        // What is there already is not waited for.
+        let again = run(&daemon, id, seeing(&[&cell], &editor)).await.unwrap();
+        assert_eq!(again[0].source, "x = 100");
+    });
+}
+
+#[test]
+fn a_run_whose_edits_do_not_come_is_refused_and_nothing_is_run() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("x = 1").await;
+        let cell = daemon.notebook(id).await.cells[0].id.clone();
+        let mut editor = joined(&daemon, id, 1).await;
+        editor.edit(|txn, cells| insert_cell(txn, cells, 1, "b", ""));
+        let (wish, other) = (seeing(&[&cell], &editor), seeing(&[], &editor));
+        let (refused, also, ()) = tokio::join!(run(&daemon, id, wish), run(&daemon, id, other), async {
+            daemon.sources(id).await;
+            daemon.clock.advance(REQUIRED_WAIT_MS + 1);
+        });
+        assert_eq!(refused.unwrap_err().code, "document-behind");
+        assert_eq!(also.unwrap_err().code, "document-behind");
+        let rubbish = SubmitRuns::All { required: Some("%%%".to_owned()) };
+        assert_eq!(run(&daemon, id, rubbish).await.unwrap_err().code, "bad-request");
+        let rubbish = SubmitRuns::All { required: Some(base64(&[0xff, 0xff])) };
+        assert_eq!(run(&daemon, id, rubbish).await.unwrap_err().code, "bad-request");
+        let Ok(Answer::Runs(runs)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert!(runs.is_empty());
+        // An empty state vector asks for nothing.
+        let any = SubmitRuns::All { required: Some(base64(&[0])) };
+        assert_eq!(run(&daemon, id, any).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn cells_that_are_not_there_or_no_code_are_refused_and_nothing_is_run_or_changed() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("x = 1").await;
+        let cell = daemon.notebook(id).await.cells[0].id.clone();
+        let text = CellEdit::Insert {
+            at: Where::Index(0),
+            kind: CellKindName::Markdown,
+            source: "# Title".to_owned(),
+            id: Some("text".to_owned()),
+        };
+        edit(&daemon, id, vec![text]).await.unwrap();
+        for ids in [&[&*cell, "nowhere"][..], &[&*cell, "text"]] {
+            let problem = run(&daemon, id, cells(ids)).await.unwrap_err();
+            assert_eq!(problem.code, "no-such-cell");
+            assert_eq!(problem.facts["cell"], ids[1]);
+        }
+        let problem = run(&daemon, id, SubmitRuns::Cells { cells: vec![1, 0] }).await.unwrap_err();
+        assert_eq!(problem.code, "no-such-cell");
+        let Ok(Answer::Runs(runs)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert!(runs.is_empty(), "{runs:?}");
+        let set = |source: &str, expected: Option<&str>| CellEdit::SetSource {
+            cell: cell.clone(),
+            source: source.to_owned(),
+            expected: expected.map(str::to_owned),
+        };
+        let gone = CellEdit::Delete { cell: "nowhere".to_owned() };
+        let problem = edit(&daemon, id, vec![set("lost", None), gone]).await.unwrap_err();
+        assert_eq!(problem.code, "no-such-cell");
+        let problem = edit(&daemon, id, vec![set("lost", Some("x = 0"))]).await.unwrap_err();
+        assert_eq!((problem.code.as_str(), &*problem.facts["source"]), ("cell-changed", "x = 1"));
+        let kind = CellEdit::SetKind { cell: cell.clone(), kind: CellKindName::Unknown };
+        assert_eq!(edit(&daemon, id, vec![kind]).await.unwrap_err().code, "bad-edit");
+        assert_eq!(daemon.sources(id).await, ["# Title", "x = 1"]);
+        edit(&daemon, id, vec![set("x = 2", Some("x = 1"))]).await.unwrap();
+        // An id that is taken is drawn.
+        let edited = edit(&daemon, id, vec![insert("text", "a"), insert("new", "b")]).await.unwrap();
+        assert_ne!(edited.cells[0], "text");
+        assert_eq!(edited.cells[1], "new");
+        assert_eq!(daemon.sources(id).await, ["# Title", "x = 2", "a", "b"]);
+    });
+}
+
+#[test]
+fn those_who_edit_see_what_waits_what_runs_and_what_it_prints() {
+    let world = World::new();
+    let id = life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("print(1)").await;
+        let a = daemon.notebook(id).await.cells[0].id.clone();
+        edit(&daemon, id, vec![insert("b", "print(2)")]).await.unwrap();
+        let mut editor = joined(&daemon, id, 1).await;
+        let runs = run(&daemon, id, cells(&[&a, "b"])).await.unwrap();
+        until_shows(&daemon, &mut editor, |shows| {
+            shows[0]["execution_state"] == "running" && shows[1]["execution_state"] == "running"
+        })
+        .await;
+        daemon.until(id, |view| view.current == Some(runs[0].id)).await;
+        let states: Vec<_> = daemon.notebook(id).await.cells.iter().map(|cell| cell.state).collect();
+        assert_eq!(states, [CellState::Running, CellState::Queued]);
+        daemon.kernels.says(id, 3, printed(runs[0].id, "one\n")).await;
+        daemon.kernels.says(id, 4, printed(runs[0].id, "two\n")).await;
+        let text = json!([{"output_type": "stream", "name": "stdout", "text": "one\ntwo\n"}]);
+        until_shows(&daemon, &mut editor, |shows| shows[0]["outputs"] == text).await;
+        daemon.kernels.says(id, 5, finished(runs[0].id)).await;
+        until_shows(&daemon, &mut editor, |shows| {
+            shows[0]["execution_state"] == "idle" && shows[0]["execution_count"].as_f64() == Some(7.0)
+        })
+        .await;
+        let notebook = daemon.notebook(id).await;
+        assert_eq!(notebook.cells[0].run, Some(runs[0].id));
+        assert_eq!(notebook.cells[0].execution_count, Some(7));
+        assert_eq!(notebook.cells[0].outputs.as_ref().unwrap()[0]["text"], json!(["one\n", "two\n"]));
+        assert_eq!(notebook.cells[1].state, CellState::Running);
+        id
+    });
+    // The kernel is gone with the daemon; what it printed is not.
+    life(async {
+        let daemon = world.daemon();
+        let mut editor = joined(&daemon, id, 2).await;
+        until_shows(&daemon, &mut editor, |shows| shows[1]["execution_state"] == "idle").await;
+        assert_eq!(editor.shows()[0]["outputs"][0]["text"], "one\ntwo\n");
+        assert_eq!(editor.shows()[0]["outputs"].as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_cell_that_is_deleted_while_it_runs_goes_on_in_its_log() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("print(1)").await;
+        let a = daemon.notebook(id).await.cells[0].id.clone();
+        edit(&daemon, id, vec![insert("b", "print(2)")]).await.unwrap();
+        let mut editor = joined(&daemon, id, 1).await;
+        let runs = run(&daemon, id, cells(&[&a, "b"])).await.unwrap();
+        daemon.until(id, |view| view.current == Some(runs[0].id)).await;
+        daemon.kernels.says(id, 3, printed(runs[0].id, "before\n")).await;
+        editor.edit(|txn, cells| cells.remove(txn, 0));
+        editor.flush().await;
+        editor.sync().await;
+        daemon.kernels.says(id, 4, printed(runs[0].id, "after\n")).await;
+        daemon.kernels.says(id, 5, finished(runs[0].id)).await;
+        daemon.until(id, |view| view.current == Some(runs[1].id)).await;
+        let Ok(Answer::Runs(all)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert_eq!(all[0].state, RunState::Ended { outcome: RunOutcome::Succeeded });
+        assert_eq!(all[0].head.0, 2, "all that it printed is in its log");
+        assert_eq!(daemon.sources(id).await, ["print(2)"]);
+        editor.sync().await;
+        assert_eq!(editor.sources(), ["print(2)"]);
+    });
+}
+
+#[test]
+fn outputs_that_a_peer_has_cleared_stay_cleared() {
+    let world = World::new();
+    let id = life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("print(1)").await;
+        let a = daemon.notebook(id).await.cells[0].id.clone();
+        let mut editor = joined(&daemon, id, 1).await;
+        let runs = run(&daemon, id, cells(&[&a])).await.unwrap();
+        daemon.until(id, |view| view.current == Some(runs[0].id)).await;
+        daemon.kernels.says(id, 3, printed(runs[0].id, "one\n")).await;
+        daemon.kernels.says(id, 4, finished(runs[0].id)).await;
+        until_shows(&daemon, &mut editor, |shows| {
+            shows[0]["outputs"].as_array().is_some_and(|outputs| outputs.len() == 1)
+                && shows[0]["execution_state"] == "idle"
+        })
+        .await;
+        edit(&daemon, id, vec![CellEdit::ClearOutputs { cell: Some(a) }]).await.unwrap();
+        editor.sync().await;
+        assert_eq!(editor.shows()[0]["outputs"], json!([]));
+        assert_eq!(daemon.notebook(id).await.cells[0].outputs, Some(Vec::new()));
+        id
+    });
+    life(async {
+        let daemon = world.daemon();
+        assert_eq!(daemon.notebook(id).await.cells[0].outputs, Some(Vec::new()));
+        let editor = joined(&daemon, id, 2).await;
+        assert_eq!(editor.shows()[0]["outputs"], json!([]));
+    });
+}
