@@ -88,7 +88,7 @@ impl<T: Telling> Reader<T> {
     }
 
     /// A reader that knows the log up to here and only listens.
-    pub(super) fn from_here(mut self, through: Position) -> Self {
+    pub(super) fn starting_behind(mut self, through: Position) -> Self {
         self.through = through;
         self
     }

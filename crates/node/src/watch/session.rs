@@ -71,7 +71,7 @@ async fn with_outputs(
     let (id, shown) = (now.id, now.generation);
     let view = present.filter(|_| telling.follows);
     let first = Delivered { cursor: None, event: StreamEvent::Session { session: Box::new(now) } };
-    let reader = Reader::new(Arc::clone(&context.engine), id, tail, vec![first], telling).from_here(through);
+    let reader = Reader::new(Arc::clone(&context.engine), id, tail, vec![first], telling).starting_behind(through);
     let watcher = Watcher { reader, view, shown, due: None, last: None };
     Box::pin(stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|event| (event, watcher))

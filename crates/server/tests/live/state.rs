@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use crate::world::{World, in_time, state};
+use crate::world::{World, all, in_time, state};
 
 /// What a client knows of a session by what it is told.
 struct Watch {
@@ -31,7 +31,11 @@ struct Watch {
 
 impl Watch {
     async fn begin(world: &World, id: SessionId, after: &str) -> Self {
-        let socket = world.websocket(&state(id, after)).await;
+        Self::at(world, &state(id, after)).await
+    }
+
+    async fn at(world: &World, path: &str) -> Self {
+        let socket = world.websocket(path).await;
         let (runs, names) = (BTreeMap::new(), Vec::new());
         Self { socket, session: Value::Null, runs, cursor: None, names, closed: None }
     }
@@ -77,7 +81,6 @@ impl Watch {
                 let id = event["run"]["id"].as_str().unwrap().to_owned();
                 self.runs.insert(id, event["run"].clone());
             }
-            "output" => panic!("a watcher of the state is told no output"),
             _ => {}
         }
     }
@@ -114,20 +117,28 @@ impl Watch {
 #[tokio::test]
 async fn a_path_and_what_is_saved_are_told_in_order_with_rising_generations() {
     let world = World::start().await;
+    for at in [state, all] {
+        life_of_a_notebook(&world, at).await;
+    }
+    world.stop().await;
+}
+
+async fn life_of_a_notebook(world: &World, at: impl Fn(SessionId, &str) -> String) {
     let id = world.notebook().await;
-    let mut watch = Watch::begin(&world, id, "head").await;
+    let mut watch = Watch::at(world, &at(id, "head")).await;
     watch.until(|watch| watch.session["peers"] == 1).await;
     assert_eq!(
         (&watch.session["untitled"], &watch.session["saved"]["state"]),
         (&json!(true), &json!("untitled"))
     );
-    let opened = world.save(id, "a").await;
+    let name = id.to_string();
+    let opened = world.save(id, &format!("of {name}")).await;
     let path = opened.path.unwrap();
-    assert!(path.ends_with("/a.ipynb"), "{path}");
+    assert!(path.ends_with(&format!("/of {name}.ipynb")), "{path}");
     watch.until(|watch| watch.session["path"] == json!(path)).await;
     assert_eq!(watch.session["untitled"], false);
-    let at = |name: &str| watch.names.iter().position(|other| other == name).unwrap();
-    assert!(at("path_changed") < watch.names.len() - 1, "before the view that has it: {:?}", watch.names);
+    let told = watch.names.iter().position(|name| name == "path_changed");
+    assert!(told < Some(watch.names.len() - 1), "before the view that has it: {:?}", watch.names);
     let edit =
         CellEdit::Insert { at: Where::End, kind: CellKindName::Code, source: "1".to_owned(), id: None };
     world.node.edit(id, EditNotebook { edits: vec![edit] }).await.unwrap();
@@ -140,7 +151,6 @@ async fn a_path_and_what_is_saved_are_told_in_order_with_rising_generations() {
     assert!(watch.session["closed_at"].is_number(), "the last view is the last");
     assert!(watch.next().await.is_none());
     assert_eq!(watch.closed, Some((1000, "end".to_owned())));
-    world.stop().await;
 }
 
 // B4
@@ -177,7 +187,9 @@ async fn a_watcher_that_is_ten_thousand_events_behind_is_told_and_ends_equal() {
     let world = World::start().await;
     let id = world.notebook().await;
     let mut slow = Watch::begin(&world, id, "head").await;
-    slow.until(|slow| slow.session["peers"] == 1).await;
+    let mut slow_with_outputs = Watch::at(&world, &all(id, "head")).await;
+    slow.until(|slow| slow.session["peers"] == 2).await;
+    slow_with_outputs.until(|slow| slow.session["peers"] == 2).await;
     for _ in 0..10_000 {
         world.queue(id).await;
     }
@@ -185,6 +197,9 @@ async fn a_watcher_that_is_ten_thousand_events_behind_is_told_and_ends_equal() {
     let next = slow.next().await.unwrap();
     assert_eq!(next["event"], "session", "a fresh one");
     slow.until_equal(&world, id).await;
+    slow_with_outputs.until(|slow| slow.names.last().unwrap() == "gap").await;
+    slow_with_outputs.until_equal(&world, id).await;
+    assert_eq!(slow_with_outputs.names.last().unwrap(), "session", "a fresh one behind what the log has");
     world.stop().await;
 }
 

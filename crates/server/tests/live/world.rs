@@ -164,3 +164,7 @@ pub fn document(id: SessionId) -> String {
 pub fn state(id: SessionId, after: &str) -> String {
     format!("/v1/sessions/{id}/attach?outputs=false&after={after}")
 }
+
+pub fn all(id: SessionId, after: &str) -> String {
+    format!("/v1/sessions/{id}/attach?after={after}")
+}
