@@ -17,6 +17,8 @@ use outlive_core::session::event::Happened;
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use render::render;
+#[cfg(test)]
+pub(crate) use zombies::sessions as zombie_sessions;
 
 /// Why a session that was due was not evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -174,7 +174,7 @@ impl Task {
                     }
                 }
                 Woken::LeaveDue => {
-                    if self.evict().await == Left::Yes {
+                    if self.evict().await? == Left::Yes {
                         return Ok(());
                     }
                 }
@@ -184,6 +184,7 @@ impl Task {
             if !self.waiting.is_empty() {
                 self.release_waiting().await?;
             }
+            self.compact().await?;
             self.show_saved();
         }
     }
@@ -257,7 +258,9 @@ impl Task {
 
     /// What is due next, and when.
     fn deadline(&mut self) -> Option<(Tick, Woken)> {
-        let leaves_at = self.leaves_at().map(|at| (at, Woken::LeaveDue));
+        // Not in the middle of a save: its end is waited for, and wakes the task.
+        let is_saving = self.notebook.as_ref().is_some_and(|plane| plane.file.is_working());
+        let leaves_at = self.leaves_at().filter(|_| !is_saving).map(|at| (at, Woken::LeaveDue));
         let waited_enough = self.waiting_until().map(|at| (at, Woken::WaitedEnough));
         let (mut file_due, mut project_due) = (None, None);
         if let Some(plane) = &mut self.notebook {

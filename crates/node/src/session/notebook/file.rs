@@ -102,6 +102,8 @@ enum Dirty {
     No,
     /// The first and the last change since the last save.
     Since(Tick, Tick),
+    /// Yes, and it is not waited for quiet.
+    Due,
 }
 
 /// What has happened to the file.
@@ -226,13 +228,25 @@ impl NotebookFile {
         self.dirty = match self.dirty {
             Dirty::No => Dirty::Since(now, now),
             Dirty::Since(first, _) => Dirty::Since(first, now),
+            Dirty::Due => Dirty::Due,
         };
+    }
+
+    /// Whether a notebook that was taken up, whose bytes have this SHA-256, stands in its file, as far as that is known.
+    pub fn compare(&mut self, hash: [u8; 32], now: Tick) {
+        let Some(home) = &self.home else { return };
+        let known = home.stamp.as_ref().or(home.opened.as_ref());
+        if known.is_some_and(|stamp| stamp.hash == hash) {
+            self.dirty = Dirty::No;
+        } else if self.dirty == Dirty::No {
+            self.changed(now);
+        }
     }
 
     /// What is not in the file is to be written without waiting for quiet.
     pub fn hurry(&mut self) {
         if self.dirty != Dirty::No {
-            self.dirty = Dirty::Since(Tick(0), Tick(0));
+            self.dirty = Dirty::Due;
         }
         if let Some(Trouble::Failing { retry, .. }) = &mut self.trouble {
             *retry = Tick(0);
@@ -305,6 +319,7 @@ impl NotebookFile {
         match (&self.trouble, self.dirty) {
             (Some(Trouble::Conflict { .. }), _) | (None, Dirty::No) => None,
             (Some(Trouble::Failing { retry, .. }), _) => Some(*retry),
+            (None, Dirty::Due) => Some(Tick(0)),
             (None, Dirty::Since(first, last)) => Some(
                 (last + Duration::from_millis(AUTOSAVE_QUIET_MS))
                     .min(first + Duration::from_millis(AUTOSAVE_MAX_MS)),
@@ -341,11 +356,6 @@ impl NotebookFile {
                 }
             }
         }
-    }
-
-    /// Whether something is being done with the file.
-    pub fn is_busy(&self) -> bool {
-        self.work.is_some()
     }
 
     /// Begins what [`Self::next`] ends.
@@ -476,6 +486,7 @@ impl NotebookFile {
         self.dirty = match self.dirty {
             Dirty::No => Dirty::Since(self.save_began, self.save_began),
             Dirty::Since(_, last) => Dirty::Since(self.save_began, last),
+            Dirty::Due => Dirty::Due,
         };
     }
 

@@ -26,6 +26,7 @@ use outlive_core::log::fold::Effect;
 use outlive_core::session::Session;
 use outlive_core::time::Tick;
 use outlive_document::live::wire::Awareness;
+use sha2::{Digest, Sha256};
 
 use super::peers::{LivePeers, PeerId};
 use crate::seams::Clock;
@@ -67,6 +68,13 @@ impl NotebookPlane {
     pub(super) fn project_due(&mut self) -> Option<Tick> {
         let due = !self.peers.is_empty() && self.document.live().has_unprojected();
         due.then(|| self.projected_at + Duration::from_millis(DOCUMENT_PROJECT_MS))
+    }
+
+    /// A notebook that was taken up: the daemon before may have ended, or the session left memory, between an edit and
+    /// its save.
+    pub fn compare(&mut self, now: Tick) {
+        let hash = Sha256::digest(self.document.to_bytes());
+        self.file.compare(hash.into(), now);
     }
 
     /// Projects a record that counts. `session` is the state after it.

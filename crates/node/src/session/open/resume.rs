@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use outlive_core::id::SessionId;
 use outlive_core::log::Lane;
+use outlive_core::session::spec::Place;
 use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Effect, Session, recover};
 use outlive_protocol::http::Problem;
@@ -95,6 +96,9 @@ pub async fn resume(
     .await
     .map_err(|error| not_written(&error))?;
     let session = session.ok_or_else(|| problem::internal("the log changed while it was read"))?;
+    if let (Some(notebook), Place::Notebook) = (&mut notebook, session.spec.place) {
+        notebook.compare(now);
+    }
     let (mut task, handle) = task(context, session, journal, notebook, &blobs);
     // Before anything is started for it: the next daemon must take it up.
     let view = handle.view.borrow().clone();

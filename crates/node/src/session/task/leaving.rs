@@ -12,6 +12,7 @@ use outlive_core::session::residence::Resident;
 use outlive_core::time::Tick;
 use outlive_protocol::http::SavedState;
 
+use super::super::journal::WriteError;
 use super::super::with_sources;
 use super::Task;
 use crate::context::Presence;
@@ -27,10 +28,9 @@ pub(super) enum Left {
 }
 
 impl Task {
-    /// When the session is to leave, if nothing happens before. Not while its file is being written or looked at.
+    /// When the session is to leave, if nothing happens before.
     pub(super) fn leaves_at(&self) -> Option<Tick> {
-        let is_busy = self.notebook.as_ref().is_some_and(|notebook| notebook.file.is_busy());
-        if is_busy { None } else { self.resident.borrow().residence.deadline() }
+        self.resident.borrow().residence.deadline()
     }
 
     /// Looks whether somebody is there and something to do. After whatever may have changed that.
@@ -50,23 +50,25 @@ impl Task {
     }
 
     /// The deadline has come.
-    pub(super) async fn evict(&mut self) -> Left {
+    pub(super) async fn evict(&mut self) -> Result<Left, WriteError> {
         self.look_around();
         let now = self.context.clock.now().tick;
         if self.leaves_at().is_none_or(|at| at > now) {
-            return Left::No;
+            return Ok(Left::No);
         }
         if let Some(notebook) = &mut self.notebook
             && notebook.file.state() == SavedState::Unsaved
         {
             // It can be written, so it is written first. What cannot is in the store.
             notebook.file.hurry();
-            return Left::No;
+            return Ok(Left::No);
         }
+        // What runs have made stands in the shared document as well, so that it has one history.
+        self.project_outputs().await?;
         let id = self.session.spec.id;
         // What was said to be written is on the disk as well: nothing else will remember it.
         if let Err(error) = self.context.engine.flush().await {
-            return self.stay(Skipped::Store, &error);
+            return Ok(self.stay(Skipped::Store, &error));
         }
         let Some((reservation, handle)) = self.context.vacate(id) else {
             self.look_around();
@@ -74,12 +76,12 @@ impl Task {
                 // They came and went between two looks.
                 self.postpone(Skipped::Visited);
             }
-            return Left::No;
+            return Ok(Left::No);
         };
         let view = self.view.borrow().as_ref().clone();
         if let Err(error) = self.context.index(&view, Presence::Dormant).await {
             reservation.opened(handle);
-            return self.stay(Skipped::Store, &error);
+            return Ok(self.stay(Skipped::Store, &error));
         }
         // Its claim and its watch go before anybody can come and want them.
         self.notebook = None;
@@ -88,7 +90,7 @@ impl Task {
         self.context.metrics.eviction_done();
         tracing::info!(session = %id, path = ?self.session.path, "evicted: idle, and nobody is there");
         drop(reservation);
-        Left::Yes
+        Ok(Left::Yes)
     }
 
     fn stay(&self, why: Skipped, error: &dyn std::error::Error) -> Left {
@@ -106,3 +108,6 @@ impl Task {
         self.resident.send_replace(resident.postponed(now, self.context.budgets.idle_timeout));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,6 +110,7 @@ impl Task {
         let key = (self.session.trust == Trust::Trusted).then(|| trust::key(plane.document.notebook()));
         if copies {
             drop(destination);
+            self.show();
         } else {
             let why = if self.session.path.is_some() { PathWhy::SavedAs } else { PathWhy::Saved };
             if let Err(problem) = self.settle_at(destination, stamp, why).await? {
@@ -126,7 +127,9 @@ impl Task {
         Ok(())
     }
 
+    /// Whoever waits for the path learns that it is free, and who asked for the save learns why.
     fn not_moved(&mut self, problem: Problem) {
+        self.show();
         if let Some(plane) = &mut self.notebook
             && let Some(Moving { reply, .. }) = plane.file.asks.moving.take()
         {

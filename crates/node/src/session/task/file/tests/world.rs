@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::diagnosis::Evidence;
-use outlive_core::id::{BootId, NodeId, ProcessKey, RunId, SessionId, Src};
+use outlive_core::diagnosis::evidence::StopEvidence;
+use outlive_core::id::{BootId, NodeId, Position, ProcessKey, SessionId, Src};
+use outlive_core::log::{FencedBody, Record};
 use outlive_core::runtime::{ExitReport, ExitStatus};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::{Now, Tick, WallTime};
@@ -22,9 +24,10 @@ use outlive_protocol::http::{
 };
 use outlive_protocol::shim::{Notice, Numbered, StateNotice, ToShim};
 use outlive_store::faulty::{Fault, Operation};
-use outlive_store::{Embedded, Faulty};
+use outlive_store::{Embedded, Faulty, LaneFilter, ReadLimit};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::budget::Budgets;
@@ -227,6 +230,53 @@ impl Daemon {
         }
     }
 
+    /// Waits until a fact of this name is in the session's log.
+    pub async fn until_log(&self, id: SessionId, fact: &str) {
+        self.until_record(id, |body| match body {
+            FencedBody::Journal(events) => serde_json::to_string(events).unwrap().contains(fact),
+            _ => false,
+        })
+        .await;
+    }
+
+    /// Waits until a record of this name is in the document's lane.
+    pub async fn until_document(&self, id: SessionId, name: &str) {
+        let begins = format!("{{\"{name}\"");
+        self.until_record(id, |body| match body {
+            FencedBody::Document(bytes) => bytes.starts_with(begins.as_bytes()),
+            _ => false,
+        })
+        .await;
+    }
+
+    async fn until_record(&self, id: SessionId, is_it: impl Fn(&FencedBody) -> bool) {
+        let engine = &self.context.engine;
+        let mut head = engine.head(id).await.unwrap();
+        let found = async {
+            loop {
+                head.mark_unchanged();
+                let page =
+                    engine.read(id, Position(0), &LaneFilter::All, ReadLimit::default()).await.unwrap();
+                let fenced = page.entries.iter().filter_map(|entry| match &entry.record {
+                    Record::Fenced(fenced) => Some(&fenced.body),
+                    _ => None,
+                });
+                if fenced.into_iter().any(&is_it) {
+                    return;
+                }
+                head.changed().await.expect("the log goes on");
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the record comes");
+    }
+
+    /// The daemon ends as it should.
+    pub async fn end(&self) {
+        self.context.stop.cancel();
+        self.context.tasks.close();
+        tokio::time::timeout(PATIENCE, self.context.tasks.wait()).await.expect("its tasks end");
+    }
+
     /// Waits until all is in the file.
     pub async fn until_saved(&self, id: SessionId) {
         self.until(id, |view| matches!(view.saved, Some(SavedState::Saved { .. }))).await;
@@ -258,6 +308,10 @@ struct Countdown {
     /// 0: not counted. 1: it is over.
     left: AtomicUsize,
     over: Notify,
+    /// Files that were written.
+    writes: AtomicUsize,
+    /// Who writes a file waits for this.
+    gate: tokio::sync::RwLock<()>,
 }
 
 impl Doom {
@@ -283,6 +337,16 @@ impl Doom {
         if self.comes() {
             std::future::pending().await
         }
+    }
+
+    /// No file is written until this is dropped.
+    pub fn hold_writes(&self) -> impl Drop + use<'_> {
+        self.0.gate.try_write().expect("nobody writes")
+    }
+
+    /// How many files were written.
+    pub fn writes(&self) -> usize {
+        self.0.writes.load(Ordering::SeqCst)
     }
 
     /// Waits for it.
@@ -327,6 +391,8 @@ impl Files for DoomedFiles {
         expected: Option<FileStamp>,
     ) -> Result<FileStamp, WriteError> {
         self.doom.step().await;
+        drop(self.doom.0.gate.read().await);
+        self.doom.0.writes.fetch_add(1, Ordering::SeqCst);
         let written = self.files.write(path, bytes, expected).await;
         self.doom.step().await;
         written
@@ -386,8 +452,7 @@ impl Clock for StillClock {
 #[derive(Default)]
 pub struct IdleKernels {
     launched: Mutex<HashMap<SessionId, (ProcessKey, mpsc::Sender<FromLink>)>>,
-    /// What they were told, but for acknowledgements.
-    told: Arc<Mutex<Vec<ToShim>>>,
+    shims: TaskTracker,
 }
 
 impl IdleKernels {
@@ -395,17 +460,6 @@ impl IdleKernels {
     pub async fn says(&self, session: SessionId, src: u64, notice: Notice) {
         let (_, link) = self.launched.lock().unwrap().get(&session).expect("it has a kernel").clone();
         link.send(FromLink::Record(record(src, notice))).await.unwrap();
-    }
-
-    /// The runs that were begun.
-    pub fn executing(&self) -> Vec<RunId> {
-        let told = self.told.lock().unwrap();
-        told.iter()
-            .filter_map(|order| match order {
-                ToShim::Execute { run, .. } => Some(*run),
-                _ => None,
-            })
-            .collect()
     }
 
     /// How many sessions have had a kernel.
@@ -419,14 +473,14 @@ fn record(src: u64, notice: Notice) -> Numbered {
 }
 
 /// What the shim of a kernel says that does as it is asked.
-fn stopped(process: ProcessKey) -> [StateNotice; 2] {
+fn stopped(process: ProcessKey, stop: StopEvidence) -> [StateNotice; 2] {
     let report = ExitReport {
         process,
         pid: Some(1),
         started_at: WallTime(0),
         exited_at: WallTime(0),
         status: ExitStatus::Code { code: 0 },
-        evidence: Evidence::default(),
+        evidence: Evidence { stop: Some(stop), ..Evidence::default() },
     };
     [
         StateNotice::Exited { report: Box::new(report) },
@@ -446,16 +500,13 @@ impl Runtimes for IdleKernels {
             says.try_send(FromLink::Record(record(src, Notice::State(state)))).unwrap();
         }
         self.launched.lock().unwrap().insert(order.session, (order.process, says.clone()));
-        let told = Arc::clone(&self.told);
-        tokio::spawn(async move {
+        self.shims.spawn(async move {
             while let Some(said) = orders.recv().await {
-                if let ToShim::Stop { .. } = &said {
-                    for (src, state) in (1_000..).zip(stopped(order.process)) {
+                if let ToShim::Stop { why, from } = &said {
+                    let stop = StopEvidence { why: *why, step: *from };
+                    for (src, state) in (1_000..).zip(stopped(order.process, stop)) {
                         let _gone = says.send(FromLink::Record(record(src, Notice::State(state)))).await;
                     }
-                }
-                if !matches!(said, ToShim::Ack { .. }) {
-                    told.lock().unwrap().push(said);
                 }
             }
         });
