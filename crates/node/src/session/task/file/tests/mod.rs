@@ -13,7 +13,7 @@ use outlive_protocol::http::{FileConflict, OpenSession, SaveHow, SaveSession, Sa
 
 use crate::session::handle::Ask;
 use crate::session::open;
-use world::World;
+use world::{Doom, World, life};
 
 /// A notebook with one code cell for each of these sources, with the ids a, b, c, …
 pub(super) fn notebook(sources: &[&str]) -> String {
@@ -303,4 +303,113 @@ async fn a_save_that_somebody_has_decided_on_keeps_what_was_there() {
     let kept: Vec<_> = world.names().into_iter().filter(|name| name.contains("theirs")).collect();
     assert_eq!(kept.len(), 1, "{:?}", world.names());
     assert_eq!(fs::read_to_string(world.path(&kept[0])).unwrap(), "no notebook");
+}
+
+#[tokio::test]
+async fn who_opens_a_path_that_a_notebook_is_being_saved_to_waits_for_the_end_of_that() {
+    // C1
+    let world = World::new();
+    let doom = Doom::default();
+    let daemon = world.doomed(doom.clone());
+    let (id, path) = (daemon.new_notebook("1").await, world.path("n.ipynb"));
+    let hold = doom.hold_writes();
+    let (saved, opened) = tokio::join!(daemon.save_as(id, &path, SaveHow::Save), async {
+        daemon.until_log(id, "path_claimed").await;
+        let opening = daemon.open(&path);
+        tokio::pin!(opening);
+        // It waits, and the session answers meanwhile.
+        tokio::select! {
+            biased;
+            opened = &mut opening => panic!("nothing is there yet: {opened:?}"),
+            sources = daemon.sources(id) => assert_eq!(sources, ["1"]),
+        }
+        drop(hold);
+        opening.await
+    });
+    saved.unwrap();
+    assert_eq!(opened.unwrap().session_id, id);
+}
+
+#[tokio::test]
+async fn several_who_want_a_save_share_one_write_and_an_edit_meanwhile_is_saved_later() {
+    // C1
+    let world = World::new();
+    let doom = Doom::default();
+    let daemon = world.doomed(doom.clone());
+    let path = world.path("n.ipynb");
+    fs::write(&path, notebook(&["1"])).unwrap();
+    let id = daemon.open(&path).await.unwrap().session_id;
+    daemon.set_source(id, "a", "first").await;
+    let (before, hold) = (doom.writes(), doom.hold_writes());
+    let save = || daemon.save(id, SaveSession::default());
+    let (one, two, three, ()) = tokio::join!(save(), save(), save(), async {
+        daemon.until_document(id, "rendered").await;
+        daemon.set_source(id, "a", "second").await;
+        drop(hold);
+    });
+    for saved in [one, two, three] {
+        saved.unwrap();
+    }
+    assert_eq!(doom.writes() - before, 1);
+    assert!(fs::read_to_string(&path).unwrap().contains("first"));
+    assert_eq!(daemon.view(id).saved, Some(SavedState::Unsaved));
+    daemon.clock.advance(2_000);
+    daemon.until_saved(id).await;
+    assert!(fs::read_to_string(&path).unwrap().contains("second"));
+}
+
+#[tokio::test]
+async fn a_second_move_while_one_is_under_way_is_refused_and_a_stop_waits_for_the_first() {
+    // C4
+    let world = World::new();
+    let doom = Doom::default();
+    let daemon = world.doomed(doom.clone());
+    let (id, path) = (daemon.new_notebook("1").await, world.path("n.ipynb"));
+    let hold = doom.hold_writes();
+    let (saved, ()) = tokio::join!(daemon.save_as(id, &path, SaveHow::Save), async {
+        daemon.until_log(id, "path_claimed").await;
+        let problem = daemon.save_as(id, &world.path("other.ipynb"), SaveHow::Save).await.unwrap_err();
+        assert_eq!(problem.code, "busy");
+        daemon.do_ask(id, Ask::Stop { why: StopWhy::User, from: StopStep::Ask }).await;
+        drop(hold);
+    });
+    assert_eq!(saved.unwrap().path.as_deref(), path.to_str());
+    daemon.until_ended(id).await;
+    assert!(fs::read_to_string(&path).unwrap().contains("\"1\""));
+    assert_eq!((world.names(), world.claims()), (vec!["n.ipynb".to_owned()], 0));
+    assert_ne!(daemon.open(&path).await.unwrap().session_id, id, "the path is free");
+}
+
+#[test]
+fn what_is_not_saved_yet_is_saved_when_the_daemon_ends_and_is_there_afterwards() {
+    // C4
+    let world = World::new();
+    let (titled, broken) = (world.path("n.ipynb"), world.path("broken.ipynb"));
+    let (id, untitled, held) = life(async {
+        let daemon = world.daemon();
+        for path in [&titled, &broken] {
+            fs::write(path, notebook(&["1"])).unwrap();
+        }
+        let untitled = daemon.new_notebook("untitled").await;
+        let id = daemon.open(&titled).await.unwrap().session_id;
+        daemon.set_source(id, "a", "edited").await;
+        let held = daemon.open(&broken).await.unwrap().session_id;
+        fs::write(&broken, "").unwrap();
+        daemon.until(held, |view| matches!(view.saved, Some(SavedState::Conflict { .. }))).await;
+        daemon.set_source(held, "a", "held").await;
+        daemon.end().await;
+        (id, untitled, held)
+    });
+    assert!(fs::read_to_string(&titled).unwrap().contains("edited"));
+    assert_eq!(world.names(), ["broken.ipynb", "n.ipynb"], "the conflict is not decided by the daemon's end");
+    life(async {
+        let daemon = world.daemon();
+        for (id, source) in [(id, "edited"), (untitled, "untitled"), (held, "held")] {
+            assert_eq!(daemon.sources(id).await, [source]);
+        }
+        let conflict = |saved: &Option<SavedState>| matches!(saved, Some(SavedState::Conflict { .. }));
+        daemon.until(held, |view| conflict(&view.saved)).await;
+        assert_eq!(fs::read_to_string(&broken).unwrap(), "");
+        assert!(daemon.view(untitled).untitled);
+    });
 }
