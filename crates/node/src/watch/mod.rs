@@ -93,6 +93,11 @@ impl<T: Telling> Reader<T> {
         self
     }
 
+    /// Whether all up to here is told.
+    pub(super) fn has_told(&self, position: Position) -> bool {
+        self.waiting.is_empty() && self.through >= position
+    }
+
     /// Whether it listens, and has told all that it has heard so far.
     pub(super) fn is_live(&self) -> bool {
         self.mode == Mode::Live && self.waiting.is_empty()
@@ -185,4 +190,11 @@ impl<T: Telling> Reader<T> {
         self.waiting.push_back(Delivered { cursor: None, event: StreamEvent::Problem { problem } });
         self.mode = Mode::Done;
     }
+}
+
+/// The session's task has ended, and the session has not.
+fn away(id: SessionId) -> Problem {
+    let detail = format!("session {id} is not in this daemon's memory any more");
+    Problem::new(503, "session-away", "The session is away", detail)
+        .hint("attach again: it is taken up where it is")
 }

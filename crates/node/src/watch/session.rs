@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, stream};
-use outlive_core::id::{Generation, Position};
+use outlive_core::id::{Generation, Position, SessionId};
 use outlive_core::log::Entry;
 use outlive_core::log::fold::{Fold, Verdict};
 use outlive_core::session::Session;
@@ -16,7 +16,7 @@ use outlive_protocol::http::{SessionView, StreamEvent};
 use outlive_store::LaneFilter;
 use tokio::sync::watch;
 
-use super::{Reader, Step, Telling, Told, state, told};
+use super::{Reader, Step, Telling, Told, away, state, told};
 use crate::api::{AttachSession, Delivered, Events, From};
 use crate::context::Context;
 use crate::session::Handle;
@@ -71,8 +71,9 @@ async fn with_outputs(
     let (id, shown) = (now.id, now.generation);
     let view = present.filter(|_| telling.follows);
     let first = Delivered { cursor: None, event: StreamEvent::Session { session: Box::new(now) } };
-    let reader = Reader::new(Arc::clone(&context.engine), id, tail, vec![first], telling).starting_behind(through);
-    let watcher = Watcher { reader, view, shown, due: None, last: None };
+    let reader =
+        Reader::new(Arc::clone(&context.engine), id, tail, vec![first], telling).starting_behind(through);
+    let watcher = Watcher { id, reader, view, shown, due: None, last: None };
     Box::pin(stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|event| (event, watcher))
     }))
@@ -80,6 +81,7 @@ async fn with_outputs(
 
 /// A reader of the log that is shown the views of the session's task in between.
 struct Watcher {
+    id: SessionId,
     reader: Reader<SessionTelling>,
     /// While it follows a session that is open here.
     view: Option<watch::Receiver<Arc<SessionView>>>,
@@ -97,14 +99,23 @@ impl Watcher {
             if let Some(last) = self.last.take() {
                 return Some(last);
             }
+            if let Some(view) = self.due.take_if(|view| self.reader.has_told(view.position)) {
+                if view.generation > self.shown {
+                    return Some(self.show(&view));
+                }
+                continue;
+            }
             let step = if self.due.is_some() && self.reader.is_live() {
-                // What it hears without waiting came before the view.
                 match self.reader.step().now_or_never() {
                     Some(step) => step,
-                    None if self.reader.is_live() => match self.due.take() {
-                        Some(view) if view.generation > self.shown => return Some(self.show(&view)),
-                        Some(_) | None => continue,
-                    },
+                    // What led to the view was published before it: there is nothing more of that.
+                    None if self.reader.is_live() => {
+                        let view = self.due.take().expect("it was there a moment ago");
+                        if view.generation > self.shown {
+                            return Some(self.show(&view));
+                        }
+                        continue;
+                    }
                     None => continue,
                 }
             } else {
@@ -123,6 +134,10 @@ impl Watcher {
                     if let Some(view) = self.last_view().await {
                         return Some(self.show(&view));
                     }
+                }
+                Step::Told(Delivered { event: StreamEvent::End { .. }, .. }) if self.view.is_some() => {
+                    let event = StreamEvent::Problem { problem: away(self.id) };
+                    return Some(Delivered { cursor: None, event });
                 }
                 Step::Told(event) => return Some(event),
                 // The present state is told at the end of the history, and after each gap.

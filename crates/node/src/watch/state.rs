@@ -222,9 +222,7 @@ impl Watcher {
         if view.closed_at.is_some() {
             self.end();
         } else {
-            let detail = format!("session {} is not in this daemon's memory any more", view.id);
-            let away = Problem::new(503, "session-away", "The session is away", detail);
-            self.fail(away.hint("attach again: it is taken up where it is"));
+            self.fail(super::away(view.id));
         }
     }
 

@@ -4,5 +4,6 @@
 
 mod document;
 mod editor;
+mod provider;
 mod state;
 mod world;
