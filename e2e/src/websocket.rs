@@ -39,7 +39,7 @@ impl WebSocket {
         // The key is any 16 bytes in base64; what it is good for concerns caches, and there are none here.
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: b3V0bGl2ZSB0ZXN0cyE=\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         let answer = connection.send(head.as_bytes()).and_then(|()| connection.upgraded());
         let reader = answer.unwrap_or_else(|error| panic!("GET {path}: {error}"));

@@ -315,6 +315,8 @@ impl Api for Node {
         let here: std::collections::HashSet<_> = views.iter().map(|view| view.id).collect();
         let others = rows.into_iter().filter(|row| all || row.presence != Presence::Ended);
         views.extend(others.map(|row| row.view).filter(|view| !here.contains(&view.id)));
+        // One that has ended is still in its place for a moment, until its path and its task are given back.
+        views.retain(|view| all || view.closed_at.is_none());
         views.sort_by_key(|view| std::cmp::Reverse((view.created_at, view.id)));
         Ok(views)
     }

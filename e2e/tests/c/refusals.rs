@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 fn open_refused(world: &World, body: &Value, code: &str) -> Value {
     let problem = world.api().refused("/v1/sessions/open", body);
     assert_eq!(problem["code"], code, "{body}: {problem}");
-    assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "it says what to do: {problem}");
+    let says = |field: &str| problem[field].as_str().unwrap_or_default();
+    assert!(!says("hint").is_empty() || says("detail").contains("; "), "it says what to do: {problem}");
     problem
 }
 
@@ -38,7 +39,13 @@ fn open_wants_a_path_or_an_id() {
     open_refused(&world, &json!({"path": "a.ipynb"}), "relative-path");
     open_refused(&world, &json!({"path": "./a.ipynb"}), "relative-path");
     open_refused(&world, &json!({"path": world.work().join("missing.ipynb")}), "no-such-file");
-    open_refused(&world, &json!({"path": world.work()}), "not-a-notebook");
+    open_refused(&world, &json!({"path": world.work()}), "no-such-file");
+    fs::create_dir(world.work().join("folder.ipynb")).unwrap();
+    for folder in ["folder", "folder.ipynb"] {
+        let problem = world.api().refused("/v1/sessions/open", &json!({"path": world.work().join(folder)}));
+        assert_eq!(problem["code"], "bad-path", "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("directory"), "{problem}");
+    }
     let unknown = "0197f2aa-0000-7000-8000-00000000dead";
     open_refused(&world, &json!({"id": unknown}), "no-such-session");
     // Without its ending it is the same file, and the same session.
