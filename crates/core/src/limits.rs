@@ -233,6 +233,8 @@ pub const AWARENESS_CLIENTS_MAX: usize = 1_024;
 pub const PEER_FRAME_BYTES_MAX: usize = DOCUMENT_UPDATE_BYTES_MAX + 1_024;
 /// How much of one peer may wait for its session, in bytes; then it waits in its socket. One frame of any size fits.
 pub const PEER_INPUT_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX;
+/// How much of all peers of one session may wait for it, in bytes. Several of the largest updates at once.
+pub const PEERS_INPUT_BYTES_MAX: usize = 32 << 20;
 /// What a frame counts at least while it waits for its session, in bytes. Bounds how many small ones wait: 256.
 pub const PEER_FRAME_BYTES_MIN: usize = 32 << 10;
 /// How many frames of all who edit one notebook wait for its session. Each peer alone is bounded by
@@ -298,6 +300,8 @@ pub const BUDGET_PERIOD_MS: u64 = 2_000;
 /// How long before an idle kernel is stopped for a budget that is announced, in milliseconds: whoever looks on can run
 /// something.
 pub const EVICT_NOTICE_MS: u64 = 10_000;
+/// The wait before an eviction that only somebody's look was in the way of is tried again, in milliseconds.
+pub const EVICT_RETRY_MS: u64 = 1_000;
 /// Files that are kept free for clients who come, and for what goes on, when new sessions are refused.
 pub const SPARE_FDS: u64 = 16;
 /// Files that an open session may need at once: its log, claim and notebook, a shim's socket and pidfd.
@@ -309,6 +313,34 @@ pub const ZOMBIE_GRACE_MS: u64 = 60_000;
 pub const METRICS_STORE_MS: u64 = 10_000;
 /// Longest path of a Unix socket, in bytes (sun_path less its NUL).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// How much text of outputs and sources one answer to an agent holds, in bytes. A language model reads all of it and pays
+/// for all of it; the rest is there when it asks.
+pub const MCP_TEXT_BYTES_MAX: usize = 32 << 10;
+/// How much text of one run an answer has at least, in bytes, however many runs it tells of: enough for an exception.
+pub const MCP_RUN_TEXT_BYTES_MIN: usize = 1 << 10;
+/// How many runs one answer to an agent shows with their output.
+pub const MCP_RUNS_SHOWN_MAX: usize = 24;
+/// How many runs, sessions or cells one answer to an agent lists at most.
+pub const MCP_LISTED_MAX: usize = 200;
+/// Largest image that an agent is given, in bytes of base64. Models take about 5 MB in all; a plot has a tenth of this.
+pub const MCP_IMAGE_BYTES_MAX: usize = 1 << 20;
+/// How many images one answer to an agent holds; further ones are named only.
+pub const MCP_IMAGES_MAX: usize = 4;
+/// Largest blob that is read for an agent, in bytes; of a larger one it is told where it is.
+pub const MCP_BLOB_BYTES_MAX: u64 = 8 << 20;
+/// How many chunks at the end of a long run are looked through for what an agent is shown of its end.
+pub const MCP_TAIL_CHUNKS: u64 = 64;
+/// How long an agent's `run` waits unless it says otherwise, in seconds. Several clients give up on any request after 60.
+pub const MCP_WAIT_S: u64 = 50;
+/// How long it may ask to wait, in seconds. What runs longer is asked for by its run id.
+pub const MCP_WAIT_S_MAX: u64 = 600;
+/// How often an agent that waits is told that it goes on, in milliseconds: well before clients give up on a request.
+pub const MCP_PROGRESS_MS: u64 = 5_000;
+/// How many failures `explain` tells an agent at once, the latest ones.
+pub const MCP_REPORTS_MAX: usize = 5;
+/// Largest request of an agent over HTTP, in bytes: a notebook's worth of edits.
+pub const MCP_REQUEST_BYTES_MAX: usize = 8 << 20;
 
 const _: () = {
     assert!(
@@ -325,6 +357,7 @@ const _: () = {
     assert!(IDLE_TIMEOUT_S_MIN <= IDLE_TIMEOUT_S && IDLE_TIMEOUT_S <= IDLE_TIMEOUT_S_MAX, "in its bounds");
     assert!(2 * WEBSOCKET_PING_MS < WEBSOCKET_SILENCE_MS, "a lost answer to a ping is no death");
     assert!(WEBSOCKET_CLOSE_MS < SERVER_SHUTDOWN_MS, "WebSockets end before their connections are cut");
+    assert!(MCP_WAIT_S <= MCP_WAIT_S_MAX, "in its bounds");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
     assert!(FILE_QUIET_MS < FILE_HINT_MS_MAX, "quiet first, then the ceiling");
     assert!(FILE_POLL_MS < FILE_WATCH_RETRY_MS, "a pass of retries is one of the looks");

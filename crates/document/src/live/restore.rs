@@ -2,6 +2,7 @@
 
 use super::Live;
 use super::apply::ApplyError;
+use super::base::Agreed;
 use super::guard::Origin;
 use super::mirror;
 use super::project;
@@ -58,6 +59,11 @@ impl Restoring {
     /// What was rendered last was in the file here.
     pub fn saved(&mut self) {
         self.live.saved();
+    }
+
+    /// The file was this here, by another program; what of it was taken over came before.
+    pub fn read(&mut self, file: &Notebook) {
+        self.live.base.read(Agreed::of(file));
     }
 
     /// What has come of it. Replay the runs, then [`Live::project`]: it also mends what a daemon that died had no time

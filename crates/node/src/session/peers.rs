@@ -20,7 +20,7 @@ use bytes::Bytes;
 use outlive_core::id::SessionId;
 use outlive_core::limits::{
     PEER_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MIN, PEER_FRAMES_MAX, PEER_INPUT_BYTES_MAX, PEER_QUEUE_BYTES_MAX,
-    PEER_ROUND_FRAMES_MAX, PEER_STALL_MS, PEERS_MAX,
+    PEER_ROUND_FRAMES_MAX, PEER_STALL_MS, PEERS_INPUT_BYTES_MAX, PEERS_MAX,
 };
 use outlive_core::time::Tick;
 use outlive_protocol::http::Problem;
@@ -43,6 +43,8 @@ pub struct DocumentPeer {
 pub struct PeerInput {
     seat: Seat,
     frames: mpsc::Sender<Arrival>,
+    /// What all peers of the session may still send, in bytes.
+    room: Arc<Semaphore>,
 }
 
 impl PeerInput {
@@ -60,9 +62,10 @@ impl PeerInput {
         }
         let cost = frame.len().max(PEER_FRAME_BYTES_MIN);
         let cost = u32::try_from(cost).expect("a frame is some megabytes at most");
-        let credit = Arc::clone(&queue.credit).acquire_many_owned(cost).await;
-        let Ok(credit) = credit else { return Err(queue.why_cut()) };
-        let arrival = Arrival { peer: self.seat.id, frame, queue: Arc::clone(queue), _credit: credit };
+        let own = Arc::clone(&queue.credit).acquire_many_owned(cost).await;
+        let of_all = Arc::clone(&self.room).acquire_many_owned(cost).await;
+        let (Ok(own), Ok(of_all)) = (own, of_all) else { return Err(queue.why_cut()) };
+        let arrival = Arrival { peer: self.seat.id, frame, queue: Arc::clone(queue), _credit: [own, of_all] };
         self.frames.send(arrival).await.map_err(|_| queue.why_cut())
     }
 }
@@ -109,13 +112,14 @@ pub enum Outgoing {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct PeerId(u64);
 
-/// A frame with the peer that sent it. What it takes of the peer's credit is given back when it is dropped.
+/// A frame with the peer that sent it. What it takes of the peer's credit, and of all peers', is given back when it is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub peer: PeerId,
     pub frame: Bytes,
     queue: Arc<Queue>,
-    _credit: OwnedSemaphorePermit,
+    _credit: [OwnedSemaphorePermit; 2],
 }
 
 impl Arrival {
@@ -143,6 +147,7 @@ pub(super) struct LivePeers {
     members: BTreeMap<PeerId, Arc<Queue>>,
     next: u64,
     frames: mpsc::Sender<Arrival>,
+    room: Arc<Semaphore>,
     arriving: mpsc::Receiver<Arrival>,
     bell: Arc<Bell>,
     /// When it is next looked whether somebody takes nothing.
@@ -167,6 +172,7 @@ impl LivePeers {
             members: BTreeMap::new(),
             next: 0,
             frames,
+            room: Arc::new(Semaphore::new(PEERS_INPUT_BYTES_MAX)),
             arriving,
             bell: Arc::default(),
             look_at: None,
@@ -199,7 +205,7 @@ impl LivePeers {
         let queue = Arc::new(Queue::new(self.session, Arc::clone(&self.clock), attendance));
         self.members.insert(id, Arc::clone(&queue));
         let seat = || Seat { id, queue: Arc::clone(&queue), bell: Arc::clone(&self.bell) };
-        let input = PeerInput { seat: seat(), frames: self.frames.clone() };
+        let input = PeerInput { seat: seat(), frames: self.frames.clone(), room: Arc::clone(&self.room) };
         Ok((id, DocumentPeer { input, output: PeerOutput { seat: seat() } }))
     }
 
@@ -321,6 +327,7 @@ impl Drop for LivePeers {
         for queue in self.members.values() {
             queue.cut(self.farewell.clone());
         }
+        self.room.close();
     }
 }
 

@@ -40,6 +40,10 @@ pub struct Snapshot {
     pub document: BlobRef,
     /// What its file was then; `None` when there was none.
     pub file: Option<FileStamp>,
+    /// The notebook as another program had written it to its file then, where ours has more: what later changes of the
+    /// file are compared with. Without it, that is `document`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<BlobRef>,
     /// The shared document, if it was shared then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BlobRef>,
@@ -192,6 +196,7 @@ mod tests {
             DocumentRecord::Snapshot(Snapshot {
                 document: blob(),
                 file: Some(stamp.clone()),
+                read: Some(blob()),
                 state: Some(blob()),
                 through: Position(7),
                 but: Some(RunId::from_uuid(uuid::Uuid::from_u128(9))),
@@ -199,6 +204,7 @@ mod tests {
             DocumentRecord::Snapshot(Snapshot {
                 document: blob(),
                 file: None,
+                read: None,
                 state: None,
                 through: Position(0),
                 but: None,

@@ -76,7 +76,7 @@ pub async fn begin(
     file: Option<FileStamp>,
 ) -> Result<(), WriteError> {
     let document = journal.beside(&document.to_bytes(blobs), IPYNB).await?;
-    let snapshot = Snapshot { document, file, state: None, through: Position(0), but: None };
+    let snapshot = Snapshot { document, file, read: None, state: None, through: Position(0), but: None };
     journal.document(DocumentRecord::Snapshot(snapshot).encode()).await.map(drop)
 }
 
@@ -117,6 +117,9 @@ impl DocumentLane {
             let bytes = read("the state", blob)?;
             state(&bytes, &mut kept);
             restoring.update(&bytes)?;
+        }
+        if let Some(blob) = &snapshot.read {
+            restoring.read(&Notebook::parse(&read("the file as it was", blob)?)?);
         }
         let (mut rendered, mut saved) = (None, None);
         for record in self.since {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use outlive_core::log::BlobRef;
 use outlive_document::live::{ApplyError, CellContent, Edit, Place};
-use outlive_document::{CellKey, CellKind, EditError, Notebook};
+use outlive_document::{CellKey, CellKind, EditError, NoBlobs, Notebook};
 use outlive_protocol::http::{
     CellEdit, CellKindName, CellView, EditNotebook, Edited, NotebookView, Problem, Where, base64,
 };
@@ -17,7 +17,7 @@ use outlive_store::Durability;
 use super::super::handle::{Answer, DocumentAsk, Peer, denied};
 use super::super::journal::WriteError;
 use super::super::notebook::document::{Kept, no_such_cell};
-use super::super::notebook::record::{Beside, DocumentRecord, Snapshot};
+use super::super::notebook::record::{Beside, DocumentRecord, Saved, Snapshot};
 use super::super::notebook::restore::IPYNB;
 use super::super::notebook::{Document, shorten};
 use super::super::peers::PeerId;
@@ -172,38 +172,54 @@ impl Task {
 
     /// Takes over what another program has made of the file.
     pub(super) async fn merge_document(&mut self, theirs: Notebook) -> Result<(), WriteError> {
+        let read = self.journal.beside(&theirs.to_bytes(&NoBlobs), IPYNB).await?;
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         let rebased = plane.document.live().rebase(theirs);
         for conflict in &rebased.conflicts {
             tracing::warn!(session = %self.session.spec.id, ?conflict, "both sides have changed a cell: both are kept");
         }
-        if let Some(update) = rebased.update {
-            self.changed(vec![(None, update)], Durability::Written).await?;
+        let changes: Vec<Change> = rebased.update.into_iter().map(|update| (None, update)).collect();
+        if !plane.document.can_be_kept() {
+            return self.changed(changes, Durability::Written).await;
         }
-        if rebased.changed {
-            // Their outputs are in no run's log, and without a shared document nothing of theirs is.
-            let through = self.journal.position();
-            self.snapshot(Kept { through, but: self.session.running, ..Kept::default() }).await?;
-        }
-        Ok(())
+        // Their outputs are in no run's log, and without a shared document nothing of theirs is. At once with what it is
+        // compared with from now on: a crash in between would make conflicts of what was merged already.
+        let through = self.journal.position();
+        let kept = Kept { through, but: self.session.running, ..Kept::default() };
+        self.snapshot(kept, Some(read), changes).await
     }
 
     /// A new snapshot where the updates since the last take too much, at a moment when the file has all that is in it.
     pub(super) async fn compact(&mut self) -> Result<(), WriteError> {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
-        let in_step = plane.file.path().is_none() || plane.file.is_saved();
-        if !in_step || !plane.document.is_long() {
+        if !plane.document.is_long() {
             return Ok(());
         }
         let kept = plane.document.kept();
-        self.snapshot(kept).await
+        let (path, stamp) =
+            (plane.file.path().map(|path| path.display().to_string()), plane.file.stamp().cloned());
+        match path {
+            None => self.snapshot(kept, None, Vec::new()).await,
+            Some(path) if plane.file.is_saved() => {
+                self.snapshot(kept, None, Vec::new()).await?;
+                let Some(stamp) = stamp else { return Ok(()) };
+                let saved = DocumentRecord::Saved(Saved { stamp, path });
+                self.journal.document(saved.encode()).await.map(drop)
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Writes all that stands in the notebook into the log at once, and forgets what came before. `kept` says which runs
-    /// it stands for.
-    async fn snapshot(&mut self, kept: Kept) -> Result<(), WriteError> {
-        self.project_outputs().await?;
+    /// it stands for, `read` is the file where that is not the same; `changes` are in no record of their own.
+    async fn snapshot(
+        &mut self,
+        kept: Kept,
+        read: Option<BlobRef>,
+        mut changes: Vec<Change>,
+    ) -> Result<(), WriteError> {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
+        changes.extend(plane.document.live().project().map(|update| (None, update)));
         let file = plane.file.stamp().cloned();
         let document = plane.document.to_bytes();
         let state = plane.document.is_shared().then(|| plane.document.live().state());
@@ -213,10 +229,11 @@ impl Task {
             Some(state) => Some(self.journal.beside(&state, YJS).await?),
             None => None,
         };
-        let snapshot = Snapshot { document, file, state, through: kept.through, but: kept.but };
+        let snapshot = Snapshot { document, file, read, state, through: kept.through, but: kept.but };
         let entry = self.journal.document(DocumentRecord::Snapshot(snapshot).encode()).await?;
         if let Some(plane) = &mut self.notebook {
             plane.document.keep(Kept { state_bytes, update_bytes: 0, ..kept });
+            plane.relay(&changes);
         }
         self.journal.trim_document(entry.position).await;
         Ok(())

@@ -40,7 +40,7 @@ impl Task {
                 }
             }
         }
-        self.compact().await
+        Ok(())
     }
 
     async fn frames(&mut self, frames: Vec<Arrival>) -> Result<(), WriteError> {
@@ -143,6 +143,9 @@ impl NotebookPlane {
 
     /// Sends what a peer with this state vector lacks.
     fn answer(&mut self, peer: PeerId, state_vector: &[u8]) {
+        if !self.peers.is_there(peer) {
+            return;
+        }
         match self.document.live().since(state_vector) {
             Ok(update) => {
                 self.known.insert(peer, state_vector.to_vec());

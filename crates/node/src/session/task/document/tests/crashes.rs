@@ -3,7 +3,7 @@
 use outlive_core::id::SessionId;
 use outlive_core::limits::DOCUMENT_COMPACT_BYTES_MIN;
 use outlive_core::log::{FencedBody, Record};
-use outlive_protocol::http::{CellEdit, CellKindName, Where};
+use outlive_protocol::http::{CellEdit, CellKindName, SavedState, Where};
 use outlive_store::{LaneFilter, ReadLimit};
 use yrs::{Array, GetString, Map, Text};
 
@@ -203,6 +203,7 @@ async fn document_records(daemon: &Daemon, id: SessionId) -> Vec<DocumentRecord>
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it measures real time")]
 fn an_edit_costs_the_same_in_a_notebook_of_a_thousand_cells() {
     let fastest = |count: usize| {
         let world = World::new();
@@ -236,4 +237,66 @@ fn an_edit_costs_the_same_in_a_notebook_of_a_thousand_cells() {
     let ((few, few_bytes), (many, many_bytes)) = (fastest(10), fastest(1_000));
     assert!(many < few * 4, "an edit takes {few:?} with 10 cells and {many:?} with 1,000");
     assert!(many_bytes < few_bytes * 2, "200 edits are {few_bytes} and {many_bytes} bytes");
+}
+
+fn file_of(sources: [&str; 2], outputs: &str) -> String {
+    let cell = |id: &str, source: &str| {
+        format!(
+            r#"{{"cell_type":"code","execution_count":null,"id":"{id}","metadata":{{}},"outputs":[{outputs}],"source":["{source}"]}}"#
+        )
+    };
+    let (a, b) = (cell("a", sources[0]), cell("b", sources[1]));
+    format!(r#"{{"cells":[{a},{b}],"metadata":{{}},"nbformat":4,"nbformat_minor":5}}"#)
+}
+
+/// As other programs write: no reader sees half of it.
+fn put(path: &std::path::Path, text: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(&beside, path).unwrap();
+}
+
+#[test]
+fn what_was_merged_from_the_file_is_there_after_a_crash_and_later_merges_know_it() {
+    // C5
+    let world = World::new();
+    let path = world.path("n.ipynb");
+    put(&path, &file_of(["a0", "b0"], ""));
+    let output = r#"{"name":"stdout","output_type":"stream","text":["theirs\n"]}"#;
+    let id = life(async {
+        let daemon = world.daemon();
+        let id = daemon.open(&path).await.unwrap().session_id;
+        // Nobody edits it here yet.
+        put(&path, &file_of(["a0", "b1"], output));
+        daemon.until(id, |view| view.saved == Some(SavedState::Unsaved)).await;
+        assert_eq!(daemon.sources(id).await, ["a0", "b1"]);
+        id
+    });
+    life(async {
+        let daemon = world.daemon();
+        let notebook = daemon.notebook(id).await;
+        assert_eq!(notebook.cells[1].outputs.as_ref().unwrap().len(), 1, "their outputs are in no run's log");
+        let mut editor = joined(&daemon, id, 1).await;
+        assert_eq!(editor.sources(), ["a0", "b1"]);
+        editor.type_into(0, " ours").await;
+        editor.sync().await;
+        put(&path, &file_of(["a0", "b2"], output));
+        until_sent(&mut editor, &["a0 ours", "b2"]).await;
+    });
+    life(async {
+        let daemon = world.daemon();
+        assert_eq!(daemon.sources(id).await, ["a0 ours", "b2"]);
+        let mut editor = joined(&daemon, id, 2).await;
+        put(&path, &file_of(["a0", "b3"], output));
+        until_sent(&mut editor, &["a0 ours", "b3"]).await;
+        assert_eq!(daemon.sources(id).await, ["a0 ours", "b3"]);
+        assert_eq!(editor.shows()[0]["outputs"][0]["text"], "theirs\n");
+    });
+}
+
+/// Waits until an editor is sent this.
+async fn until_sent(editor: &mut Editor, expected: &[&str]) {
+    while editor.sources() != expected {
+        editor.hear().await;
+    }
 }

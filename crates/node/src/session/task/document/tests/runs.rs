@@ -44,6 +44,11 @@ fn printed(run: RunId, text: &str) -> Notice {
     Notice::Output { run: Some(run), chunks: vec![chunk] }
 }
 
+fn started(run: RunId) -> Notice {
+    let chunk = Chunk::inline(ChunkKind::Started, WallTime(1), &b"{\"execution_count\":7}"[..]);
+    Notice::Output { run: Some(run), chunks: vec![chunk] }
+}
+
 fn finished(run: RunId) -> Notice {
     let outcome = RunOutcome::Succeeded;
     Notice::State(StateNotice::RunFinished { run, attempt: Attempt(1), outcome, execution_count: Some(7) })
@@ -180,8 +185,8 @@ fn those_who_edit_see_what_waits_what_runs_and_what_it_prints() {
         daemon.until(id, |view| view.current == Some(runs[0].id)).await;
         let states: Vec<_> = daemon.notebook(id).await.cells.iter().map(|cell| cell.state).collect();
         assert_eq!(states, [CellState::Running, CellState::Queued]);
-        daemon.kernels.says(id, 3, printed(runs[0].id, "one\n")).await;
-        daemon.kernels.says(id, 4, printed(runs[0].id, "two\n")).await;
+        daemon.kernels.says(id, 3, started(runs[0].id)).await;
+        daemon.kernels.says(id, 4, printed(runs[0].id, "one\ntwo\n")).await;
         let text = json!([{"output_type": "stream", "name": "stdout", "text": "one\ntwo\n"}]);
         until_shows(&daemon, &mut editor, |shows| shows[0]["outputs"] == text).await;
         daemon.kernels.says(id, 5, finished(runs[0].id)).await;
