@@ -22,6 +22,7 @@ pub mod peer;
 pub mod process;
 pub mod report;
 pub mod session;
+pub mod soak;
 pub mod transcript;
 pub mod websocket;
 pub mod world;

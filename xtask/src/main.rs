@@ -56,11 +56,17 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Many short runs, after which the daemon holds what it held before.
+    /// Hundreds of sessions used at random; once a minute nothing may be lost, mixed up or left behind.
     Soak {
-        /// How many.
-        #[arg(long, default_value_t = 1000)]
-        runs: u64,
+        /// How long.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+        /// The same seed does the same things.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many sessions at a time.
+        #[arg(long, default_value_t = 200)]
+        sessions: u64,
     },
     /// Feeds random bytes to everything that parses bytes from outside.
     Fuzz {
@@ -89,7 +95,7 @@ fn run(command: Command, root: &Path) -> Result<()> {
         Command::Limits => limits::write(root),
         Command::Bench { quick, dev, rest } => programs::bench(root, quick, dev, &rest),
         Command::Chaos { rounds, seed } => programs::chaos(root, rounds, seed),
-        Command::Soak { runs } => programs::soak(root, runs),
+        Command::Soak { minutes, seed, sessions } => programs::soak(root, minutes, seed, sessions),
         Command::Fuzz { seconds } => fuzz::run(root, seconds),
         Command::Python => {
             println!("{}", python::test_environment(root)?.display());

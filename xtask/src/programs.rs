@@ -31,12 +31,12 @@ pub fn chaos(root: &Path, rounds: u64, seed: u64) -> Result<()> {
     end_to_end(root, "chaos", &[rounds, seed])
 }
 
-/// Runs many short things.
+/// Uses hundreds of sessions at random.
 ///
 /// # Errors
-/// A step failed.
-pub fn soak(root: &Path, runs: u64) -> Result<()> {
-    end_to_end(root, "soak", &[runs])
+/// Something was lost, mixed up or left behind.
+pub fn soak(root: &Path, minutes: u64, seed: u64, sessions: u64) -> Result<()> {
+    end_to_end(root, "soak", &[minutes, seed, sessions])
 }
 
 fn end_to_end(root: &Path, program: &str, arguments: &[u64]) -> Result<()> {

@@ -1,0 +1,167 @@
+//! Weeks in minutes: hundreds of sessions that are opened, edited, run, renamed, moved, killed and closed at random, with
+//! a look once a minute at whether anything was lost, mixed up or left behind.
+//!
+//! ```text
+//!  workers ── one session at a time, one thing at a time ──►  daemon  ◄── killed now and then
+//!     │                                                         │
+//!     └── every minute: all equal everywhere? ── nobody attached, all dormant ──► as at the beginning?
+//! ```
+
+mod look;
+mod random;
+mod subject;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, RwLock};
+use std::time::Duration;
+
+use look::Look;
+use random::Random;
+use subject::Subject;
+
+use crate::clock::{self, PATIENCE, eventually, within};
+use crate::{Daemon, World};
+
+/// Threads that use sessions.
+const WORKERS: usize = 4;
+/// Sessions whose cells are run by a real kernel, at a time.
+const KERNELS_MAX: usize = 6;
+/// How often the daemon is killed.
+const KILL_PERIOD: Duration = Duration::from_secs(20);
+
+/// How long, how many, and which.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How long each round is before it is looked at what is left.
+    pub round: Duration,
+    /// How many rounds.
+    pub rounds: u64,
+    /// How many sessions.
+    pub sessions: usize,
+    /// The same seed does the same things in the same order in each thread.
+    pub seed: u64,
+}
+
+/// What all workers share.
+struct Field<'a> {
+    world: &'a World,
+    /// Held by who uses the daemon, and for itself by who kills it.
+    daemon: RwLock<()>,
+    /// Rises with each start of the daemon.
+    starts: AtomicU64,
+    kernels: AtomicUsize,
+    done: AtomicU64,
+}
+
+/// Does it, and says a line about each round.
+///
+/// # Panics
+/// When something is lost, mixed up or left behind.
+pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
+    let mut world = World::new();
+    world.set("OUTLIVE_IDLE_TIMEOUT_S", "1");
+    let mut daemon = Some(world.daemon());
+    let field = Field {
+        world: &world,
+        daemon: RwLock::new(()),
+        starts: AtomicU64::new(0),
+        kernels: AtomicUsize::new(0),
+        done: AtomicU64::new(0),
+    };
+    let until = Mutex::new(clock::within(Duration::ZERO));
+    let (begin, end) = (Barrier::new(WORKERS + 1), Barrier::new(WORKERS + 1));
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (field, until, begin, end) = (&field, &until, &begin, &end);
+            scope.spawn(move || {
+                // A panic elsewhere would leave the others at a barrier for ever.
+                let work = || work(field, plan, worker, until, begin, end);
+                if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+                    drop(panic);
+                    eprintln!("worker {worker} of seed {} failed: see above", plan.seed);
+                    std::process::exit(1);
+                }
+            });
+        }
+        // The first round only makes the sessions: what is there afterwards is what may be there.
+        let mut first: Option<Look> = None;
+        for round in 0..=plan.rounds {
+            let length = if round == 0 { Duration::ZERO } else { plan.round };
+            *until.lock().expect("no worker panics with it") = within(length);
+            begin.wait();
+            kill_now_and_then(&field, &mut daemon, within(length));
+            end.wait();
+            let pid = daemon.as_ref().expect("it was started again").pid();
+            let look = Look::when_quiet(&world, pid);
+            say(format!("round {round}: {} things done, {look}", field.done.load(Ordering::Relaxed)));
+            match &first {
+                None => first = Some(look),
+                Some(first) => look.assert_no_more_than(first),
+            }
+        }
+    });
+    daemon.take().expect("it runs").terminate();
+    world.assert_nothing_left();
+}
+
+fn kill_now_and_then(field: &Field<'_>, daemon: &mut Option<Daemon>, until: clock::Deadline) {
+    while until.left() > KILL_PERIOD {
+        std::thread::sleep(KILL_PERIOD);
+        let alone = field.daemon.write().expect("no worker panics with it");
+        daemon.take().expect("it runs").kill();
+        *daemon = Some(field.world.daemon());
+        field.starts.fetch_add(1, Ordering::Relaxed);
+        drop(alone);
+    }
+}
+
+fn work(
+    field: &Field<'_>,
+    plan: Plan,
+    worker: usize,
+    until: &Mutex<clock::Deadline>,
+    begin: &Barrier,
+    end: &Barrier,
+) {
+    let mut random = Random::new(plan.seed * 1_000 + worker as u64);
+    let mut subjects: Vec<Subject> = Vec::new();
+    let mut made = 0_u64;
+    for _ in 0..=plan.rounds {
+        begin.wait();
+        let until = *until.lock().expect("no worker panics with it");
+        loop {
+            let using = field.daemon.read().expect("nobody panics with it");
+            while subjects.len() < plan.sessions / WORKERS {
+                made += 1;
+                subjects.push(Subject::begin(field, &format!("w{worker}-{made}"), &mut random));
+            }
+            if until.is_over() {
+                drop(using);
+                break;
+            }
+            let at = usize::try_from(random.below(subjects.len() as u64)).expect("an index");
+            if subjects[at].does_something(field, &mut random) == subject::Then::Closed {
+                subjects.swap_remove(at);
+            }
+            field.done.fetch_add(1, Ordering::Relaxed);
+        }
+        for subject in &mut subjects {
+            let using = field.daemon.read().expect("nobody panics with it");
+            subject.is_the_same_everywhere(field);
+            subject.leave(field);
+            drop(using);
+        }
+        end.wait();
+    }
+}
+
+/// A path for a session's file that nobody has had before.
+fn fresh_path(field: &Field<'_>, token: &str, random: &mut Random) -> PathBuf {
+    field.world.work().join(format!("{token}-{:08x}.ipynb", random.below(1 << 32)))
+}
+
+/// Waits for what nobody announces.
+fn soon<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually(what, within(PATIENCE), ask)
+}
