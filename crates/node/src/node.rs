@@ -18,7 +18,7 @@ use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
     API_VERSION, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView, NotebookView,
-    OpenSession, Opened, Problem, Restart, RunView, SaveSession, SessionView, Stop, StopNode, StreamEvent,
+    OpenSession, Opened, Problem, Restart, RunView, SaveSession, RuntimeState, SessionView, Stop, StopNode,
     SubmitRuns,
 };
 use outlive_store::{Engine, LaneFilter};
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::api::{Api, AttachRun, AttachSession, Events, From};
+use crate::api::{Api, AttachRun, AttachSession, Events};
 use crate::budget::Budgets;
 use crate::bus::LocalBus;
 use crate::context::{Context, Entered, Found, Indexed, Presence, Reservation, Seams};
@@ -34,7 +34,7 @@ use crate::files::LocalFiles;
 use crate::problem;
 use crate::runtimes::LocalRuntimes;
 use crate::seams::{Clock, FoundShim, Identity};
-use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk};
+use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk, Visiting};
 use crate::session::open::{self, Folded};
 use crate::session::peers::DocumentPeer;
 use crate::session::{view, with_sources};
@@ -214,10 +214,10 @@ impl Node {
         }
     }
 
-    /// The session if it is in memory, or about to be; it is not woken.
+    /// The session if it is in memory, or about to be, to look at: it is not woken for that, and stays no longer.
     async fn here(&self, id: SessionId) -> Result<Option<Entered>, Problem> {
         loop {
-            match self.context.enter(id)? {
+            match self.context.enter(id, Visiting::ToLook)? {
                 Found::Open(entered) => return Ok(Some(entered)),
                 Found::Moving(over) => over.cancelled().await,
                 Found::Absent => return Ok(None),
@@ -329,7 +329,15 @@ impl Api for Node {
     }
 
     async fn forget(&self, id: SessionId) -> Result<(), Problem> {
-        let here = self.here(id).await?.is_some();
+        let here = match self.here(id).await? {
+            // Its end has been told already; what is left of it takes a moment.
+            Some(entered) if entered.handle.view.borrow().closed_at.is_some() => {
+                let mut view = entered.handle.view.clone();
+                while view.changed().await.is_ok() {}
+                false
+            }
+            here => here.is_some(),
+        };
         let row = self.context.indexed(id).await.map_err(|error| problem::store(&error))?;
         if here || row.is_some_and(|row| row.presence != Presence::Ended) {
             return Err(Problem::new(
@@ -590,18 +598,28 @@ impl Node {
         }
     }
 
-    /// Stops a session and waits for its end.
+    /// Stops a session's process, and the session unless it is a notebook that people edit, and waits for the end of that.
     async fn end(&self, id: SessionId) {
-        let follow = AttachSession { from: From::Head, interactive: false, follow: true, outputs: false };
-        let Ok(mut events) = self.attach(id, follow).await else { return };
-        if let Err(problem) = Api::stop(self, id, Stop { force: false }).await {
-            tracing::warn!(session = %id, %problem, "a session is not stopped");
-            return;
-        }
-        while let Some(delivered) = futures_util::StreamExt::next(&mut events).await {
-            if let StreamEvent::End { .. } | StreamEvent::Problem { .. } = delivered.event {
-                return;
-            }
+        let Ok(Some(entered)) = self.here(id).await else { return };
+        let mut view = entered.handle.view.clone();
+        let has_process = |view: &SessionView| match view.runtime.state {
+            RuntimeState::Launching
+            | RuntimeState::Idle
+            | RuntimeState::Busy
+            | RuntimeState::Unresponsive { .. }
+            | RuntimeState::Stopping { .. } => true,
+            RuntimeState::Down
+            | RuntimeState::Exited { .. }
+            | RuntimeState::Backoff { .. }
+            | RuntimeState::GaveUp { .. }
+            | RuntimeState::Unknown => false,
+        };
+        match entered.handle.ask(Ask::Drain).await {
+            // An error is the end of its task.
+            Ok(Answer::Resting) => drop(view.wait_for(|view| !has_process(view)).await),
+            Ok(_) => while view.changed().await.is_ok() {},
+            Err(problem) if problem.code == "session-ended" => while view.changed().await.is_ok() {},
+            Err(problem) => tracing::warn!(session = %id, %problem, "a session is not stopped"),
         }
     }
 }
