@@ -96,7 +96,7 @@ pub const WATCH_RECORDS_MAX: usize = 1_024;
 pub const WATCH_BYTES_MAX: usize = 4 << 20;
 /// How many changes of a session's state are at hand for those who watch it; who lacks more is told of a gap. Some
 /// hundred cells that are run one after the other.
-pub const STATE_CHANGES_MAX: usize = 1_024;
+pub const STATE_CHANGES_MAX: usize = 512;
 /// How much they may hold, in bytes, about. A thousand sessions that are busy keep a quarter of a gigabyte.
 pub const STATE_CHANGES_BYTES_MAX: usize = 256 << 10;
 /// How long it may take until a watcher is told that others have come or gone, in milliseconds, when nothing else has

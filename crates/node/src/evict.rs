@@ -16,7 +16,7 @@ use crate::budget::{Budgets, IdleKernel, Load, to_rest};
 use crate::context::{Context, Found};
 use crate::metrics::memory;
 use crate::session::Handle;
-use crate::session::handle::Ask;
+use crate::session::handle::{Ask, Visiting};
 
 /// An idle kernel that is going to be stopped.
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ async fn look(context: &Context, announced: &mut HashMap<SessionId, Announced>) 
 
 /// The session refuses when it has begun to work.
 async fn rest(context: &Context, id: SessionId) {
-    let Ok(Found::Open(entered)) = context.enter(id) else { return };
+    let Ok(Found::Open(entered)) = context.enter(id, Visiting::ToAsk) else { return };
     entered.handle.peers.rests_at(None);
     match entered.handle.ask(Ask::Rest { why: StopWhy::Eviction, from: StopStep::Ask }).await {
         Ok(_) => {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::session::Handle;
-use crate::session::handle::Visit;
+use crate::session::handle::{Visit, Visiting};
 
 /// What is in memory here.
 #[derive(Default)]
@@ -169,11 +169,11 @@ impl Context {
     ///
     /// # Errors
     /// `session-broken`.
-    pub fn enter(&self, id: SessionId) -> Result<Found, Problem> {
+    pub fn enter(&self, id: SessionId, why: Visiting) -> Result<Found, Problem> {
         match self.registry().sessions.get(&id) {
             Some(Slot::Open(handle)) => Ok(Found::Open(Entered {
                 handle: handle.clone(),
-                _visit: Visit::begin(Arc::clone(&handle.peers)),
+                _visit: Visit::begin(Arc::clone(&handle.peers), why),
             })),
             Some(Slot::Moving(over)) => Ok(Found::Moving(over.clone())),
             Some(Slot::Broken(why)) => Err(broken(id, why)),
@@ -186,7 +186,7 @@ impl Context {
         let mut registry = self.registry();
         let slot = registry.sessions.get_mut(&id)?;
         let Slot::Open(handle) = slot else { return None };
-        if handle.peers.there() > 0 || handle.mailbox.capacity() != handle.mailbox.max_capacity() {
+        if !handle.peers.is_deserted() || handle.mailbox.capacity() != handle.mailbox.max_capacity() {
             return None;
         }
         let handle = handle.clone();

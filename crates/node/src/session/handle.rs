@@ -54,6 +54,8 @@ pub enum Ask {
         /// The rung to begin with.
         from: StopStep,
     },
+    /// The daemon ends and nothing is to go on: a notebook that people edit stays without its kernel, everything else ends.
+    Drain,
     /// Come in, unless it is ending: with these wishes of whoever opens it.
     Join {
         /// Whether the runtime is to be started, if it is down and may be.
@@ -105,6 +107,8 @@ pub enum FileAsk {
 pub enum Answer {
     /// Done: the state afterwards.
     Done(Arc<SessionView>),
+    /// The session stays; its runtime is on its way out.
+    Resting,
     /// The runs that were asked for or made.
     Runs(Vec<RunView>),
     /// The failures.
@@ -138,6 +142,8 @@ pub struct Peers {
     attached: AtomicU32,
     interactive: AtomicU32,
     visits: AtomicU32,
+    /// Who only looks at something.
+    looks: AtomicU32,
     /// When its idle kernel is stopped for want of room, in microseconds of wall time; 0 when it is not.
     rests_at: AtomicU64,
     /// Somebody has come or gone, or was told something.
@@ -155,6 +161,19 @@ impl Peers {
     #[must_use]
     pub fn there(&self) -> u32 {
         self.attached().saturating_add(self.visits.load(Ordering::Acquire))
+    }
+
+    /// Whether nobody is there, not even to look.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.there() == 0 && self.looks.load(Ordering::Acquire) == 0
+    }
+
+    const fn count(&self, why: Visiting) -> &AtomicU32 {
+        match why {
+            Visiting::ToAsk => &self.visits,
+            Visiting::ToLook => &self.looks,
+        }
     }
 
     /// Returns when somebody has come or gone since the last call. Cancel-safe.
@@ -219,27 +238,41 @@ impl Drop for Peer {
     }
 }
 
-/// Somebody who asks a session something; dropping it ends the visit. It keeps the session from being evicted, and is
-/// begun where the session is looked up, under the registry's lock.
+/// Somebody who asks a session something, or only looks; dropping it ends that. It keeps the session from being evicted,
+/// and is begun where the session is looked up, under the registry's lock.
 #[derive(Debug)]
 pub struct Visit {
     peers: Arc<Peers>,
+    why: Visiting,
+}
+
+/// Why somebody comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visiting {
+    /// To do something: its wait begins anew.
+    ToAsk,
+    /// To look: that is no reason to stay longer.
+    ToLook,
 }
 
 impl Visit {
     /// Begins one.
     #[must_use]
-    pub fn begin(peers: Arc<Peers>) -> Self {
-        peers.visits.fetch_add(1, Ordering::AcqRel);
-        peers.moved.notify_one();
-        Self { peers }
+    pub fn begin(peers: Arc<Peers>, why: Visiting) -> Self {
+        peers.count(why).fetch_add(1, Ordering::AcqRel);
+        if why == Visiting::ToAsk {
+            peers.moved.notify_one();
+        }
+        Self { peers, why }
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.peers.visits.fetch_sub(1, Ordering::AcqRel);
-        self.peers.moved.notify_one();
+        self.peers.count(self.why).fetch_sub(1, Ordering::AcqRel);
+        if self.why == Visiting::ToAsk {
+            self.peers.moved.notify_one();
+        }
     }
 }
 

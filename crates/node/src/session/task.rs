@@ -41,6 +41,9 @@ use crate::problem;
 use crate::seams::{FromLink, Link};
 use crate::watch::feed::Feed;
 use leaving::Left;
+
+#[cfg(test)]
+pub(super) use file::tests::world::{Daemon, World};
 use required::Waiting;
 
 /// How many records of a shim are taken into one round, so that commands are answered in between.

@@ -319,7 +319,6 @@ mod tests {
     use crate::files::LocalFiles;
     use crate::runtimes::LocalRuntimes;
     use crate::seams::Identity;
-    use crate::watch::feed::Feed;
 
     #[tokio::test]
     async fn whoever_watches_a_session_whose_task_panics_does_not_wait_for_ever() {

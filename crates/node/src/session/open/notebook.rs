@@ -30,7 +30,7 @@ use crate::budget::room;
 use crate::context::{Context, Found, PathSlot, Reservation};
 use crate::files::notebook_path;
 use crate::seams::{ClaimError, PathClaim};
-use crate::session::handle::{Answer, Ask};
+use crate::session::handle::{Answer, Ask, Visiting};
 use crate::session::with_sources;
 use crate::{problem, trust};
 
@@ -385,7 +385,7 @@ async fn join(context: &Arc<Context>, id: SessionId, request: &OpenSession) -> R
         Err(problem) if problem.code == "session-ended" => {
             let mut view = entered.handle.view.clone();
             while view.changed().await.is_ok() {}
-            if let Found::Moving(over) = context.enter(id)? {
+            if let Found::Moving(over) = context.enter(id, Visiting::ToLook)? {
                 over.cancelled().await;
             }
             Err(problem)
@@ -393,3 +393,6 @@ async fn join(context: &Arc<Context>, id: SessionId, request: &OpenSession) -> R
         Err(problem) => Err(problem),
     }
 }
+
+#[cfg(test)]
+mod tests;

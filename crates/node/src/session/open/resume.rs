@@ -17,7 +17,7 @@ use crate::budget::room;
 use crate::context::{Context, Entered, Found, Presence, Reservation};
 use crate::problem;
 use crate::seams::{FoundShim, FromLink, Link};
-use crate::session::handle::ended;
+use crate::session::handle::{Visiting, ended};
 use crate::session::journal::Journal;
 use crate::session::notebook::restore::DocumentLane;
 use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane, with_sources};
@@ -31,7 +31,7 @@ use crate::session::view;
 /// `no-such-session`, `session-ended`, `session-broken`, or why it cannot be taken up.
 pub async fn wake(context: &Arc<Context>, id: SessionId) -> Result<Entered, Problem> {
     loop {
-        match context.enter(id)? {
+        match context.enter(id, Visiting::ToAsk)? {
             Found::Open(entered) => return Ok(entered),
             Found::Moving(over) => over.cancelled().await,
             Found::Absent => {

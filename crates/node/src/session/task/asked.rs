@@ -1,6 +1,7 @@
 //! What the task answers to those who ask.
 
-use outlive_core::session::spec::{StartWhen, Trust, Workload};
+use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::session::spec::{Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Input, effective};
 use outlive_protocol::http::{Problem, SubmitRuns};
@@ -40,6 +41,7 @@ impl Task {
             Ask::Document(ask) => return self.asked_document(ask).await,
             Ask::File(_) => unreachable!("asked of the file in `asked`"),
             Ask::Rest { why, from } => Input::Rest { why, from },
+            Ask::Drain => return self.drain().await,
             Ask::Join { start, trust } => return self.joined(start, trust).await,
             Ask::Trust(trust) => return self.asked_to_trust(trust).await,
             Ask::Interrupt => Input::Interrupt,
@@ -51,6 +53,20 @@ impl Task {
         Ok(match self.input(input, None).await? {
             Ok(()) => Ok(Answer::Done(self.view.borrow().clone())),
             Err(why) => Err(denied(id, &why)),
+        })
+    }
+
+    /// What nobody has saved must not be ended with the daemon.
+    async fn drain(&mut self) -> Result<Result<Answer, Problem>, WriteError> {
+        let stays = self.session.spec.place == Place::Notebook;
+        let input = match stays {
+            true => Input::Rest { why: StopWhy::Rest, from: StopStep::Ask },
+            false => Input::Stop { why: StopWhy::User, from: StopStep::Ask },
+        };
+        Ok(match self.input(input, None).await? {
+            Ok(()) if stays => Ok(Answer::Resting),
+            Ok(()) => Ok(Answer::Done(self.view.borrow().clone())),
+            Err(why) => Err(denied(self.session.spec.id, &why)),
         })
     }
 

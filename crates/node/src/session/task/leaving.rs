@@ -8,6 +8,9 @@
 //! ```
 //! Whoever asks for it while it leaves waits for the end of that, and wakes it.
 
+use std::time::Duration;
+
+use outlive_core::limits::EVICT_RETRY_MS;
 use outlive_core::session::residence::Resident;
 use outlive_core::time::Tick;
 use outlive_protocol::http::SavedState;
@@ -73,7 +76,7 @@ impl Task {
         let Some((reservation, handle)) = self.context.vacate(id) else {
             self.look_around();
             if self.leaves_at().is_some() {
-                // They came and went between two looks.
+                // They came and went between two looks, or only look.
                 self.postpone(Skipped::Visited);
             }
             return Ok(Left::No);
@@ -104,8 +107,14 @@ impl Task {
         let now = self.context.clock.now().tick;
         self.context.metrics.eviction_skipped(why);
         self.context.metrics.eviction_scheduled();
+        let idle_timeout = self.context.budgets.idle_timeout;
+        let wait = match why {
+            Skipped::Store => idle_timeout,
+            // Whoever only looked has gone by then.
+            Skipped::Visited => idle_timeout.min(Duration::from_millis(EVICT_RETRY_MS)),
+        };
         let resident: Resident = *self.resident.borrow();
-        self.resident.send_replace(resident.postponed(now, self.context.budgets.idle_timeout));
+        self.resident.send_replace(resident.postponed(now, wait));
     }
 }
 

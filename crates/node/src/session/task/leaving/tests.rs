@@ -24,7 +24,7 @@ use crate::context::{Context, Found, Presence, Seams};
 use crate::files::LocalFiles;
 use crate::metrics::render;
 use crate::seams::Identity;
-use crate::session::handle::{Answer, Ask, DocumentAsk, Peer};
+use crate::session::handle::{Answer, Ask, DocumentAsk, Peer, Visiting};
 use crate::session::open;
 use crate::session::peers::DocumentPeer;
 use crate::session::task::file::tests::world::{Daemon, IdleKernels, StillClock, World};
@@ -76,7 +76,7 @@ impl Daemon {
     async fn until_evicted(&self, id: SessionId) {
         let gone = async {
             loop {
-                match self.context.enter(id).unwrap() {
+                match self.context.enter(id, Visiting::ToLook).unwrap() {
                     Found::Open(entered) => {
                         let mut view = entered.handle.view.clone();
                         drop(entered);

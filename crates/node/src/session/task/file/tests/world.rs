@@ -451,7 +451,7 @@ impl Clock for StillClock {
 /// Kernels that are ready at once, and then run for ever whatever they are given.
 #[derive(Default)]
 pub struct IdleKernels {
-    launched: Mutex<HashMap<SessionId, (ProcessKey, mpsc::Sender<FromLink>)>>,
+    launched: Mutex<HashMap<SessionId, (LaunchOrder, mpsc::Sender<FromLink>)>>,
     shims: TaskTracker,
 }
 
@@ -460,6 +460,11 @@ impl IdleKernels {
     pub async fn says(&self, session: SessionId, src: u64, notice: Notice) {
         let (_, link) = self.launched.lock().unwrap().get(&session).expect("it has a kernel").clone();
         link.send(FromLink::Record(record(src, notice))).await.unwrap();
+    }
+
+    /// How this session's kernel was launched last.
+    pub fn order(&self, session: SessionId) -> LaunchOrder {
+        self.launched.lock().unwrap().get(&session).expect("it has a kernel").0.clone()
     }
 
     /// How many sessions have had a kernel.
@@ -499,7 +504,7 @@ impl Runtimes for IdleKernels {
         for (src, state) in (1..).zip(begins) {
             says.try_send(FromLink::Record(record(src, Notice::State(state)))).unwrap();
         }
-        self.launched.lock().unwrap().insert(order.session, (order.process, says.clone()));
+        self.launched.lock().unwrap().insert(order.session, (order.clone(), says.clone()));
         self.shims.spawn(async move {
             while let Some(said) = orders.recv().await {
                 if let ToShim::Stop { why, from } = &said {
