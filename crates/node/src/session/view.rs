@@ -202,3 +202,45 @@ fn describe(hang: &HangEvidence) -> String {
     let used = hang.cpu_ms.map(|ms| format!(", {ms} ms of processor time since")).unwrap_or_default();
     format!("no answer for {:.1} s: {doing}{used}", hang.silent_ms as f64 / 1_000.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use outlive_core::id::SessionId;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn view(generation: u64, position: u64, title: &str) -> SessionView {
+        let id = SessionId::from_uuid(Uuid::nil());
+        let runtime = json!({ "id": id, "incarnation": 1, "name": "k", "state": { "state": "down" }, "pid": null, "since": 0 });
+        serde_json::from_value(json!({
+            "id": id, "generation": generation, "position": position, "title": title, "kind": "notebook",
+            "path": null, "created_at": 1, "closed_at": null, "state": "idle", "runtime": runtime,
+            "runs": { "queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0 }, "current": null,
+            "question": null, "last_report": null, "save_problem": null, "peers": 0,
+        }))
+        .expect("a view")
+    }
+
+    #[test]
+    fn whatever_changes_has_a_higher_generation_under_every_owner() {
+        let first = behind(None, view(7, 10, "a"), Epoch(1));
+        let later = behind(Some(&first), view(7, 11, "a"), Epoch(1));
+        assert_eq!(
+            (later.generation, later.position),
+            (first.generation, Position(11)),
+            "nothing has changed"
+        );
+        let mut last = later;
+        for title in ["b", "a", "b"] {
+            let next = behind(Some(&last), view(7, 11, title), Epoch(1));
+            assert!(next.generation > last.generation, "the log knows nothing of it");
+            last = next;
+        }
+        let fact = behind(Some(&last), view(8, 12, "c"), Epoch(1));
+        assert!(fact.generation > last.generation);
+        let under_the_next = behind(None, view(8, 13, "c"), Epoch(2));
+        assert!(under_the_next.generation > fact.generation);
+    }
+}

@@ -33,7 +33,7 @@ pub async fn attach(
 ) -> Events {
     match handle {
         None if !how.outputs => state::of_row(now, how.from),
-        Some(handle) if !how.outputs => state::attach(context, handle, how),
+        Some(handle) if !how.outputs => state::attach(Arc::clone(&context.clock), handle, how),
         _ => with_outputs(context, now, handle, how).await,
     }
 }

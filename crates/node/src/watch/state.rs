@@ -17,16 +17,15 @@ use tokio::sync::watch;
 
 use super::feed::Feed;
 use crate::api::{AttachSession, Delivered, Events, From};
-use crate::context::Context;
 use crate::seams::Clock;
 use crate::session::Handle;
 use crate::session::handle::{Answer, Ask, Peer};
 
 /// Watches a session that is open here.
 #[must_use]
-pub(super) fn attach(context: &Context, handle: &Handle, how: AttachSession) -> Events {
+pub(super) fn attach(clock: Arc<dyn Clock>, handle: &Handle, how: AttachSession) -> Events {
     let watcher = Watcher {
-        clock: Arc::clone(&context.clock),
+        clock,
         changed: handle.feed.subscribe(),
         feed: Arc::clone(&handle.feed),
         view: handle.view.clone(),
@@ -261,3 +260,6 @@ fn differs_in_peers_alone(before: &SessionView, after: &SessionView) -> bool {
     };
     before.peers != after.peers && same == *before
 }
+
+#[cfg(test)]
+mod tests;
