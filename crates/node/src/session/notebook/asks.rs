@@ -21,6 +21,8 @@ pub struct FileAsks {
     pub moving: Option<Moving>,
     /// How often the file was changed under the present save.
     pub tries: u32,
+    /// What the notebook was known as trusted by when it was saved last.
+    pub trusted: Option<TrustKey>,
 }
 
 /// One who wants the notebook in its file.

@@ -317,7 +317,7 @@ impl NotebookFile {
     fn autosave_due(&self) -> Option<Tick> {
         self.home.as_ref()?;
         match (&self.trouble, self.dirty) {
-            (Some(Trouble::Conflict { .. }), _) | (None, Dirty::No) => None,
+            (Some(Trouble::Conflict { .. }), _) | (_, Dirty::No) => None,
             (Some(Trouble::Failing { retry, .. }), _) => Some(*retry),
             (None, Dirty::Due) => Some(Tick(0)),
             (None, Dirty::Since(first, last)) => Some(
@@ -492,7 +492,10 @@ impl NotebookFile {
 
     /// It cannot be written now.
     pub fn failing(&mut self, why: String) {
-        tracing::warn!(session = %self.session, path = ?self.path(), why, "not saved");
+        // Said once, however often it is tried again.
+        if self.problem() != Some(why.as_str()) {
+            tracing::warn!(session = %self.session, path = ?self.path(), why, "not saved");
+        }
         self.not_saved();
         let retry = self.save_began + Duration::from_millis(AUTOSAVE_MAX_MS);
         self.trouble = Some(Trouble::Failing { why, retry });
@@ -671,6 +674,8 @@ mod tests {
             &ClaimError::Relative { path: String::new() },
         );
         assert!(matches!(file.state(), SavedState::Failing { .. }));
+        assert_eq!(file.due(), None, "there is nothing to save yet");
+        file.changed(Tick(0));
         assert_eq!(file.due(), Some(Tick(0)), "a claim that could not be had is tried again");
         file.saving(Tick(0));
         file.failing("the disk is full".to_owned());

@@ -386,10 +386,8 @@ pub async fn claimed_before(
 }
 
 /// Notes that the notebook that was just saved is trusted, so that it still is when it is opened again.
-pub async fn remember(context: &Context, key: Option<TrustKey>) {
-    if let Some(key) = key
-        && let Err(error) = trust::remember(&*context.engine, &key).await
-    {
+pub async fn remember(context: &Context, key: &TrustKey) {
+    if let Err(error) = trust::remember(&*context.engine, key).await {
         tracing::warn!(error = %with_sources(&error), "the store does not note that a notebook is trusted");
     }
 }

@@ -30,9 +30,8 @@ use super::super::notebook::record::{DocumentRecord, Rendered, Saved as SavedRec
 use super::super::notebook::saving::{Expect, Looked, SaveError, Saved, put_beside, remember};
 use super::super::notebook::{Done, Step, hex, with_sources};
 use super::Task;
-use crate::problem;
 use crate::seams::ClaimError;
-use crate::trust::{self, TrustKey};
+use crate::{problem, trust};
 
 /// How many things are done at most to bring a notebook into its file at the end: a look and a write for each try,
 /// and a save to another path that was under way.
@@ -189,14 +188,9 @@ impl Task {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         let Some(path) = plane.file.path().map(|path| path.display().to_string()) else { return Ok(()) };
         let askers = std::mem::take(&mut plane.file.asks.waiting);
-        let (closing, mut askers): (Vec<_>, Vec<_>) = match plane.file.conflict() {
-            // Who closes has not decided to write the file again.
-            Some(_) => askers.into_iter().partition(|asker| matches!(asker.wish, Wish::Close(_))),
-            None => (Vec::new(), askers),
-        };
         // Nothing to write, and nobody who wants to be sure that it is there.
         if plane.file.is_saved() && askers.iter().all(|asker| matches!(asker.wish, Wish::Close(_))) {
-            for asker in askers.drain(..) {
+            for asker in askers {
                 self.close(asker.reply).await?;
             }
             return Ok(());
@@ -207,14 +201,12 @@ impl Task {
         let edited = plane.file.is_edited();
         let trust =
             (edited && self.session.trust == Trust::Trusted).then(|| trust::key(plane.document.notebook()));
+        let trust = trust.filter(|key| plane.file.asks.trusted.as_ref() != Some(key));
         plane.document.live().rendered();
         plane.file.asks.served = Some(Served { askers, trust });
         plane.file.begin_save(&mut plane.document, bytes, hash, expect, now);
         if edited && is_news {
             self.note_rendered(hash, path).await?;
-        }
-        for asker in closing {
-            self.refuse_or_close(asker).await?;
         }
         Ok(())
     }
@@ -287,7 +279,10 @@ impl Task {
     }
 
     async fn fulfil(&mut self, served: Served) -> Result<(), WriteError> {
-        remember(&self.context, served.trust).await;
+        if let (Some(key), Some(plane)) = (served.trust, &mut self.notebook) {
+            remember(&self.context, &key).await;
+            plane.file.asks.trusted = Some(key);
+        }
         self.show();
         for asker in served.askers {
             match asker.wish {
@@ -436,15 +431,16 @@ impl Task {
         if let Err(why) = self.input(Input::Trust(trust), None).await? {
             return Ok(Err(denied(id, &why)));
         }
-        let key: Option<TrustKey> = self.notebook.as_mut().map(|plane| trust::key(plane.document.notebook()));
-        match (key, trust) {
-            (Some(key), Trust::Trusted) => remember(&self.context, Some(key)).await,
-            (Some(key), Trust::Untrusted) => {
+        let Some(plane) = &mut self.notebook else { return Ok(Ok(Answer::Done(self.view.borrow().clone()))) };
+        let key = trust::key(plane.document.notebook());
+        plane.file.asks.trusted = None;
+        match trust {
+            Trust::Trusted => remember(&self.context, &key).await,
+            Trust::Untrusted => {
                 if let Err(error) = trust::forget(&*self.context.engine, &key).await {
                     return Ok(Err(problem::store(&error)));
                 }
             }
-            (None, _) => {}
         }
         Ok(Ok(Answer::Done(self.view.borrow().clone())))
     }

@@ -118,7 +118,9 @@ impl Task {
                 return Ok(());
             }
         }
-        remember(&self.context, key).await;
+        if let Some(key) = key {
+            remember(&self.context, &key).await;
+        }
         if let Some(plane) = &mut self.notebook
             && let Some(Moving { reply, .. }) = plane.file.asks.moving.take()
         {

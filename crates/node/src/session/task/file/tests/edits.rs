@@ -3,6 +3,7 @@
 use std::fs;
 
 use outlive_core::log::{Chunk, ChunkKind};
+use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{FileConflict, SaveSession, SavedState, SubmitRuns};
 use outlive_protocol::shim::Notice;
@@ -218,4 +219,34 @@ async fn an_editor_that_moves_the_file_away_and_writes_it_anew_is_no_rename() {
     fs::write(&path, notebook(&["edited"])).unwrap();
     daemon.until_source(id, "edited").await;
     assert_eq!(daemon.view(id).path.as_deref(), path.to_str());
+}
+
+#[tokio::test]
+async fn a_session_that_is_stopped_in_a_conflict_leaves_its_notebook_beside_and_brings_no_file_back() {
+    // C4
+    let world = World::new();
+    let daemon = world.daemon();
+    let (broken, deleted) = (world.path("broken.ipynb"), world.path("deleted.ipynb"));
+    for path in [&broken, &deleted] {
+        fs::write(path, notebook(&["old"])).unwrap();
+    }
+    let (held, gone) =
+        (daemon.open(&broken).await.unwrap().session_id, daemon.open(&deleted).await.unwrap().session_id);
+    fs::write(&broken, "no notebook").unwrap();
+    fs::remove_file(&deleted).unwrap();
+    daemon.until(held, |view| is_conflict(&view.saved, FileConflict::NotANotebook)).await;
+    daemon.until(gone, |view| is_conflict(&view.saved, FileConflict::Deleted)).await;
+    for id in [held, gone] {
+        daemon.set_source(id, "a", "precious").await;
+        daemon.do_ask(id, Ask::Stop { why: StopWhy::User, from: StopStep::Ask }).await;
+        daemon.until_ended(id).await;
+    }
+    assert_eq!(fs::read_to_string(&broken).unwrap(), "no notebook");
+    let names = world.names();
+    let [_, beside] = &names[..] else { panic!("{names:?}") };
+    assert!(fs::read_to_string(world.path(beside)).unwrap().contains("precious"), "{names:?}");
+    let row = daemon.context.indexed(held).await.unwrap().unwrap();
+    assert!(row.view.save_problem.unwrap().contains(beside.as_str()));
+    let row = daemon.context.indexed(gone).await.unwrap().unwrap();
+    assert!(row.view.save_problem.unwrap().contains("was deleted"));
 }
