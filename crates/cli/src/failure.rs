@@ -66,17 +66,10 @@ impl From<Problem> for Failure {
 /// What a failed call means for what was tried. A collision is said in the same words wherever it is met.
 pub fn doing(what: &str, error: CallError) -> Failure {
     match error {
-        CallError::Refused(problem) if problem.code == "path-already-open" => {
-            let fact = |name: &str| problem.facts.get(name).cloned().unwrap_or_else(|| "another".to_owned());
-            let (path, session) = (fact("path"), fact("session"));
-            let text = format!(
-                "cannot {what}: {path} is open in session {session}; close it or choose another path"
-            );
-            Failure { facts: problem.facts.into_iter().collect(), ..Failure::new(Exit::Conflict, text) }
-        }
         CallError::Refused(problem) => {
-            let text = format!("cannot {what}: {}", problem.detail);
-            Failure { what: text, ..Failure::from(*problem) }
+            let said = problem.sentence(what);
+            let hint = problem.hint.clone().filter(|_| problem.code != "path-already-open");
+            Failure { what: said, hint, ..Failure::from(*problem) }
         }
         error => error.into(),
     }

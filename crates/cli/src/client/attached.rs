@@ -35,6 +35,11 @@ pub enum Target {
         /// Whether somebody is there who can answer a program's question.
         interactive: bool,
     },
+    /// What happens in a session from now on.
+    FromNow {
+        /// Which.
+        id: SessionId,
+    },
     /// The output of one run.
     Run {
         /// Its session.
@@ -210,7 +215,7 @@ impl<'a> Attached<'a> {
     }
 
     fn afterwards(&self) -> String {
-        let (Target::Session { id, .. } | Target::Run { id, .. }) = self.target;
+        let (Target::Session { id, .. } | Target::FromNow { id } | Target::Run { id, .. }) = self.target;
         format!("what runs goes on: `outlive attach {}` comes back to it", crate::select::short(id))
     }
 }
@@ -220,6 +225,10 @@ fn path(target: Target, follow: bool, cursor: Option<&str>) -> String {
         Target::Session { id, interactive } => {
             let after = cursor.unwrap_or("0");
             format!("/v1/sessions/{id}/attach?after={after}&interactive={interactive}&follow={follow}")
+        }
+        Target::FromNow { id } => {
+            let after = cursor.unwrap_or("head");
+            format!("/v1/sessions/{id}/attach?after={after}&follow={follow}")
         }
         Target::Run { id, run } => {
             let cursor = cursor.unwrap_or("0.0");

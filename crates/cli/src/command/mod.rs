@@ -21,6 +21,7 @@ pub mod serve;
 pub mod shim;
 pub mod stop;
 pub mod trust;
+pub mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -74,6 +75,8 @@ pub enum Command {
     Rest(rest::Args),
     /// Vouch for a session's notebook
     Trust(trust::Args),
+    /// Show a session's notebook live
+    Watch(watch::Args),
     /// List sessions
     #[command(visible_alias = "sessions")]
     Ps(ps::Args),
@@ -125,6 +128,7 @@ impl Command {
             Self::Close(args) => args.run(daemon).await,
             Self::Rest(args) => args.run(daemon).await,
             Self::Trust(args) => args.run(daemon).await,
+            Self::Watch(args) => args.run(daemon).await,
             Self::Ps(args) => args.run(daemon).await,
             Self::Interrupt(args) => args.run(daemon).await,
             Self::Restart(args) => args.run(daemon).await,

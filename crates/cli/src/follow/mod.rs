@@ -9,6 +9,7 @@
 
 mod ask;
 mod bars;
+pub mod board;
 pub mod notebook;
 mod output;
 pub mod screen;

@@ -190,9 +190,9 @@ fn name(run: &RunView) -> String {
     }
 }
 
-/// `[3/12] cell 5 ok 0.4 s`
-fn settled_line(run: &RunView, outcome: &RunOutcome, total: u32, paint: Paint) -> String {
-    let (ink, word) = match outcome {
+/// How a run ended, in a few words and their colour.
+pub fn in_words(run: &RunView, outcome: &RunOutcome) -> (Ink, String) {
+    match outcome {
         RunOutcome::Succeeded => (Ink::Green, "ok".to_owned()),
         RunOutcome::Raised { ename, .. } if run.may_raise => {
             (Ink::Yellow, format!("raised {}, as it may", terminal::one_line(ename)))
@@ -214,7 +214,12 @@ fn settled_line(run: &RunView, outcome: &RunOutcome, total: u32, paint: Paint) -
             };
             (Ink::Dim, why.to_owned())
         }
-    };
+    }
+}
+
+/// `[3/12] cell 5 ok 0.4 s`
+fn settled_line(run: &RunView, outcome: &RunOutcome, total: u32, paint: Paint) -> String {
+    let (ink, word) = in_words(run, outcome);
     let place = paint.text(Ink::Dim, format!("[{}/{}]", run.index + 1, total.max(run.index + 1))).to_string();
     let mut line = format!("{place} {} {}", name(run), paint.text(ink, word));
     if let (Some(start), Some(end)) = (run.started_at, run.ended_at) {
