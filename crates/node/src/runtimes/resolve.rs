@@ -143,3 +143,138 @@ fn evidence(error: &ResolveError) -> Box<LaunchEvidence> {
     evidence.errno = errno;
     evidence
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use outlive_core::id::{Incarnation, ProcessKey, RuntimeId, SessionId};
+    use outlive_core::runtime::{StopStep, StopWhy};
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A machine without kernels, whose `uv` says through the pipe `alive` that it has begun, and then takes for ever.
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let uv = place.path().join("uv");
+            let alive = place.path().join("alive");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &alive, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+                .unwrap();
+            // What it starts has the pipe as well: it ends with the last of them.
+            let script = format!("#!/bin/sh\nexec 9>{}\necho begun >&9\n/bin/sleep 600\n", alive.display());
+            fs::write(&uv, script).unwrap();
+            fs::set_permissions(&uv, fs::Permissions::from_mode(0o755)).unwrap();
+            Self(place)
+        }
+
+        fn order(&self, kernel: Option<&str>, metadata: Value, trust: Trust) -> LaunchOrder {
+            let place = self.0.path().display().to_string();
+            let env = BTreeMap::from([
+                ("PATH".to_owned(), place.clone()),
+                ("HOME".to_owned(), place.clone()),
+                ("JUPYTER_PATH".to_owned(), format!("{place}/jupyter")),
+            ]);
+            let spec = LaunchSpec {
+                program: Program::OfNotebook { kernel: kernel.map(str::to_owned), metadata },
+                cwd: place,
+                env,
+                memory_bytes_max: None,
+                ready_timeout_ms: 1_000,
+            };
+            let process = ProcessKey {
+                runtime: RuntimeId::from_uuid(Uuid::from_u128(1)),
+                incarnation: Incarnation(1),
+            };
+            let session = SessionId::from_uuid(Uuid::from_u128(2));
+            LaunchOrder { session, process, spec, blobs: String::new(), trust }
+        }
+
+        async fn resolve(&self, order: &LaunchOrder) -> Resolved {
+            let (_orders, mut heard) = mpsc::channel(1);
+            let cache = self.0.path().join("cache");
+            tokio::time::timeout(PATIENCE, resolve(order, &cache, &mut heard)).await.expect("it ends")
+        }
+    }
+
+    fn needs(packages: &[&str]) -> Value {
+        json!({ "kernelspec": { "name": "python3" }, "outlive": { "requirements": packages } })
+    }
+
+    fn failure(resolved: Resolved) -> LaunchEvidence {
+        match resolved {
+            Resolved::Failed(evidence) => *evidence,
+            Resolved::Ready(spec) => panic!("{spec:?}"),
+            Resolved::Stopped(_) | Resolved::Abandoned => panic!("nobody stopped it"),
+        }
+    }
+
+    // C8
+    #[tokio::test]
+    async fn nothing_is_installed_for_a_notebook_that_nobody_vouches_for() {
+        let machine = Machine::new();
+        for packages in [&["numpy>=2", "pandas"][..], &[]] {
+            let order = machine.order(None, needs(packages), Trust::Untrusted);
+            let evidence = failure(machine.resolve(&order).await);
+            assert_eq!(evidence.step, LaunchStep::Environment);
+            assert!(evidence.message.contains("not trusted") && evidence.message.contains("trust it"));
+            let named = packages.first().copied().unwrap_or("ipykernel");
+            assert!(evidence.message.contains(named), "{}", evidence.message);
+        }
+        assert!(!machine.0.path().join("cache").exists(), "nothing was begun");
+    }
+
+    // A7
+    #[tokio::test]
+    async fn a_kernel_that_is_not_there_is_named_with_those_that_are() {
+        let machine = Machine::new();
+        let spec = machine.0.path().join("jupyter/kernels/ark");
+        fs::create_dir_all(&spec).unwrap();
+        let json = json!({ "argv": ["/bin/sh", "{connection_file}"], "display_name": "R", "language": "r" });
+        fs::write(spec.join("kernel.json"), json.to_string()).unwrap();
+        let order = machine.order(Some("arc"), Value::Null, Trust::Untrusted);
+        let evidence = failure(machine.resolve(&order).await);
+        assert_eq!(evidence.step, LaunchStep::Kernelspec);
+        assert!(evidence.message.contains("`arc`") && evidence.message.contains("ark"), "{}", evidence.message);
+        // One that is installed is started, also for a notebook that nobody vouches for: somebody asked for a run.
+        let order = machine.order(Some("ark"), Value::Null, Trust::Untrusted);
+        let Resolved::Ready(spec) = machine.resolve(&order).await else { panic!("it is there") };
+        let Program::Kernel { display_name, .. } = &spec.program else { panic!("{:?}", spec.program) };
+        assert_eq!((display_name.as_str(), spec.env["PWD"].as_str()), ("R", spec.cwd.as_str()));
+    }
+
+    // A7
+    #[tokio::test]
+    async fn a_stop_while_packages_are_fetched_ends_the_tool_with_all_that_it_started() {
+        let machine = Machine::new();
+        let order = machine.order(None, needs(&["numpy"]), Trust::Trusted);
+        let (orders, mut heard) = mpsc::channel(4);
+        let cache = machine.0.path().join("cache");
+        let resolving = tokio::spawn(async move { resolve(&order, &cache, &mut heard).await });
+        let alive = machine.0.path().join("alive");
+        let mut pipe = tokio::task::spawn_blocking(move || {
+            let mut pipe = fs::File::open(alive).unwrap();
+            let mut begun = [0; 6];
+            pipe.read_exact(&mut begun).unwrap();
+            pipe
+        })
+        .await
+        .unwrap();
+        orders.send(ToShim::Interrupt).await.unwrap();
+        orders.send(ToShim::Stop { why: StopWhy::User, from: StopStep::Ask }).await.unwrap();
+        let resolved = tokio::time::timeout(PATIENCE, resolving).await.expect("it does not wait").unwrap();
+        let Resolved::Stopped(stop) = resolved else { panic!("it was stopped") };
+        assert_eq!(stop.why, StopWhy::User);
+        let ends = tokio::task::spawn_blocking(move || pipe.read_to_end(&mut Vec::new()).unwrap());
+        tokio::time::timeout(PATIENCE, ends).await.expect("uv and its sleep are killed").unwrap();
+    }
+}
