@@ -540,7 +540,7 @@ impl fmt::Debug for Queue {
 fn too_large(session: SessionId, bytes: usize) -> Problem {
     Problem::new(
         413,
-        "frame-too-large",
+        "message-too-large",
         "The update is too large",
         format!("{bytes} bytes were sent at once to the notebook of session {session}; {PEER_FRAME_BYTES_MAX} may be"),
     )

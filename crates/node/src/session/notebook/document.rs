@@ -136,6 +136,10 @@ impl Document {
     }
 
     /// The notebook as bytes of its file.
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "what the shared document says is brought into it first"
+    )]
     pub fn to_bytes(&mut self) -> Vec<u8> {
         self.live.to_bytes(&self.blobs)
     }

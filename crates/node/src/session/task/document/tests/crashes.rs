@@ -49,7 +49,22 @@ async fn one_step(daemon: &Daemon, id: SessionId, editors: &mut [Editor], dice: 
     let which = dice.roll(editors.len());
     let editor = &mut editors[which];
     let length = editor.sources().len();
-    match dice.roll(12) {
+    match dice.roll(13) {
+        12 if dice.roll(3) == 0 => {
+            // Nobody is there for a while: it leaves memory, and who comes back finds it again.
+            editors.iter_mut().for_each(Editor::part);
+            daemon.sources(id).await;
+            let time_goes_on = async {
+                loop {
+                    daemon.clock.advance(1_000);
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = daemon.until_ended(id) => {}
+                () = time_goes_on => {}
+            }
+        }
         0 if editor.is_connected() => editor.part(),
         0 | 1 => editor.join(peer(daemon, id).await).await,
         2 if editor.is_connected() => editor.flush().await,

@@ -98,6 +98,16 @@ impl Editor {
         self.flush().await;
     }
 
+    /// Makes an edit that no front end makes, and that takes the session's document with it.
+    pub fn nest_too_deep(&mut self) {
+        self.edit(|txn, cells| {
+            let mut inner: ArrayRef = cell_of(txn, cells, 0).insert(txn, "deep", ArrayPrelim::default());
+            for _ in 0..40 {
+                inner = inner.insert(txn, 0, ArrayPrelim::default());
+            }
+        });
+    }
+
     /// What it is sent next, taken in.
     pub async fn hear(&mut self) -> Heard {
         let next = tokio::time::timeout(PATIENCE, self.peer().output.next()).await.expect("something comes");
@@ -156,6 +166,14 @@ impl Editor {
                 Heard::Over => panic!("over"),
                 Heard::Update | Heard::Asked | Heard::Awareness | Heard::Gap => {}
             }
+        }
+    }
+
+    /// Waits until it is told where somebody is.
+    pub async fn until_aware(&mut self) {
+        let before = self.awareness.len();
+        while self.awareness.len() == before {
+            self.hear().await;
         }
     }
 

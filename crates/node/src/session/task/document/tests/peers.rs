@@ -2,9 +2,10 @@
 
 use outlive_core::limits::{PEER_FRAME_BYTES_MAX, PEER_STALL_MS};
 use outlive_document::live::wire::Message;
-use yrs::{Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, Text};
+use tokio::task::JoinSet;
+use yrs::{Array, Map, MapPrelim, MapRef, Text};
 
-use super::editor::{Heard, cell_of, insert_cell, source_of};
+use super::editor::{Heard, insert_cell, source_of};
 use super::{ask, joined, peer, settle};
 use crate::session::handle::Ask;
 use crate::session::task::file::tests::world::{World, life};
@@ -131,8 +132,8 @@ fn who_sends_rubbish_is_cut_and_nobody_else_sees_any_of_it() {
         }
         let mut huge = joined(&daemon, id, 67).await;
         let refused = huge.peer().input.send(vec![0; PEER_FRAME_BYTES_MAX + 1].into()).await.unwrap_err();
-        assert_eq!(refused.code, "frame-too-large");
-        assert_eq!(huge.until_cut().await.code, "frame-too-large");
+        assert_eq!(refused.code, "message-too-large");
+        assert_eq!(huge.until_cut().await.code, "message-too-large");
         // A later version's message is no rubbish.
         good.send(vec![77, 1, 2, 3]).await;
         good.type_into(0, "0").await;
@@ -153,12 +154,7 @@ fn an_update_that_breaks_the_document_costs_its_sender_alone() {
         good.sync().await;
         let before = good.shows();
         let mut bad = joined(&daemon, id, 2).await;
-        bad.edit(|txn, cells| {
-            let mut inner: ArrayRef = cell_of(txn, cells, 0).insert(txn, "deep", ArrayPrelim::default());
-            for _ in 0..40 {
-                inner = inner.insert(txn, 0, ArrayPrelim::default());
-            }
-        });
+        bad.nest_too_deep();
         bad.flush().await;
         assert_eq!(bad.until_cut().await.code, "forged-update");
         good.type_into(0, "3").await;
@@ -190,7 +186,7 @@ fn everybody_knows_where_the_others_are_until_they_leave() {
         first.send(Message::Awareness(&mine).encode()).await;
         first.sync().await;
         let mut second = joined(&daemon, id, 2).await;
-        assert_eq!(second.awareness, [mine.clone()], "who comes is told who is there");
+        assert_eq!(second.awareness, [mine], "who comes is told who is there");
         second.send(Message::Awareness(&theirs).encode()).await;
         second.sync().await;
         first.sync().await;
@@ -198,7 +194,7 @@ fn everybody_knows_where_the_others_are_until_they_leave() {
         second.send(Message::AwarenessQuery.encode()).await;
         assert!(matches!(second.hear().await, Heard::Awareness));
         second.part();
-        while !matches!(first.hear().await, Heard::Awareness) {}
+        first.until_aware().await;
         assert_eq!(*first.awareness.last().unwrap(), awareness(2, 1, "null"));
         daemon.until(id, |view| view.peers == 1).await;
         // Who comes again after a broken connection is not taken away by the end of the old one.
@@ -236,7 +232,8 @@ fn who_sends_without_end_keeps_nobody_waiting() {
         let daemon = world.daemon();
         let id = daemon.new_notebook("").await;
         let flood = peer(&daemon, id).await;
-        let writer = tokio::spawn(async move {
+        let mut writers = JoinSet::new();
+        writers.spawn(async move {
             let query: bytes::Bytes = Message::Step1(&[0]).encode().into();
             let mut sent = 0_u32;
             while flood.input.send(query.clone()).await.is_ok() {
@@ -248,10 +245,10 @@ fn who_sends_without_end_keeps_nobody_waiting() {
             daemon.set_source(id, &daemon.notebook(id).await.cells[0].id, &format!("n = {n}")).await;
         }
         assert_eq!(daemon.sources(id).await, ["n = 19"]);
-        assert!(!writer.is_finished(), "it sends on and on");
+        assert!(writers.try_join_next().is_none(), "it sends on and on");
         daemon.clock.advance(PEER_STALL_MS + 1);
         daemon.until(id, |view| view.peers == 0).await;
-        let (_, sent) = writer.await.unwrap();
+        let (_, sent) = writers.join_next().await.unwrap().unwrap();
         assert!(sent > 100, "{sent}");
     });
 }

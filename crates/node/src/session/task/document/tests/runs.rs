@@ -268,3 +268,47 @@ fn outputs_that_a_peer_has_cleared_stay_cleared() {
         assert_eq!(editor.shows()[0]["outputs"], json!([]));
     });
 }
+
+#[test]
+fn a_cell_that_waits_is_one_run_with_its_newest_source() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("print(1)").await;
+        let a = daemon.notebook(id).await.cells[0].id.clone();
+        edit(&daemon, id, vec![insert("b", "old")]).await.unwrap();
+        let first = run(&daemon, id, cells(&[&a, "b"])).await.unwrap();
+        daemon.set_source(id, "b", "new").await;
+        let again = run(&daemon, id, cells(&["b"])).await.unwrap();
+        assert_eq!((again[0].id, again[0].source.as_str()), (first[1].id, "new"));
+        let Ok(Answer::Runs(all)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert_eq!(all.len(), 2);
+    });
+}
+
+#[test]
+fn a_run_that_goes_on_while_the_document_is_read_again_loses_nothing() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("print(1)").await;
+        let a = daemon.notebook(id).await.cells[0].id.clone();
+        edit(&daemon, id, vec![insert("b", "print(2)")]).await.unwrap();
+        let mut editor = joined(&daemon, id, 1).await;
+        let runs = run(&daemon, id, cells(&[&a, "b"])).await.unwrap();
+        daemon.until(id, |view| view.current == Some(runs[0].id)).await;
+        daemon.kernels.says(id, 3, printed(runs[0].id, "one\n")).await;
+        until_shows(&daemon, &mut editor, |shows| shows[0]["outputs"][0]["text"] == "one\n").await;
+        let mut bad = joined(&daemon, id, 2).await;
+        bad.nest_too_deep();
+        bad.flush().await;
+        assert_eq!(bad.until_cut().await.code, "forged-update");
+        daemon.kernels.says(id, 4, printed(runs[0].id, "two\n")).await;
+        until_shows(&daemon, &mut editor, |shows| shows[0]["outputs"][0]["text"] == "one\ntwo\n").await;
+        let states: Vec<_> = daemon.notebook(id).await.cells.iter().map(|cell| cell.state).collect();
+        assert_eq!(states, [CellState::Running, CellState::Queued]);
+        daemon.kernels.says(id, 5, finished(runs[0].id)).await;
+        until_shows(&daemon, &mut editor, |shows| shows[0]["execution_state"] == "idle").await;
+        assert_eq!(editor.shows()[0]["outputs"].as_array().unwrap().len(), 1);
+    });
+}
