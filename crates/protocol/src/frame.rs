@@ -16,6 +16,8 @@ use outlive_core::limits::FRAME_BYTES_MAX;
 
 /// Length of a frame's header in bytes.
 pub const HEADER_BYTES: usize = 12;
+/// Where in a frame its kind stands.
+pub const KIND_AT: usize = 5;
 /// The version of this framing.
 pub const VERSION: u8 = 1;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outlive_e2e::clock::{PATIENCE, within};
 use outlive_e2e::process::{self, Signal};
-use outlive_e2e::{Running, World};
+use outlive_e2e::{Running, World, report};
 use serde_json::Value;
 
 // D5: the second daemon says who holds the directory, and the first goes on.
@@ -97,6 +97,53 @@ fn a_shim_that_nobody_knows() {
     assert_eq!(world.api().request("GET", &session.path(""), None).status, 404);
     let doctor = world.api().get("/v1/doctor").to_string();
     assert!(doctor.contains("refused") && doctor.contains(&session.id), "{doctor}");
+}
+
+// D5: the shim of an incarnation that its session knows nothing of is refused as well: its process has its time to end,
+// is gone, and is listed by `doctor`; the session says that the process it knew of is lost.
+#[test]
+fn a_shim_of_an_unknown_incarnation() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let session = world.kernel();
+    let first = session.pid();
+    world.run(&["daemon", "stop", "--keep-runtimes"]).assert_code(0);
+    daemon.ended().assert_code(0);
+    // The state of this moment will be restored when the session has gone on.
+    let (store, older) = (world.state().join("store"), world.root().join("older"));
+    copy(&store, &older);
+    let daemon = world.daemon();
+    session.post("/restart", &serde_json::json!({}));
+    session.wait_until("another process", within(PATIENCE), |view| {
+        outlive_e2e::session::runtime_state(view) == "idle" && view["runtime"]["pid"] != first
+    });
+    let goodbye = world.work().join("goodbye");
+    session
+        .run(&format!("import atexit, pathlib; atexit.register(lambda: pathlib.Path({goodbye:?}).touch())"));
+    let kernel = process::find(session.pid()).expect("it is ready");
+    daemon.kill();
+    fs::remove_dir_all(&store).expect("the world's own files");
+    copy(&older, &store);
+
+    let _daemon = world.daemon();
+    assert!(process::wait_gone(&kernel, within(Duration::from_secs(30))), "left behind: {kernel:?}");
+    assert!(goodbye.exists(), "it was asked to end, not just killed");
+    let doctor = world.api().get("/v1/doctor").to_string();
+    assert!(doctor.contains("gone on without it") && doctor.contains(&session.id), "{doctor}");
+    let reports = session.reports();
+    assert_eq!(reports.iter().map(report::code).collect::<Vec<_>>(), ["shim-lost"], "{reports:#?}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a new directory can be made");
+    for entry in fs::read_dir(from).expect("a directory").flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("there is room");
+        }
+    }
 }
 
 /// Removes the log of a session, as if its disk had been restored from an older day; the shims' own directories stay.

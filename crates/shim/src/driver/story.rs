@@ -2,7 +2,8 @@
 //!
 //! A record that was acknowledged is forgotten. When a damaged disk then takes it from the daemon's log, the next
 //! daemon says in its Hello that it has less than was acknowledged. It is told the turns of the process's life again,
-//! as new records, and where output is missing. What it knew already changes nothing.
+//! as new records, and where output is missing. What it knew already changes nothing: a daemon that was killed asks so
+//! too, when the last records that it was done with were nothing to store.
 
 use std::collections::VecDeque;
 
@@ -82,17 +83,20 @@ impl Driver {
         if !self.story.is_retold {
             return;
         }
-        let reason = format!(
-            "records {} to {acknowledged} of this process were stored once and are not any more: the daemon's log was \
-             damaged",
-            acked.next()
-        );
-        tracing::warn!(reason);
-        let run = self.open_runs().first().copied();
-        self.gap_chunk(run, acked, &reason, now);
-        let turns = self.story.turns();
-        for notice in turns.into_iter().chain([StateNotice::Gap { since: acked, reason }]) {
+        for notice in self.story.turns() {
             self.record(notice, now);
+        }
+        let last = self.journal.output_acknowledged();
+        if acked < last {
+            let reason = format!(
+                "output of this process between its records {} and {last} was stored once and is not any more: the \
+                 daemon's log was damaged",
+                acked.next()
+            );
+            tracing::warn!(reason);
+            let run = self.open_runs().first().copied();
+            self.gap_chunk(run, acked, &reason, now);
+            self.record(StateNotice::Gap { since: acked, reason }, now);
         }
     }
 }

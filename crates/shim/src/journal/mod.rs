@@ -18,8 +18,9 @@ use bytes::Bytes;
 use outlive_core::id::Src;
 use outlive_core::limits::{SHIM_WINDOW_BYTES_MAX, SHIM_WINDOW_RECORDS_MAX};
 use outlive_core::time::WallTime;
+use outlive_protocol::frame;
 use outlive_protocol::shim::{FromShim, Notice, Numbered};
-use outlive_protocol::shim_codec::encode_from_shim;
+use outlive_protocol::shim_codec::{encode_from_shim, kind};
 use spool::Spool;
 
 /// Records that are not stored yet.
@@ -27,6 +28,8 @@ use spool::Spool;
 pub(crate) struct Journal {
     last: Src,
     acknowledged: Src,
+    /// The last record with output among them.
+    output_acknowledged: Src,
     /// The last record that was handed to the connection of now.
     sent: Src,
     /// Sent and not acknowledged, in bytes.
@@ -47,6 +50,7 @@ impl Journal {
         Self {
             last: Src(0),
             acknowledged: Src(0),
+            output_acknowledged: Src(0),
             sent: Src(0),
             sent_bytes: 0,
             front: VecDeque::new(),
@@ -106,9 +110,14 @@ impl Journal {
         self.last
     }
 
-    /// The last number that a daemon has stored.
+    /// The last number that a daemon was done with.
     pub(crate) const fn acknowledged(&self) -> Src {
         self.acknowledged
+    }
+
+    /// The last record with output that a daemon was done with: that one it must have stored.
+    pub(crate) const fn output_acknowledged(&self) -> Src {
+        self.output_acknowledged
     }
 
     /// Looks at the free disk again when it was low.
@@ -130,6 +139,9 @@ impl Journal {
             let frame = self.front.pop_front().expect("counted above");
             self.front_bytes -= frame.len() as u64;
             self.acknowledged = self.acknowledged.next();
+            if frame[frame::KIND_AT] == kind::OUTPUT {
+                self.output_acknowledged = self.acknowledged;
+            }
             if self.acknowledged <= self.sent {
                 self.sent_bytes -= frame.len() as u64;
             }

@@ -472,6 +472,15 @@ async fn a_daemon_whose_log_has_lost_what_was_acknowledged_is_told_again() {
     assert_eq!(next.welcome.as_ref().unwrap().last_src, last, "nothing is told twice to who has all");
     next.execute(runs[0], "print hello").await;
 
+    // A daemon that was killed after records that are nothing to store: the turns again, and no word of a loss.
+    let mut killed = Daemon::open(&shim.socket).await;
+    killed.say(&shim.hello(Src(last.0 - 1))).await;
+    assert!(matches!(killed.hear().await, Some(FromShim::Welcome(_))));
+    killed.last = last;
+    killed.finished(runs[1]).await;
+    assert_eq!(killed.text(ChunkKind::Gap), "");
+    let last = killed.last;
+
     // The next number follows on the last one that was given; what comes is new to this daemon.
     let mut amnesiac = Daemon::open(&shim.socket).await;
     amnesiac.say(&shim.hello(Src(1))).await;

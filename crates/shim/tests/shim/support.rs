@@ -78,7 +78,7 @@ impl Setup {
         let surroundings =
             outlive_jupyter::surroundings::Surroundings::new(variables, here.directory().to_owned());
         let prefix =
-            outlive_jupyter::environment::managed::find_or_make(&[], &surroundings, &mut |progress| {
+            outlive_jupyter::environment::managed::find_or_make(&[], &surroundings, None, &mut |progress| {
                 eprintln!("{progress}");
             })
             .unwrap();
