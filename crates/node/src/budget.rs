@@ -156,7 +156,12 @@ mod tests {
     use super::*;
 
     fn kernel(n: u128, idle_since: u64, bytes: u64, there: u32) -> IdleKernel {
-        IdleKernel { id: SessionId::from_uuid(Uuid::from_u128(n)), idle_since: Tick(idle_since), bytes, there }
+        IdleKernel {
+            id: SessionId::from_uuid(Uuid::from_u128(n)),
+            idle_since: Tick(idle_since),
+            bytes,
+            there,
+        }
     }
 
     fn chosen(load: &Load, sessions_max: Option<usize>, memory_bytes_max: Option<u64>) -> Vec<u64> {
@@ -167,13 +172,18 @@ mod tests {
     // A9
     #[test]
     fn the_longest_idle_go_first_and_only_as_many_as_it_takes() {
-        let idle = vec![kernel(1, 30, 10, 0), kernel(2, 10, 10, 0), kernel(3, 5, 10, 1), kernel(4, 20, 10, 0)];
+        let idle =
+            vec![kernel(1, 30, 10, 0), kernel(2, 10, 10, 0), kernel(3, 5, 10, 1), kernel(4, 20, 10, 0)];
         let load = Load { sessions: 6, bytes: 100, idle };
         assert_eq!(chosen(&load, None, None), [] as [u64; 0], "without a budget a kernel is never stopped");
         assert_eq!(chosen(&load, Some(6), Some(100)), [] as [u64; 0]);
         assert_eq!(chosen(&load, Some(4), None), [10, 20]);
         assert_eq!(chosen(&load, None, Some(85)), [10, 20]);
         assert_eq!(chosen(&load, Some(1), None), [10, 20, 30], "one that is watched frees no session");
-        assert_eq!(chosen(&load, None, Some(1)), [10, 20, 30, 5], "but memory, when all others are not enough");
+        assert_eq!(
+            chosen(&load, None, Some(1)),
+            [10, 20, 30, 5],
+            "but memory, when all others are not enough"
+        );
     }
 }

@@ -113,9 +113,5 @@ async fn load(context: &Context, handles: &[Handle]) -> Load {
         })
     });
     let leaving = handles.iter().filter(|handle| handle.resident.borrow().residence.deadline().is_some());
-    Load {
-        sessions: handles.len() - leaving.count(),
-        bytes: bytes.values().sum(),
-        idle: idle.collect(),
-    }
+    Load { sessions: handles.len() - leaving.count(), bytes: bytes.values().sum(), idle: idle.collect() }
 }

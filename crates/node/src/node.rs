@@ -18,7 +18,7 @@ use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
     API_VERSION, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView, NotebookView,
-    OpenSession, Opened, Problem, Restart, RunView, SaveSession, RuntimeState, SessionView, Stop, StopNode,
+    OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView, Stop, StopNode,
     SubmitRuns,
 };
 use outlive_store::{Engine, LaneFilter};

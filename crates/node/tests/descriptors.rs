@@ -1,7 +1,5 @@
 //! A daemon that runs out of files refuses new sessions first, and says so. Alone in its process, whose limit it lowers.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
-
 use std::sync::Arc;
 
 use outlive_core::id::NodeId;

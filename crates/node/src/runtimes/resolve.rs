@@ -154,6 +154,7 @@ mod tests {
     use outlive_core::id::{Incarnation, ProcessKey, RuntimeId, SessionId};
     use outlive_core::runtime::{StopStep, StopWhy};
     use serde_json::{Value, json};
+    use tokio_util::task::TaskTracker;
     use uuid::Uuid;
 
     use super::*;
@@ -191,10 +192,8 @@ mod tests {
                 memory_bytes_max: None,
                 ready_timeout_ms: 1_000,
             };
-            let process = ProcessKey {
-                runtime: RuntimeId::from_uuid(Uuid::from_u128(1)),
-                incarnation: Incarnation(1),
-            };
+            let process =
+                ProcessKey { runtime: RuntimeId::from_uuid(Uuid::from_u128(1)), incarnation: Incarnation(1) };
             let session = SessionId::from_uuid(Uuid::from_u128(2));
             LaunchOrder { session, process, spec, blobs: String::new(), trust }
         }
@@ -244,7 +243,11 @@ mod tests {
         let order = machine.order(Some("arc"), Value::Null, Trust::Untrusted);
         let evidence = failure(machine.resolve(&order).await);
         assert_eq!(evidence.step, LaunchStep::Kernelspec);
-        assert!(evidence.message.contains("`arc`") && evidence.message.contains("ark"), "{}", evidence.message);
+        assert!(
+            evidence.message.contains("`arc`") && evidence.message.contains("ark"),
+            "{}",
+            evidence.message
+        );
         // One that is installed is started, also for a notebook that nobody vouches for: somebody asked for a run.
         let order = machine.order(Some("ark"), Value::Null, Trust::Untrusted);
         let Resolved::Ready(spec) = machine.resolve(&order).await else { panic!("it is there") };
@@ -259,7 +262,7 @@ mod tests {
         let order = machine.order(None, needs(&["numpy"]), Trust::Trusted);
         let (orders, mut heard) = mpsc::channel(4);
         let cache = machine.0.path().join("cache");
-        let resolving = tokio::spawn(async move { resolve(&order, &cache, &mut heard).await });
+        let resolving = TaskTracker::new().spawn(async move { resolve(&order, &cache, &mut heard).await });
         let alive = machine.0.path().join("alive");
         let mut pipe = tokio::task::spawn_blocking(move || {
             let mut pipe = fs::File::open(alive).unwrap();

@@ -9,8 +9,8 @@ use outlive_core::log::fold::Fold;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::residence::Resident;
 use outlive_core::session::spec::{StartWhen, Trust};
-use outlive_core::time::WallTime;
 use outlive_core::session::{Denied, Session};
+use outlive_core::time::WallTime;
 use outlive_protocol::http::{
     Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
 };

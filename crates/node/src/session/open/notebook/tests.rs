@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use outlive_protocol::http::{CellKindName, RuntimeState, SaveHow};
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::session::task::{Daemon, World};
@@ -78,7 +79,7 @@ async fn many_who_open_one_path_at_once_join_one_session() {
             [world.path(&name), world.path("link").join(&name), world.path(".").join(round.to_string())];
         let opening = (0..12).map(|n| {
             let (daemon, path) = (Arc::clone(&daemon), spelt[n % spelt.len()].clone());
-            tokio::spawn(async move { asked(&daemon, by(&path)).await })
+            TaskTracker::new().spawn(async move { asked(&daemon, by(&path)).await })
         });
         let opened: Vec<_> = join_all(opening).await.into_iter().map(Result::unwrap).collect();
         if is_whole {
@@ -99,7 +100,7 @@ async fn a_notebook_is_made_once_whoever_asks_again_with_its_id() {
     let id = fresh_id();
     let making = (0..12).map(|_| {
         let daemon = Arc::clone(&daemon);
-        tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             new(&daemon.context, NewSession { id: Some(id), ..NewSession::default() }).await.unwrap()
         })
     });

@@ -16,6 +16,7 @@ use outlive_protocol::http::{FileConflict, SaveHow, SavedState, SubmitRuns};
 use outlive_protocol::shim::{Notice, StateNotice};
 use outlive_store::faulty::{Fault, Operation};
 use outlive_store::{Embedded, Faulty};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::budget::Budgets;
@@ -341,7 +342,7 @@ async fn whoever_comes_back_while_a_session_leaves_finds_every_edit() {
         daemon.until_due(id).await;
         let (coming, other) = (Arc::clone(&daemon), path.clone());
         // Each time at another moment of it, by its id or by its path.
-        let comes_back = tokio::spawn(async move {
+        let comes_back = TaskTracker::new().spawn(async move {
             let has_come = |round| match round % 3 {
                 0 => true,
                 1 => !matches!(coming.context.handle(id), Ok(Some(_))),

@@ -1,7 +1,6 @@
 //! Sessions by the hundred: nothing is left of those that were closed, and little of those that are dormant.
 
 use outlive_protocol::http::{OpenSession, SaveSession};
-use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::Node;
