@@ -29,8 +29,28 @@ pub fn run(root: &Path, fast: bool) -> Result<()> {
             shell::run(command.args(examples.iter().flat_map(|name| ["--package", name])))
         })?;
     }
+    step("python client", || client(root, fast, &environment))?;
     // Not a step: its last line is the runner's summary, and so is ours.
     tests(root, fast, &environment).context("the step `tests` failed")
+}
+
+/// The Python client: its form, its types and, but for `fast`, its tests with the real daemon.
+fn client(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+    let folder = root.join("python/outlive");
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = shell::command(&folder, environment.join("bin").join(program), arguments);
+        // The daemon that was built just now, and caches that a clean tree does not keep.
+        command.env("OUTLIVE_PROGRAM", root.join("target/debug/outlive"));
+        command.env("OUTLIVE_TEST_VENV", environment).env("PYTHONPATH", folder.join("src"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        shell::run(&mut command)
+    };
+    run("ruff", &["check", "--no-cache", "."])?;
+    run("ruff", &["format", "--no-cache", "--check", "."])?;
+    let cache = root.join("target/mypy").to_string_lossy().into_owned();
+    run("mypy", &["--cache-dir", &cache, "src", "tests"])?;
+    let tests: &[&str] = if fast { &["tests/test_wire.py"] } else { &[] };
+    run("pytest", &[&["-q", "-p", "no:cacheprovider"], tests].concat())
 }
 
 /// Runs one step, says how long it took, and names it when it fails.
