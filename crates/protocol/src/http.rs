@@ -105,6 +105,21 @@ impl Problem {
         self
     }
 
+    /// What it means for somebody who wanted to do something, in one sentence, the same on every surface: `cannot save:
+    /// PATH is open in session ID; close it or choose another path`.
+    #[must_use]
+    pub fn sentence(&self, doing: &str) -> String {
+        if self.code == "path-already-open" {
+            let fact = |name: &str| self.facts.get(name).map_or("another", String::as_str);
+            let (path, session) = (fact("path"), fact("session"));
+            return format!(
+                "cannot {doing}: {path} is open in session {session}; close it or choose another path"
+            );
+        }
+        let what = if self.detail.is_empty() { &self.title } else { &self.detail };
+        format!("cannot {doing}: {what}")
+    }
+
     /// Adds a fact by name.
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<String>) -> Self {

@@ -79,13 +79,16 @@ impl Default for Bounds {
 /// Serves `api` until `shutdown`. Then, in this order: no connection is accepted any more, each event stream ends with
 /// a `problem` event `shutting-down`, answers under way are sent, connections are closed, the Unix socket is removed.
 /// Returns when nothing of it is left; takes [`Bounds::shutdown`] at most.
-pub async fn serve(api: Arc<dyn Api>, listeners: Listeners, shutdown: CancellationToken) {
-    serve_with(api, listeners, Bounds::default(), shutdown).await;
+///
+/// `beside` holds the routes of other surfaces: they stand behind the same door, and end by themselves at `shutdown`.
+pub async fn serve(api: Arc<dyn Api>, beside: Router, listeners: Listeners, shutdown: CancellationToken) {
+    serve_with(api, beside, listeners, Bounds::default(), shutdown).await;
 }
 
 /// As [`serve`], with other bounds.
 pub async fn serve_with(
     api: Arc<dyn Api>,
+    beside: Router,
     listeners: Listeners,
     bounds: Bounds,
     shutdown: CancellationToken,
@@ -100,7 +103,7 @@ pub async fn serve_with(
         shutdown: shutdown.clone(),
     };
     let app = native::App { api, streams, patience, body_deadline: bounds.body };
-    let site = Site { router: native::router(app), bounds };
+    let site = Site { router: native::router(app).merge(beside), bounds };
     let Listeners { unix, tcp } = listeners;
     let tcp = async {
         if let Some(tcp) = tcp {
@@ -173,7 +176,9 @@ fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
     headers.insert(
         ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("authorization, content-type, last-event-id, outlive-api"),
+        HeaderValue::from_static(
+            "authorization, content-type, last-event-id, outlive-api, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
+        ),
     );
     allow_origin(&mut response, origin);
     response

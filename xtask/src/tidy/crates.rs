@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("outlive-server", &["outlive-core", "outlive-protocol", "outlive-node"]),
+    ("outlive-mcp", &["outlive-core", "outlive-protocol", "outlive-node"]),
     (
         "outlive-cli",
         &[
@@ -41,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outlive-shim",
             "outlive-node",
             "outlive-server",
+            "outlive-mcp",
         ],
     ),
     // The tests see what a user sees: the binary.

@@ -1,5 +1,6 @@
 //! The native API over the daemon's Unix socket: one HTTP/1.1 connection for each call.
 
+mod agent;
 pub mod attached;
 mod notebook;
 mod sse;

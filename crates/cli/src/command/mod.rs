@@ -10,6 +10,7 @@ pub mod explain;
 pub mod forget;
 pub mod interrupt;
 pub mod logs;
+pub mod mcp;
 pub mod new;
 pub mod open;
 pub mod ps;
@@ -88,6 +89,8 @@ pub enum Command {
     Stop(stop::Args),
     /// Forget ended sessions and their output
     Forget(forget::Args),
+    /// Offer notebooks to an agent, over standard input and output (MCP)
+    Mcp(mcp::Args),
     /// Run the daemon in the foreground
     Serve(serve::Args),
     /// Stop the daemon, or say how it is
@@ -134,6 +137,7 @@ impl Command {
             Self::Restart(args) => args.run(daemon).await,
             Self::Stop(args) => args.run(daemon).await,
             Self::Forget(args) => args.run(daemon).await,
+            Self::Mcp(args) => args.run(config).await,
             Self::Daemon(args) => args.run(daemon).await,
             Self::Doctor(args) => args.run(daemon, config).await,
             Self::Serve(_) | Self::Config(_) | Self::Completions(_) => {

@@ -174,7 +174,9 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
         shutdown.cancel();
     };
     let api: Arc<dyn Api> = Arc::clone(&node) as Arc<dyn Api>;
-    tokio::join!(outlive_server::serve(api, Listeners { unix, tcp }, shutdown.clone()), ending);
+    let mcp = outlive_mcp::router(Arc::clone(&api), shutdown.clone());
+    let listeners = Listeners { unix, tcp };
+    tokio::join!(outlive_server::serve(api, mcp, listeners, shutdown.clone()), ending);
     node.stop().await;
     tasks.shutdown().await;
     tracing::info!("ended");

@@ -58,6 +58,7 @@ impl Server {
         let listeners = Listeners { unix, tcp: Some(tcp) };
         let serving = TaskTracker::new().spawn(serve_with(
             Arc::clone(&fake) as Arc<dyn outlive_node::api::Api>,
+            axum::Router::new(),
             listeners,
             bounds,
             shutdown.clone(),

@@ -1,0 +1,147 @@
+//! Notebooks and their files: open, new, save, close.
+
+use outlive_core::id::SessionId;
+use outlive_core::session::spec::Trust;
+use outlive_protocol::http::{Close, NewSession, OpenSession, Opened, Problem, SaveHow, SaveSession};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::brief::Session;
+use crate::tool::{Call, Reply};
+
+/// `open`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    /// The notebook's file, which exists; `.ipynb` is appended where it is missing.
+    #[serde(default)]
+    path: Option<String>,
+    /// A session's id.
+    #[serde(default)]
+    id: Option<SessionId>,
+    /// The user vouches for the notebook: what it names may be installed.
+    #[serde(default)]
+    trust: bool,
+    /// The kernel to run it with, if not the one that the notebook names.
+    #[serde(default)]
+    kernel: Option<String>,
+}
+
+pub async fn open(call: Call, input: Open) -> Result<Reply<Session>, Problem> {
+    let caller = call.host.caller();
+    let request = OpenSession {
+        path: input.path.map(|path| caller.path(path)),
+        id: input.id,
+        kernel: input.kernel,
+        trust: input.trust.then_some(Trust::Trusted),
+        env: caller.variables.clone(),
+        ..OpenSession::default()
+    };
+    Ok(opened(call.host.open(request).await?))
+}
+
+/// `new`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct New {
+    /// The kernel to run it with, for instance `python3`, which is the default.
+    #[serde(default)]
+    kernel: Option<String>,
+    /// Your own id for it, a UUID: asking again with the same one gives the same session.
+    #[serde(default)]
+    id: Option<SessionId>,
+}
+
+pub async fn new(call: Call, input: New) -> Result<Reply<Session>, Problem> {
+    let caller = call.host.caller();
+    let request = NewSession {
+        id: input.id,
+        kernel: input.kernel,
+        cwd: caller.directory.as_ref().map(|directory| directory.to_string_lossy().into_owned()),
+        env: caller.variables.clone(),
+        ..NewSession::default()
+    };
+    Ok(opened(call.host.new_session(request).await?))
+}
+
+fn opened(opened: Opened) -> Reply<Session> {
+    let session = Session::from(opened.session);
+    let text = session.text();
+    Reply::new(session, text)
+}
+
+/// `save`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Save {
+    /// The session's id.
+    session: SessionId,
+    /// The file; `.ipynb` is appended where it is missing. Needed for an untitled notebook, save_as and copy.
+    #[serde(default)]
+    path: Option<String>,
+    /// `save`, `save_as` or `copy`.
+    #[serde(default)]
+    how: SaveHow,
+    /// Write although another program has changed the file, or another file is there.
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// Where a notebook was written.
+#[derive(Serialize, JsonSchema)]
+pub struct Saved {
+    /// The file that was written.
+    path: Option<String>,
+    /// The session as it is now.
+    #[serde(flatten)]
+    session: SavedSession,
+}
+
+/// Its session, which a copy leaves where it is.
+#[derive(Serialize, JsonSchema)]
+struct SavedSession {
+    /// The session's id.
+    session: SessionId,
+    /// The session's own file.
+    session_path: Option<String>,
+    /// Where its kernel runs on, when that is not beside the file any more; a restart moves it.
+    kernel_directory: Option<String>,
+}
+
+pub async fn save(call: Call, input: Save) -> Result<Reply<Saved>, Problem> {
+    let before = call.host.session(input.session).await?;
+    let request = SaveSession {
+        path: input.path.map(|path| call.host.caller().path(path)),
+        how: input.how,
+        overwrite: input.overwrite,
+    };
+    let Opened { session_id, path, session } = call.host.save(input.session, request).await?;
+    let left = before.base.filter(|base| before.runtime.pid.is_some() && session.base.as_ref() != Some(base));
+    let mut text = match &path {
+        Some(path) => format!("{path} is written; session {session_id}\n"),
+        None => format!("session {session_id} is saved\n"),
+    };
+    if let Some(directory) = &left {
+        text.push_str(&format!("Its kernel runs on in {directory}; a restart moves it.\n"));
+    }
+    let session = SavedSession { session: session_id, session_path: session.path, kernel_directory: left };
+    Ok(Reply::new(Saved { path, session }, text))
+}
+
+/// `close`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloseSession {
+    /// The session's id.
+    session: SessionId,
+    /// Close although there are edits that no file has.
+    #[serde(default)]
+    discard: bool,
+}
+
+pub async fn close(call: Call, input: CloseSession) -> Result<Reply<Session>, Problem> {
+    let view = call.host.close(input.session, Close { discard: input.discard }).await?;
+    let session = Session::from(view);
+    let text = format!("session {} is closed; its runs and failures can still be read\n", session.session);
+    Ok(Reply::new(session, text))
+}
