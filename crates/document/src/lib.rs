@@ -2,9 +2,10 @@
 //!
 //! A notebook goes through this crate in this order: [`file::read`] → [`Notebook::parse`] →
 //! [`Notebook::inject_parameters`] → [`Notebook::begin_run`], [`Notebook::apply_chunk`] …, [`Notebook::finish_run`] →
-//! [`Notebook::to_bytes`] → [`file::write_atomic`]; and [`Notebook::rebase`] where the file was changed meanwhile.
+//! [`Notebook::to_bytes`] → [`file::write_atomic`]. Where it is edited while it is open it is held by
+//! [`live::Live`], which also merges what other programs make of the file.
 //!
-//! Nothing here waits or spawns; [`file`] blocks on the disk and belongs on a blocking thread.
+//! Nothing here waits; [`file`] blocks on the disk and belongs on a blocking thread.
 
 mod cell;
 mod error;

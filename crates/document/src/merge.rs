@@ -1,47 +1,18 @@
-//! A file that another program has changed while runs go on: what people wrote is theirs, what ran is ours.
+//! Which cell of a changed file is which of ours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::cell::{Cell, CellKey, CellKind};
-use crate::notebook::Notebook;
+use crate::cell::Cell;
 
-impl Notebook {
-    /// Takes over the notebook as another program has left it in the file, and keeps the outputs of our runs and the
-    /// keys of our cells. Cells are the same by their id; without ids, by what stands between equal neighbours, or by
-    /// their source. A cell whose source they changed keeps our outputs below the new source, as when it is edited in
-    /// a front end while it runs.
-    ///
-    /// Gives the cells whose outputs have no place any more, because the cell was deleted or is no code now: a
-    /// conflict that the caller must not lose ([`Notebook::to_bytes`] of before still has them).
-    ///
-    /// Sources that were changed on our side and not saved yet are not in the result: set them again.
-    #[must_use = "outputs of deleted cells are lost when nobody keeps them"]
-    pub fn rebase(&mut self, mut theirs: Notebook) -> Vec<CellKey> {
-        let pairs = same_cells(self.cell_list(), theirs.cell_list());
-        theirs.take_keys(self, &pairs);
-        let mut lost = Vec::new();
-        for cell in self.cells().filter(|cell| self.projection.has(cell.key())) {
-            let kept = theirs.cell(cell.key()).is_some_and(|cell| cell.kind() == CellKind::Code);
-            if !kept {
-                lost.push(cell.key().clone());
-            }
-        }
-        theirs.projection = std::mem::take(&mut self.projection);
-        *self = theirs;
-        for key in &lost {
-            self.projection.forget(key);
-        }
-        let run: Vec<CellKey> =
-            self.cells().map(|cell| cell.key().clone()).filter(|key| self.projection.has(key)).collect();
-        for key in run {
-            self.ensure_output_fields(&key).expect("the key is a cell's of this notebook");
-        }
-        lost
-    }
-}
-
-/// Which of `ours` is which of `theirs`, by index.
-pub(crate) fn same_cells(ours: &[Cell], theirs: &[Cell]) -> HashMap<usize, usize> {
+/// Which of `ours` is which of `theirs`, by index: by their ids; without ids, by what stands between equal neighbours,
+/// or by their source.
+///
+/// Cells of ours for which `is_ours_alone`, and of theirs for which `is_known` says yes, are the same by their ids only.
+pub(crate) fn same_cells(
+    ours: &[Cell],
+    theirs: &[Cell],
+    (is_ours_alone, is_known): (impl Fn(&Cell) -> bool, impl Fn(&Cell) -> bool),
+) -> HashMap<usize, usize> {
     let mut pairs = HashMap::new();
     let ids: HashMap<&str, usize> =
         theirs.iter().enumerate().filter_map(|(index, cell)| Some((cell.id()?, index))).collect();
@@ -53,8 +24,9 @@ pub(crate) fn same_cells(ours: &[Cell], theirs: &[Cell]) -> HashMap<usize, usize
     // Cells without ids, or with ids that the other program has drawn anew.
     let free =
         |count: usize, taken: &dyn Fn(usize) -> bool| (0..count).filter(|&i| !taken(i)).collect::<Vec<_>>();
-    let left = free(ours.len(), &|index| pairs.contains_key(&index));
-    let right = free(theirs.len(), &|index| pairs.values().any(|&other| other == index));
+    let paired: HashSet<usize> = pairs.values().copied().collect();
+    let left = free(ours.len(), &|index| pairs.contains_key(&index) || is_ours_alone(&ours[index]));
+    let right = free(theirs.len(), &|index| paired.contains(&index) || is_known(&theirs[index]));
     let looks = |cell: &Cell| (cell.kind, cell.source());
     let lefts: Vec<_> = left.iter().map(|&index| looks(&ours[index])).collect();
     let rights: Vec<_> = right.iter().map(|&index| looks(&theirs[index])).collect();

@@ -126,6 +126,27 @@ impl Notebook {
         self.next_key = self.sequence().items().len();
     }
 
+    /// The keys of all cells in their order, where some are not in the file: who keeps the notebook's bytes keeps them
+    /// too, and gives them back to the cells with [`Notebook::name_again`]. `None` where each cell's key is its id.
+    #[must_use]
+    pub fn made_up_keys(&self) -> Option<Vec<CellKey>> {
+        let cells = self.sequence().items();
+        let all_have_ids = cells.iter().all(|cell| cell.id() == Some(cell.key.as_str()));
+        (!all_have_ids).then(|| cells.iter().map(|cell| cell.key.clone()).collect())
+    }
+
+    /// Gives the cells of a notebook that was just parsed the keys that they had. Does nothing when there are more or
+    /// fewer of them, or a key twice.
+    pub fn name_again(&mut self, keys: Vec<CellKey>) {
+        let distinct: HashSet<&CellKey> = keys.iter().collect();
+        if distinct.len() != keys.len() || keys.len() != self.sequence().items().len() {
+            return;
+        }
+        for (cell, key) in self.cells_mut().items_mut().iter_mut().zip(keys) {
+            cell.key = key;
+        }
+    }
+
     /// The notebook as bytes of an `.ipynb` file. Large outputs are read from `blobs`; one that cannot be read is
     /// replaced by a text that says so.
     #[must_use]

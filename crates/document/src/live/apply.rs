@@ -7,11 +7,12 @@ use outlive_core::limits::{
     DOCUMENT_NESTED_HARD_MAX, DOCUMENT_NESTED_MAX, DOCUMENT_STACK_BYTES, DOCUMENT_UPDATE_BYTES_MAX,
 };
 use yrs::updates::decoder::Decode;
-use yrs::{ReadTxn, Transact, Update};
+use yrs::{Map, MapPrelim, MapRef, Out, ReadTxn, Transact, Update};
 
 use super::Live;
 use super::guard::{Forged, Origin, check_update};
 use super::project;
+use super::schema::METADATA;
 use super::shared::{Absorbed, Shared, Waiting};
 use crate::cell::CellKey;
 
@@ -59,7 +60,7 @@ impl Live {
     /// # Errors
     /// See [`ApplyError`]. After [`ApplyError::Broken`] there is no document any more until it is restored.
     pub fn apply(&mut self, update: &[u8]) -> Result<Applied, ApplyError> {
-        let (integrated, mut absorbed) = self.take_in(update, Origin::Peer)?;
+        let (integrated, mut absorbed) = self.take_in(update, self.origin())?;
         let shared = self.shared.as_mut().expect("take_in has used it");
         let corrections = shared.fix(&mut absorbed);
         self.overwrite(&absorbed.outputs);
@@ -67,8 +68,14 @@ impl Live {
         let mut emptied = absorbed.listed;
         emptied.retain(|key| !self.notebook.projection.is_running(key) && is_emptied(shared, key));
         let cleared = if emptied.is_empty() { None } else { self.clear(&emptied) };
-        let corrections = merged(corrections, cleared);
+        let corrections = merged(merged(corrections, cleared), self.keep_metadata());
         Ok(Applied { update: integrated, corrections, cells: absorbed.sources.into_iter().collect() })
+    }
+
+    /// What an update that comes from outside may not pretend to be.
+    fn origin(&self) -> Origin {
+        let (us, clock) = self.shared.as_ref().map_or((0, 0), Shared::us);
+        Origin::Peer { us, clock }
     }
 
     /// Follows peers who have cleared outputs.
@@ -88,6 +95,24 @@ impl Live {
         done.update
     }
 
+    /// Puts the notebook's metadata back into a document whose map of it somebody has taken away: nobody can have
+    /// meant that, and the kernel is named there.
+    fn keep_metadata(&mut self) -> Option<Vec<u8>> {
+        let shared = self.shared.as_mut()?;
+        if matches!(shared.roots.meta.get(&shared.read(), METADATA), Some(Out::YMap(_))) {
+            return None;
+        }
+        let members = super::reconcile::members(self.notebook.metadata_json());
+        let done = shared.write(|txn, roots| {
+            let metadata: MapRef = roots.meta.insert(txn, METADATA, MapPrelim::default());
+            for (key, value) in members {
+                metadata.insert(txn, key, value);
+            }
+        });
+        shared.absorb(&done.trace, false);
+        done.update
+    }
+
     /// Applies an update and reads what it did.
     pub(super) fn take_in(
         &mut self,
@@ -99,10 +124,10 @@ impl Live {
         let before = shared.waiting;
         let most = Waiting { bytes: before.bytes + update.len(), nested: before.nested + weight.nested };
         let is_too_much = most.bytes > DOCUMENT_UPDATE_BYTES_MAX || most.nested > DOCUMENT_NESTED_HARD_MAX;
-        if origin == Origin::Peer && before.bytes > 0 && is_too_much {
+        if origin != Origin::Journal && before.bytes > 0 && is_too_much {
             return Err(ApplyError::TooFarAhead { bytes: before.bytes });
         }
-        let with_depth = origin == Origin::Peer && most.nested > 0;
+        let with_depth = origin != Origin::Journal && most.nested > 0;
         let done = guarded(most.nested, || {
             let integrated = integrate(shared, update);
             let trace = shared.take_trace();
@@ -174,7 +199,7 @@ enum Waits {
 fn integrate(shared: &mut Shared, update: &[u8]) -> Result<Integrated, Forged> {
     let forged = |_| Forged { what: "update", why: "it cannot be decoded", at: 0 };
     let decoded = Update::decode_v1(update).map_err(forged)?;
-    let (blocks, deletions) = (decoded.state_vector(), decoded.delete_set().clone());
+    let (blocks, deletions) = (decoded.insertions(true), decoded.delete_set().clone());
     let doc = shared.doc();
     // Outside of what is caught: a transaction that is dropped by a panic would commit, and could panic again.
     let mut txn = Some(doc.transact_mut());
@@ -183,20 +208,18 @@ fn integrate(shared: &mut Shared, update: &[u8]) -> Result<Integrated, Forged> {
         txn.apply_update(decoded).map(|()| {
             txn.commit();
             let ours = txn.state_vector();
-            let is_in = blocks.iter().all(|(client, clock)| ours.get(client) >= *clock)
-                && deletions
-                    .iter()
-                    .all(|(client, ranges)| ranges.iter().all(|range| range.end <= ours.get(client)));
-            let waits = match (txn.has_missing_updates(), is_in) {
+            let has = |set: &yrs::IdSet| {
+                set.iter().all(|(client, ranges)| ranges.iter().all(|range| range.end <= ours.get(client)))
+            };
+            let is_in = has(&blocks) && has(&deletions);
+            let waits = match (txn.has_missing_updates(), is_in && txn.has_changes()) {
                 (false, _) => Waits::Nothing,
                 (true, true) => Waits::Others,
                 (true, false) => Waits::This,
             };
-            let new = match waits {
-                // What waits is in no update but the one that brought it.
-                Waits::This => Some(update.to_vec()),
-                Waits::Nothing | Waits::Others => txn.has_changes().then(|| txn.encode_update_v1()),
-            };
+            // As it came: what waits is in no other update, and all who apply the same bytes agree.
+            let is_new = txn.has_changes() || matches!(waits, Waits::This);
+            let new = is_new.then(|| update.to_vec());
             Integrated { new, waits }
         })
     }));

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use yrs::Any;
 
@@ -14,7 +15,7 @@ use crate::json::{Style, format};
 use crate::notebook::Notebook;
 
 /// What was agreed on with the file, and what has run since.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Base {
     pub agreed: Agreed,
     /// Cells that have run since.
@@ -22,17 +23,18 @@ pub(super) struct Base {
     /// What is being written to the file.
     rendered: Option<Rendered>,
     /// The outputs of cells that runs have filled, as they were written last.
+    #[serde(skip)]
     written: HashMap<CellKey, u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Rendered {
     agreed: Agreed,
     ran: HashSet<CellKey>,
 }
 
 /// Sources, kinds, metadata and order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Agreed {
     pub order: Vec<CellKey>,
     pub cells: HashMap<CellKey, Facts>,
@@ -42,7 +44,7 @@ pub(super) struct Agreed {
 }
 
 /// What people had written of a cell.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub kind: u64,
     pub source: u64,

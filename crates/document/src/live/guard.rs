@@ -33,8 +33,8 @@ pub(super) struct Weight {
 /// Who made an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Somebody outside.
-    Peer,
+    /// Somebody outside; and what this side goes by in the document, with its clock: nobody else writes as that.
+    Peer { us: u64, clock: u64 },
     /// Our own log; the whole state of a notebook may be larger than what a peer may send.
     Journal,
 }
@@ -42,13 +42,14 @@ pub(super) enum Origin {
 /// Walks over an update v1.
 pub(super) fn check_update(bytes: &[u8], origin: Origin) -> Result<Weight, Forged> {
     let mut reader = Reader::new("update", bytes);
-    if origin == Origin::Peer && bytes.len() > DOCUMENT_UPDATE_BYTES_MAX {
+    let is_peers = origin != Origin::Journal;
+    if is_peers && bytes.len() > DOCUMENT_UPDATE_BYTES_MAX {
         return Err(reader.forged("longer than an update may be"));
     }
     let mut nested = 0;
     for _ in 0..reader.count(2)? {
         let structs = reader.count(2)?;
-        reader.client()?;
+        let client = reader.client()?;
         let mut clock = reader.clock()?;
         for _ in 0..structs {
             let length = read_struct(&mut reader, &mut nested)?;
@@ -56,6 +57,9 @@ pub(super) fn check_update(bytes: &[u8], origin: Origin) -> Result<Weight, Forge
                 .checked_add(length)
                 .filter(|&clock| clock <= CLOCK_MAX)
                 .ok_or_else(|| reader.forged("a clock out of range"))?;
+        }
+        if matches!(origin, Origin::Peer { us, clock: ours } if us == client && clock > ours) {
+            return Err(reader.forged("edits in the name of the server"));
         }
     }
     for _ in 0..reader.count(2)? {
@@ -69,7 +73,7 @@ pub(super) fn check_update(bytes: &[u8], origin: Origin) -> Result<Weight, Forge
         }
     }
     reader.end()?;
-    if origin == Origin::Peer && nested > DOCUMENT_NESTED_HARD_MAX {
+    if is_peers && nested > DOCUMENT_NESTED_HARD_MAX {
         return Err(reader.forged("too many cells and texts at once"));
     }
     Ok(Weight { nested })

@@ -276,6 +276,16 @@ impl Live {
         self.base.rendered(&self.notebook);
     }
 
+    /// What later changes of the file are compared with, to be kept with the notebook as it is now
+    /// ([`Restoring::base`]).
+    ///
+    /// # Panics
+    /// Never: it is plain data.
+    #[must_use]
+    pub fn base(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.base).expect("it is plain data")
+    }
+
     /// What was rendered last is in the file: later changes of it are compared with that.
     pub fn saved(&mut self) {
         self.base.saved();

@@ -64,7 +64,10 @@ impl Live {
     pub fn rebase(&mut self, theirs: Notebook) -> Rebased {
         self.reconcile();
         let before = self.notebook.to_bytes(&NoBlobs);
-        let pairs = same_cells(self.notebook.cell_list(), theirs.cell_list());
+        let base = &self.base.agreed.cells;
+        let is_new_here = |cell: &Cell| !base.contains_key(&cell.key);
+        let was_there = |cell: &Cell| cell.id().is_some_and(|id| base.contains_key(&CellKey::new(id)));
+        let pairs = same_cells(self.notebook.cell_list(), theirs.cell_list(), (is_new_here, was_there));
         let mut merged = theirs;
         merged.take_keys(&self.notebook, &pairs);
         let agreed = Agreed::of(&merged);

@@ -2,7 +2,7 @@
 
 use super::Live;
 use super::apply::ApplyError;
-use super::base::Agreed;
+use super::base::Base;
 use super::guard::Origin;
 use super::mirror;
 use super::project;
@@ -61,9 +61,13 @@ impl Restoring {
         self.live.saved();
     }
 
-    /// The file was this here, by another program; what of it was taken over came before.
-    pub fn read(&mut self, file: &Notebook) {
-        self.live.base.read(Agreed::of(file));
+    /// What [`Live::base`] gave here.
+    ///
+    /// # Errors
+    /// When it did not give this. The notebook is compared with itself as it was in the beginning then.
+    pub fn base(&mut self, base: &[u8]) -> serde_json::Result<()> {
+        self.live.base = serde_json::from_slice::<Base>(base)?;
+        Ok(())
     }
 
     /// What has come of it. Replay the runs, then [`Live::project`]: it also mends what a daemon that died had no time

@@ -17,7 +17,9 @@ use yrs::{
 };
 
 use super::mirror::Mirror;
-use super::schema::{self, CELLS, ID as CELL_ID, META, METADATA, OUTPUTS, SHOWN, SOURCE, STATE, is_shallow};
+use super::schema::{
+    self, CELLS, ID as CELL_ID, KIND, META, METADATA, OUTPUTS, SHOWN, SOURCE, STATE, is_shallow,
+};
 use crate::cell::CellKey;
 
 /// The Yjs document.
@@ -98,7 +100,7 @@ enum Fix {
     Twin(ID),
     /// No id, one that cannot be one, or another cell's.
     Id(ID),
-    /// No source or metadata that can be shared.
+    /// No kind, or no source or metadata that can be shared.
     Parts(ID),
 }
 
@@ -137,6 +139,12 @@ impl Shared {
 
     pub fn read(&self) -> yrs::Transaction<'_> {
         self.doc.transact()
+    }
+
+    /// What this side goes by in the document, and its clock.
+    pub fn us(&self) -> (u64, u64) {
+        let client = self.doc.client_id();
+        (client.get(), self.read().state_vector().get(&client).into())
     }
 
     /// The document itself, for transactions that may panic.
@@ -392,6 +400,9 @@ fn has_parts(txn: &impl ReadTxn, cell: &MapRef) -> bool {
 }
 
 fn give_parts(txn: &mut TransactionMut<'_>, cell: &MapRef) {
+    if schema::text_of(txn, cell, KIND).is_none_or(|kind| kind.is_empty()) {
+        cell.insert(txn, KIND, "raw");
+    }
     if !matches!(cell.get(txn, SOURCE), Some(Out::YText(_))) {
         let text = schema::text_of(txn, cell, SOURCE).unwrap_or_default();
         cell.insert(txn, SOURCE, TextPrelim::new(text));
