@@ -129,7 +129,7 @@ class Kernel:
             pass  # It answers 500 while it restarts the kernel; its own end takes care of that one.
 
 
-server = Server()
+server = None
 kernel = None
 
 
@@ -212,8 +212,10 @@ def ticks(pid):
     return int(fields[11]) + int(fields[12])
 
 
-try:
-    serve({"round_trip": round_trip, "print_lines": print_lines, "big_string": big_string, "death": death,
-           "hang": hang, "idle": idle})
-finally:
-    server.close()
+if __name__ == "__main__":
+    server = Server()
+    try:
+        serve({"round_trip": round_trip, "print_lines": print_lines, "big_string": big_string, "death": death,
+               "hang": hang, "idle": idle})
+    finally:
+        server.close()

@@ -4,6 +4,7 @@
 //! them. The peers are Python programs below `benches/peers`; Outlive is asked through its API by `outlive`.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod notebooks;
 mod outlive;
 mod peer;
 mod report;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::Value;
 
+use crate::notebooks::Notebooks;
 use crate::outlive::Outlive;
 use crate::peer::Peer;
 use crate::rows::{Row, rows};
@@ -82,7 +84,15 @@ fn contestants(arguments: &Arguments) -> Result<Vec<(&'static str, Box<dyn Conte
     if wanted(rows::OUTLIVE) {
         contestants.push((rows::OUTLIVE, Box::new(Outlive::start())));
     }
-    for (name, script) in [(rows::RAW, "raw_client.py"), (rows::SERVER, "jupyter_server_client.py")] {
+    if wanted(rows::OUTLIVE_NOTEBOOKS) {
+        contestants.push((rows::OUTLIVE_NOTEBOOKS, Box::new(Notebooks::start())));
+    }
+    let peers = [
+        (rows::RAW, "raw_client.py"),
+        (rows::SERVER, "jupyter_server_client.py"),
+        (rows::COLLABORATION, "notebooks_client.py"),
+    ];
+    for (name, script) in peers {
         if wanted(name) {
             contestants.push((name, Box::new(Peer::start(&arguments.python, script)?)));
         }

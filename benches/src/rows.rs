@@ -9,6 +9,11 @@ pub const RAW: &str = "jupyter_client";
 /// jupyter_server over its WebSocket.
 pub const SERVER: &str = "jupyter_server";
 
+/// A daemon of its own for notebooks without kernels.
+pub const OUTLIVE_NOTEBOOKS: &str = "outlive (notebooks)";
+/// jupyter_server with the server side of jupyter-collaboration.
+pub const COLLABORATION: &str = "jupyter_server + collaboration";
+
 /// One question to every contestant.
 pub struct Row {
     /// What is measured.
@@ -134,6 +139,97 @@ pub fn rows(quick: bool) -> Vec<Row> {
             contestants: &[OUTLIVE],
             figures: time(Target::Below { median: 0.3, p99: 1.0 }),
         },
+    ]
+    .into_iter()
+    .chain(notebooks(quick))
+    .collect()
+}
+
+/// Notebooks that are opened, edited and saved (DESIGN §11).
+fn notebooks(quick: bool) -> Vec<Row> {
+    let pick = |full: usize, small: usize| if quick { small } else { full };
+    let row = |name: String, request, rounds, contestants, median: Option<f64>, unit| Row {
+        name,
+        request,
+        rounds,
+        contestants,
+        figures: vec![Figure {
+            name: "",
+            field: "",
+            unit,
+            target: median.map_or(Target::None, |median| Target::Below { median, p99: f64::INFINITY }),
+            complete: None,
+        }],
+    };
+    let both: &[&str] = &[OUTLIVE_NOTEBOOKS, COLLABORATION];
+    let alone: &[&str] = &[OUTLIVE_NOTEBOOKS];
+    let (ms, count) = (Unit::Milliseconds, Unit::Count);
+    let edit = |cells: usize, median| {
+        let request = json!({"measure": "edit", "cells": cells, "n": pick(100, 5)});
+        row(format!("an edit → the other peer, {cells} cells"), request, pick(3, 1), both, median, ms)
+    };
+    let of_500 = |measure: &str, n| json!({"measure": measure, "cells": 500, "n": n});
+    let sessions = pick(1_000, 20);
+    const MIB: f64 = 1_048_576.0;
+    vec![
+        row(
+            "open 500 cells → all of them at a peer".into(),
+            of_500("open", pick(5, 1)),
+            pick(4, 1),
+            both,
+            Some(0.05),
+            ms,
+        ),
+        edit(10, Some(0.002)),
+        edit(500, Some(0.002)),
+        edit(5_000, Some(0.002)),
+        row("save 500 cells".into(), of_500("save", pick(10, 2)), pick(3, 1), both, Some(0.05), ms),
+        row(
+            "500 cells that left memory → a peer".into(),
+            of_500("reopen", pick(10, 1)),
+            1,
+            alone,
+            Some(0.05),
+            ms,
+        ),
+        Row {
+            name: format!("{sessions} idle sessions without kernels"),
+            request: json!({"measure": "idle_sessions", "sessions": sessions}),
+            rounds: 1,
+            contestants: alone,
+            figures: vec![
+                Figure {
+                    name: "memory (PSS)",
+                    field: "memory_bytes",
+                    unit: Unit::Mebibytes,
+                    target: Target::Below { median: 100.0 * MIB, p99: f64::INFINITY },
+                    complete: None,
+                },
+                Figure {
+                    name: "open files",
+                    field: "open_files",
+                    unit: count,
+                    target: Target::None,
+                    complete: None,
+                },
+            ],
+        },
+        row(
+            "torn files after 100 SIGKILLs in a save of 30 MB".into(),
+            json!({"measure": "kill_save", "megabytes": pick(30, 2), "n": pick(100, 3)}),
+            1,
+            alone,
+            Some(0.0),
+            count,
+        ),
+        row(
+            "torn files after 12 SIGKILLs in a save of 30 MB".into(),
+            json!({"measure": "kill_save", "megabytes": pick(30, 2), "n": pick(12, 2)}),
+            1,
+            &[COLLABORATION],
+            None,
+            count,
+        ),
     ]
 }
 

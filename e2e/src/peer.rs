@@ -143,6 +143,17 @@ impl Peer {
         let _ = socket.send(&Message::Sync(message).encode_v1());
     }
 
+    /// Takes the next message.
+    ///
+    /// # Panics
+    /// When none comes.
+    #[track_caller]
+    pub fn receive(&mut self, deadline: Deadline) {
+        if let Err(silence) = self.take(deadline) {
+            panic!("{silence:?} instead of a message: {:?}", self.told);
+        }
+    }
+
     /// Takes one message. Gives whether the notebook came whole with it.
     fn take(&mut self, deadline: Deadline) -> Result<bool, Silence> {
         let bytes = match self.socket.as_mut().ok_or(Silence::Ended)?.next(deadline)? {
