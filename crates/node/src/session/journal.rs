@@ -216,6 +216,14 @@ impl Journal {
         }
     }
 
+    /// As [`Self::beside`], if there is something.
+    pub async fn beside_if(&self, bytes: Option<&[u8]>, mime: &str) -> Result<Option<BlobRef>, WriteError> {
+        match bytes {
+            Some(bytes) => self.beside(bytes, mime).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// What stands in the document lane before this may go. It is only a matter of space.
     pub async fn trim_document(&self, before: Position) {
         match self.engine.trim(self.session, Lane::Document, before).await {

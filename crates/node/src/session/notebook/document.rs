@@ -39,16 +39,6 @@ pub struct Document {
     cells: HashMap<CellKey, CellRuns>,
     kept: Kept,
     blobs: BlobFolder,
-    ids: CellIds,
-}
-
-/// Whether the cells of a notebook's file have ids.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum CellIds {
-    /// Each has its own.
-    All,
-    /// Some are known by their place as it was when the notebook was opened.
-    Some,
 }
 
 /// The runs of one cell.
@@ -99,9 +89,7 @@ impl Document {
         kept: Kept,
         blobs: BlobFolder,
     ) -> Self {
-        let without = opened.iter().any(|cell| cell.as_str().starts_with('#'));
-        let ids = if without { CellIds::Some } else { CellIds::All };
-        Self { session, live, opened, projected: HashMap::new(), cells: HashMap::new(), kept, blobs, ids }
+        Self { session, live, opened, projected: HashMap::new(), cells: HashMap::new(), kept, blobs }
     }
 
     /// The document that people edit. What it gives to be journaled goes through the session's task.
@@ -164,16 +152,9 @@ impl Document {
         self.kept.update_bytes += bytes as u64;
     }
 
-    /// Whether its updates take so much that there should be a new snapshot. Not for notebooks whose cells have no ids:
-    /// who reads a new snapshot would know its cells by other places.
+    /// Whether its updates take so much that there should be a new snapshot.
     pub fn is_long(&self) -> bool {
-        let enough = DOCUMENT_COMPACT_BYTES_MIN.max(2 * self.kept.state_bytes);
-        self.kept.update_bytes > enough && self.can_be_kept()
-    }
-
-    /// Whether there can be another snapshot than the first.
-    pub fn can_be_kept(&self) -> bool {
-        self.ids == CellIds::All
+        self.kept.update_bytes > DOCUMENT_COMPACT_BYTES_MIN.max(2 * self.kept.state_bytes)
     }
 
     /// What [`Self::to_bytes`] gives now is about to be written to the file.

@@ -40,10 +40,15 @@ pub struct Snapshot {
     pub document: BlobRef,
     /// What its file was then; `None` when there was none.
     pub file: Option<FileStamp>,
-    /// The notebook as another program had written it to its file then, where ours has more: what later changes of the
-    /// file are compared with. Without it, that is `document`.
+    /// Which file, if it held what was last agreed on with it; not in a session's first snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read: Option<BlobRef>,
+    pub path: Option<String>,
+    /// What later changes of the file are compared with; without it, that is `document`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BlobRef>,
+    /// The keys of the cells as a JSON list, where they are not in `document`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<BlobRef>,
     /// The shared document, if it was shared then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BlobRef>,
@@ -53,6 +58,15 @@ pub struct Snapshot {
     /// But for the run that was going on then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub but: Option<RunId>,
+}
+
+impl Snapshot {
+    /// The notebook as its session began.
+    #[must_use]
+    pub fn first(document: BlobRef, file: Option<FileStamp>) -> Self {
+        let (path, base, keys, state, but) = (None, None, None, None, None);
+        Self { document, file, path, base, keys, state, through: Position(0), but }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -196,19 +210,14 @@ mod tests {
             DocumentRecord::Snapshot(Snapshot {
                 document: blob(),
                 file: Some(stamp.clone()),
-                read: Some(blob()),
+                path: Some("/n.ipynb".to_owned()),
+                base: Some(blob()),
+                keys: Some(blob()),
                 state: Some(blob()),
                 through: Position(7),
                 but: Some(RunId::from_uuid(uuid::Uuid::from_u128(9))),
             }),
-            DocumentRecord::Snapshot(Snapshot {
-                document: blob(),
-                file: None,
-                read: None,
-                state: None,
-                through: Position(0),
-                but: None,
-            }),
+            DocumentRecord::Snapshot(Snapshot::first(blob(), None)),
             DocumentRecord::State(vec![0, 1, 2]),
             DocumentRecord::Updates(vec![vec![1, 2, 3]]),
             DocumentRecord::Updates(vec![vec![1], vec![], vec![2, 3]]),

@@ -60,6 +60,9 @@ pub enum RestoreError {
     /// The snapshot is no notebook.
     #[error("the notebook's snapshot is damaged")]
     Notebook(#[from] NotebookError),
+    /// What is kept with the snapshot is not what was put there.
+    #[error("what is kept with the notebook's snapshot is damaged")]
+    Kept(#[from] serde_json::Error),
     /// An update does not fit what is before it.
     #[error("the notebook's updates are damaged")]
     Update(#[from] UpdateError),
@@ -76,7 +79,7 @@ pub async fn begin(
     file: Option<FileStamp>,
 ) -> Result<(), WriteError> {
     let document = journal.beside(&document.to_bytes(blobs), IPYNB).await?;
-    let snapshot = Snapshot { document, file, read: None, state: None, through: Position(0), but: None };
+    let snapshot = Snapshot::first(document, file);
     journal.document(DocumentRecord::Snapshot(snapshot).encode()).await.map(drop)
 }
 
@@ -105,7 +108,10 @@ impl DocumentLane {
             let failed = |source| RestoreError::Blob { what, sha256: blob.sha256.clone(), source };
             blobs.read(blob).map_err(failed)
         };
-        let notebook = Notebook::parse(&read("the snapshot", &snapshot.document)?)?;
+        let mut notebook = Notebook::parse(&read("the snapshot", &snapshot.document)?)?;
+        if let Some(blob) = &snapshot.keys {
+            notebook.name_again(serde_json::from_slice(&read("the keys", blob)?)?);
+        }
         let opened: Vec<CellKey> = notebook.cells().map(|cell| cell.key().clone()).collect();
         let mut restoring = Live::restore(notebook);
         let mut kept = Kept { through: snapshot.through, but: snapshot.but, ..Kept::default() };
@@ -118,10 +124,11 @@ impl DocumentLane {
             state(&bytes, &mut kept);
             restoring.update(&bytes)?;
         }
-        if let Some(blob) = &snapshot.read {
-            restoring.read(&Notebook::parse(&read("the file as it was", blob)?)?);
+        if let Some(blob) = &snapshot.base {
+            restoring.base(&read("the base", blob)?)?;
         }
-        let (mut rendered, mut saved) = (None, None);
+        let saved = snapshot.file.clone().zip(snapshot.path).map(|(stamp, path)| Saved { stamp, path });
+        let (mut rendered, mut saved) = (None, saved);
         for record in self.since {
             match record {
                 DocumentRecord::Snapshot(_) => unreachable!("a snapshot begins anew"),

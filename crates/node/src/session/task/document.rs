@@ -6,9 +6,8 @@ mod tests;
 
 use std::collections::HashSet;
 
-use outlive_core::log::BlobRef;
 use outlive_document::live::{ApplyError, CellContent, Edit, Place};
-use outlive_document::{CellKey, CellKind, EditError, NoBlobs, Notebook};
+use outlive_document::{CellKey, CellKind, EditError, Notebook};
 use outlive_protocol::http::{
     CellEdit, CellKindName, CellView, EditNotebook, Edited, NotebookView, Problem, Where, base64,
 };
@@ -17,7 +16,7 @@ use outlive_store::Durability;
 use super::super::handle::{Answer, DocumentAsk, Peer, denied};
 use super::super::journal::WriteError;
 use super::super::notebook::document::{Kept, no_such_cell};
-use super::super::notebook::record::{Beside, DocumentRecord, Saved, Snapshot};
+use super::super::notebook::record::{Beside, DocumentRecord, Snapshot};
 use super::super::notebook::restore::IPYNB;
 use super::super::notebook::{Document, shorten};
 use super::super::peers::PeerId;
@@ -25,6 +24,8 @@ use super::Task;
 
 /// The bytes of an update or a state of a shared document, in blobs and in the log.
 const YJS: &str = "application/x-yjs-v1";
+/// What is kept with a snapshot.
+const JSON: &str = "application/json";
 /// A change of the shared document, with the peer that made it.
 pub(super) type Change = (Option<PeerId>, Vec<u8>);
 
@@ -172,64 +173,52 @@ impl Task {
 
     /// Takes over what another program has made of the file.
     pub(super) async fn merge_document(&mut self, theirs: Notebook) -> Result<(), WriteError> {
-        let read = self.journal.beside(&theirs.to_bytes(&NoBlobs), IPYNB).await?;
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         let rebased = plane.document.live().rebase(theirs);
         for conflict in &rebased.conflicts {
             tracing::warn!(session = %self.session.spec.id, ?conflict, "both sides have changed a cell: both are kept");
         }
-        let changes: Vec<Change> = rebased.update.into_iter().map(|update| (None, update)).collect();
-        if !plane.document.can_be_kept() {
-            return self.changed(changes, Durability::Written).await;
-        }
-        // Their outputs are in no run's log, and without a shared document nothing of theirs is. At once with what it is
+        // Their outputs are in no run's log, and without a shared document nothing of theirs is. With it goes what is
         // compared with from now on: a crash in between would make conflicts of what was merged already.
         let through = self.journal.position();
         let kept = Kept { through, but: self.session.running, ..Kept::default() };
-        self.snapshot(kept, Some(read), changes).await
+        let changes = rebased.update.into_iter().map(|update| (None, update)).collect();
+        self.snapshot(kept, changes).await
     }
 
-    /// A new snapshot where the updates since the last take too much, at a moment when the file has all that is in it.
+    /// A new snapshot where the updates since the last take too much. Not while the file is written: the log says that it
+    /// is.
     pub(super) async fn compact(&mut self) -> Result<(), WriteError> {
-        let Some(plane) = &mut self.notebook else { return Ok(()) };
-        if !plane.document.is_long() {
+        let Some(plane) = &self.notebook else { return Ok(()) };
+        if plane.file.is_working() || !plane.document.is_long() {
             return Ok(());
         }
-        let kept = plane.document.kept();
-        let (path, stamp) =
-            (plane.file.path().map(|path| path.display().to_string()), plane.file.stamp().cloned());
-        match path {
-            None => self.snapshot(kept, None, Vec::new()).await,
-            Some(path) if plane.file.is_saved() => {
-                self.snapshot(kept, None, Vec::new()).await?;
-                let Some(stamp) = stamp else { return Ok(()) };
-                let saved = DocumentRecord::Saved(Saved { stamp, path });
-                self.journal.document(saved.encode()).await.map(drop)
-            }
-            Some(_) => Ok(()),
-        }
+        self.snapshot(plane.document.kept(), Vec::new()).await
     }
 
     /// Writes all that stands in the notebook into the log at once, and forgets what came before. `kept` says which runs
-    /// it stands for, `read` is the file where that is not the same; `changes` are in no record of their own.
-    async fn snapshot(
-        &mut self,
-        kept: Kept,
-        read: Option<BlobRef>,
-        mut changes: Vec<Change>,
-    ) -> Result<(), WriteError> {
+    /// it stands for; `changes` are in no record of their own.
+    async fn snapshot(&mut self, kept: Kept, mut changes: Vec<Change>) -> Result<(), WriteError> {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         changes.extend(plane.document.live().project().map(|update| (None, update)));
         let file = plane.file.stamp().cloned();
+        let path = plane.file.path().map(|path| path.display().to_string());
         let document = plane.document.to_bytes();
+        let keys = plane.document.notebook().made_up_keys();
+        let keys = keys.map(|keys| serde_json::to_vec(&keys).expect("keys are plain data"));
+        let base = plane.document.live().base();
         let state = plane.document.is_shared().then(|| plane.document.live().state());
         let state_bytes = state.as_ref().map_or(0, |state| state.len() as u64);
-        let document = self.journal.beside(&document, IPYNB).await?;
-        let state: Option<BlobRef> = match state {
-            Some(state) => Some(self.journal.beside(&state, YJS).await?),
-            None => None,
+        let snapshot = Snapshot {
+            document: self.journal.beside(&document, IPYNB).await?,
+            file,
+            path,
+            base: Some(self.journal.beside(&base, JSON).await?),
+            keys: self.journal.beside_if(keys.as_deref(), JSON).await?,
+            state: self.journal.beside_if(state.as_deref(), YJS).await?,
+            through: kept.through,
+            but: kept.but,
         };
-        let snapshot = Snapshot { document, file, read, state, through: kept.through, but: kept.but };
         let entry = self.journal.document(DocumentRecord::Snapshot(snapshot).encode()).await?;
         if let Some(plane) = &mut self.notebook {
             plane.document.keep(Kept { state_bytes, update_bytes: 0, ..kept });

@@ -3,6 +3,8 @@
 //! A round takes what waits of all of them: their updates are applied, then journaled together, and only then sent on and
 //! answered, so that nobody sees what a crash could take back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use outlive_document::live::ApplyError;
 use outlive_document::live::wire::{self, Forged, Message};
@@ -19,8 +21,10 @@ use super::document::{Change, refused};
 #[derive(Default)]
 struct Round {
     changes: Vec<Change>,
-    /// Who wants what it lacks, with its state vector.
-    asked: Vec<(PeerId, Vec<u8>)>,
+    /// Who wants what it lacks, with its state vector: once, however often it asks.
+    asked: BTreeMap<PeerId, Vec<u8>>,
+    /// Who wants to know where the others are.
+    curious: BTreeSet<PeerId>,
 }
 
 impl Task {
@@ -65,6 +69,9 @@ impl Task {
             for (peer, state_vector) in round.asked {
                 plane.answer(peer, &state_vector);
             }
+            for peer in round.curious {
+                plane.tell_awareness(peer);
+            }
         }
         Ok(())
     }
@@ -82,7 +89,7 @@ impl Task {
     ) -> Result<Result<(), Problem>, WriteError> {
         let Some(plane) = &mut self.notebook else { return Ok(Ok(())) };
         match message {
-            Message::Step1(state_vector) => round.asked.push((peer, state_vector.to_vec())),
+            Message::Step1(state_vector) => drop(round.asked.insert(peer, state_vector.to_vec())),
             Message::Step2(update) | Message::Update(update) => match plane.document.live().apply(update) {
                 Ok(applied) => {
                     round.changes.extend(applied.update.map(|update| (Some(peer), update)));
@@ -103,7 +110,7 @@ impl Task {
                     return Ok(Err(forged_frame(&forged)));
                 }
             }
-            Message::AwarenessQuery => plane.tell_awareness(peer),
+            Message::AwarenessQuery => drop(round.curious.insert(peer)),
             // A kind of a later version of the protocol.
             Message::Other(..) => {}
         }

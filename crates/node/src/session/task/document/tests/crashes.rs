@@ -197,6 +197,62 @@ fn a_long_log_of_edits_is_written_anew_and_read_again_as_it_was() {
     });
 }
 
+#[test]
+fn cells_without_ids_stay_the_same_cells_when_a_long_log_is_written_anew() {
+    let world = World::new();
+    let path = world.path("old.ipynb");
+    let cell = |source: &str| {
+        format!(
+            r#"{{"cell_type":"code","execution_count":null,"metadata":{{}},"outputs":[],"source":["{source}"]}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"cells":[{},{},{}],"metadata":{{}},"nbformat":4,"nbformat_minor":4}}"#,
+        cell("a"),
+        cell("b"),
+        cell("c")
+    );
+    put(&path, &text);
+    let (id, before, shows) = life(async {
+        let daemon = world.daemon();
+        let id = daemon.open(&path).await.unwrap().session_id;
+        let mut editor = joined(&daemon, id, 1).await;
+        editor.edit(|txn, cells| cells.remove(txn, 0));
+        editor.edit(|txn, cells| insert_cell(txn, cells, 1, "new", "n"));
+        for n in 0..150 {
+            editor.edit(|txn, cells| {
+                let source = source_of(txn, cells, 0);
+                let length = source.len(txn);
+                source.remove_range(txn, 0, length);
+                source.insert(txn, 0, &format!("b{n} {}", "y".repeat(10_000)));
+            });
+        }
+        editor.flush().await;
+        editor.sync().await;
+        let records = document_records(&daemon, id).await;
+        assert!(records.iter().any(|record| {
+            matches!(record, DocumentRecord::Snapshot(snapshot) if snapshot.keys.is_some())
+        }));
+        (id, daemon.notebook(id).await, editor.shows())
+    });
+    assert!(before.cells[0].source.starts_with("b149"));
+    assert_eq!(before.cells[1].id, "new");
+    life(async {
+        let daemon = world.daemon();
+        let after = daemon.notebook(id).await;
+        assert_eq!(after.cells, before.cells);
+        let mut editor = joined(&daemon, id, 2).await;
+        assert_eq!(editor.shows(), shows);
+        editor.type_into(2, "!").await;
+        editor.sync().await;
+        assert_eq!(daemon.sources(id).await[2], "c!");
+        daemon.clock.advance(10_000);
+        daemon.until_saved(id).await;
+        let saved = std::fs::read_to_string(&path).unwrap();
+        assert!(saved.contains("c!") && !saved.contains("\"id\""), "{}", &saved[..200]);
+    });
+}
+
 async fn document_records(daemon: &Daemon, id: SessionId) -> Vec<DocumentRecord> {
     let lanes = LaneFilter::Only(vec![outlive_core::log::Lane::Document]);
     let mut records = Vec::new();
