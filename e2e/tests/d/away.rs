@@ -68,6 +68,7 @@ fn killed_in_mid_print_with_three_kernels() {
     for (nth, (session, run, mut events, mut seen, _, pid)) in watched.into_iter().enumerate() {
         assert!(seen.follow(&mut events, within(PATIENCE)), "the stream ended before the run");
         assert_eq!((seen.ended(), seen.stdout()), ("succeeded", numbers(LINES)));
+        assert_eq!(seen.of_kind("gap").count(), 0, "nothing is said to be lost");
         assert_eq!(session.outcome(&run, within(PATIENCE)).stdout(), numbers(LINES), "and for a newcomer");
         assert_eq!(session.pid(), pid, "the same process");
         assert_eq!(session.run("print(memory)").stdout(), format!("of kernel {nth}\n"));
@@ -112,7 +113,11 @@ fn a_death_while_the_daemon_is_away() {
          # ipykernel sends descriptor 2 to the client, and keeps the real one.\n\
          os.write(sys.stderr._original_stdstream_copy, b'these are my last words\\n')\nos._exit(9)"
     ));
-    read_some(&mut Transcript::default(), &mut session.attach(&run, None), 1);
+    let (mut seen, mut events) = (Transcript::default(), session.attach(&run, None));
+    // Said to us, so that the kernel does not take it along when it ends without a goodbye.
+    while !seen.stdout().contains("before") {
+        assert!(!seen.push(&events.next(within(PATIENCE)).expect("the run goes on")));
+    }
     let kernel = process::find(session.pid()).expect("it is busy");
     daemon.kill();
     fs::write(&gate, "").unwrap();

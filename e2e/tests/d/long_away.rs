@@ -15,9 +15,9 @@ use crate::away::progress;
 const KEEP: u64 = 1_000_000;
 /// Far more lines than all that waits between a program and the daemon: both of the above, a kernel's queue and what
 /// the system keeps of pipes and sockets.
-const LINES: u32 = 3_000;
+const LINES: u32 = 1_500;
 /// As many numbers, on a line each.
-const NUMBERS: u32 = 200_000;
+const NUMBERS: u32 = 60_000;
 /// The length of a line, in bytes.
 const LINE: usize = 20_000;
 
@@ -30,8 +30,7 @@ fn world() -> World {
 
 /// What a session's process has spooled, in bytes.
 fn spooled(world: &World, session: &Session) -> u64 {
-    let runtime = session.view()["runtime"]["id"].as_str().expect("a session has a runtime").to_owned();
-    spooled_by(world, &runtime)
+    spooled_by(world, &runtime(session))
 }
 
 fn spooled_by(world: &World, runtime: &str) -> u64 {
