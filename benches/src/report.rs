@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::Answers;
-use crate::rows::{Figure, OUTLIVE, Row, Target, Unit};
+use crate::rows::{Figure, OUTLIVE, OUTLIVE_NOTEBOOKS, Row, Target, Unit};
+
+fn is_ours(sample: &Sample) -> bool {
+    [OUTLIVE, OUTLIVE_NOTEBOOKS].contains(&sample.contestant)
+}
 
 /// What came of one figure of one contestant.
 struct Sample {
@@ -46,14 +50,14 @@ fn write_line(markdown: &mut String, row: &Row, figure: &Figure, sample: &Sample
     let separator = if figure.name.is_empty() { "" } else { ": " };
     let median = percentile(&sample.values, 50);
     let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| shown(value, figure.unit));
-    let ours = all.iter().find(|one| one.contestant == OUTLIVE).and_then(|one| percentile(&one.values, 50));
+    let ours = all.iter().find(|one| is_ours(one)).and_then(|one| percentile(&one.values, 50));
     let ratio = match (median, ours) {
-        (Some(theirs), Some(ours)) if sample.contestant != OUTLIVE && ours > 0.0 => {
+        (Some(theirs), Some(ours)) if !is_ours(sample) && ours > 0.0 => {
             format!("{:.2} ×", theirs / ours)
         }
         _ => String::new(),
     };
-    let target = if sample.contestant == OUTLIVE { verdict(figure, sample, all) } else { String::new() };
+    let target = if is_ours(sample) { verdict(figure, sample, all) } else { String::new() };
     writeln!(
         markdown,
         "| {}{separator}{} | {} | {} | {} | {} | {ratio} | {target} | {} |",
