@@ -1,7 +1,8 @@
 //! The node: its start and recovery, its answers, its end.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+mod recover;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
-use outlive_core::limits::{
-    RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS, STORE_RETRY_MS,
-};
+use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS};
 use outlive_core::log::Lane;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
@@ -29,11 +28,11 @@ use uuid::Uuid;
 use crate::api::{Api, AttachRun, AttachSession, Events};
 use crate::budget::Budgets;
 use crate::bus::LocalBus;
-use crate::context::{Context, Entered, Found, Indexed, Presence, Reservation, Seams};
+use crate::context::{Context, Entered, Found, Presence, Seams};
 use crate::files::LocalFiles;
 use crate::problem;
 use crate::runtimes::LocalRuntimes;
-use crate::seams::{Clock, FoundShim, Identity};
+use crate::seams::{Clock, Identity};
 use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk, Visiting};
 use crate::session::open::{self, Folded};
 use crate::session::peers::DocumentPeer;
@@ -123,39 +122,6 @@ impl Node {
         node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));
         Ok(node)
-    }
-
-    async fn recover(&self) -> Result<(), StartError> {
-        let context = &self.context;
-        let mut shims: HashMap<SessionId, Vec<FoundShim>> = HashMap::new();
-        for shim in context.runtimes.found() {
-            shims.entry(shim.identity.session).or_default().push(shim);
-        }
-        let mut rows = context.all_indexed().await?;
-        rows.retain(|row| row.presence != Presence::Ended);
-        // All paths first: what is taken up may be asked for at once.
-        for Indexed { view, .. } in &rows {
-            if let Some(path) = &view.path
-                && let Err(holder) = context.hold_path(Path::new(path), view.id)
-            {
-                tracing::error!(session = %view.id, path, %holder, "two sessions have one path");
-            }
-        }
-        for Indexed { view, presence } in rows {
-            let found = shims.remove(&view.id).unwrap_or_default();
-            // One that is dormant stays so, unless it has a process after all.
-            if presence == Presence::Dormant && found.is_empty() {
-                continue;
-            }
-            let Some(reservation) = context.reserve(view.id) else { continue };
-            if take_up(context, reservation, found.clone()).await == TakenUp::Later {
-                context.tasks.spawn(take_up_later(Arc::clone(context), view.id, found));
-            }
-        }
-        for shim in shims.into_values().flatten() {
-            context.refuse(&shim, "no session of this daemon knows it");
-        }
-        Ok(())
     }
 
     async fn retain_now_and_then(self: Arc<Self>) {
@@ -543,46 +509,6 @@ impl Drop for Reading {
 
 fn unexpected(answer: &Answer) -> Problem {
     problem::internal(format!("the session answered something else: {answer:?}"))
-}
-
-/// How taking up a session went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum TakenUp {
-    /// It is open, or cannot be.
-    Settled,
-    /// The store does not answer now.
-    Later,
-}
-
-async fn take_up(context: &Arc<Context>, reservation: Reservation, shims: Vec<FoundShim>) -> TakenUp {
-    let id = reservation.id;
-    match open::resume(context, &reservation, shims).await {
-        Ok(()) => {
-            tracing::info!(session = %id, "taken up");
-            TakenUp::Settled
-        }
-        Err(problem) => {
-            tracing::error!(session = %id, %problem, "a session cannot be taken up");
-            context.broken(id, problem.to_string());
-            if problem.status == 503 { TakenUp::Later } else { TakenUp::Settled }
-        }
-    }
-}
-
-/// A store on a full disk answers again when there is space; what runs goes on meanwhile.
-async fn take_up_later(context: Arc<Context>, id: SessionId, shims: Vec<FoundShim>) {
-    loop {
-        let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-        tokio::select! {
-            biased;
-            () = context.stop.cancelled() => return,
-            () = context.clock.until(again) => {}
-        }
-        let Some(reservation) = context.reserve_broken(id) else { return };
-        if take_up(&context, reservation, shims.clone()).await == TakenUp::Settled {
-            return;
-        }
-    }
 }
 
 impl Node {

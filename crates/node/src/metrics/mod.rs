@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use outlive_core::diagnosis::CauseCode;
 use outlive_core::session::Fact;
 use outlive_core::session::event::Happened;
-use tokio::sync::Mutex as AsyncMutex;
 
 pub use render::render;
 #[cfg(test)]
@@ -50,7 +49,7 @@ pub struct Metrics {
     rested: Counter,
     failures: Mutex<BTreeMap<CauseCode, u64>>,
     /// What all sessions take up on the disk, and when that was measured.
-    stored: AsyncMutex<Option<render::Stored>>,
+    stored: Mutex<Option<render::Stored>>,
 }
 
 /// Evictions: `scheduled` is the sum of the others and of those that are due at the moment.

@@ -128,9 +128,10 @@ fn descriptors_and_files(context: &Context, text: &mut Text) {
 
 /// Measured now and then: it looks at every session's folder.
 async fn stored(context: &Context) -> Option<Stored> {
-    let mut last = context.metrics.stored.lock().await;
+    let last = || context.metrics.stored.lock().expect("nothing panics while it holds this");
     let now = context.clock.now().tick;
-    if let Some(stored) = *last
+    let measured = *last();
+    if let Some(stored) = measured
         && now.since(stored.at) < Duration::from_millis(METRICS_STORE_MS)
     {
         return Some(stored);
@@ -141,7 +142,7 @@ async fn stored(context: &Context) -> Option<Stored> {
         stored.log_bytes += usage.log_bytes;
         stored.blob_bytes += usage.blob_bytes;
     }
-    *last = Some(stored);
+    *last() = Some(stored);
     Some(stored)
 }
 

@@ -1,0 +1,89 @@
+//! What an earlier daemon left: sessions that were open are taken up, those that are dormant stay so.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outlive_core::id::SessionId;
+use outlive_core::limits::STORE_RETRY_MS;
+
+use super::{Node, StartError};
+use crate::context::{Context, Indexed, Presence, Reservation};
+use crate::seams::FoundShim;
+use crate::session::open;
+
+impl Node {
+    pub(super) async fn recover(&self) -> Result<(), StartError> {
+        let context = &self.context;
+        let mut shims: HashMap<SessionId, Vec<FoundShim>> = HashMap::new();
+        for shim in context.runtimes.found() {
+            shims.entry(shim.identity.session).or_default().push(shim);
+        }
+        let mut rows = context.all_indexed().await?;
+        rows.retain(|row| row.presence != Presence::Ended);
+        // All paths first: what is taken up may be asked for at once.
+        for Indexed { view, .. } in &rows {
+            if let Some(path) = &view.path
+                && let Err(holder) = context.hold_path(Path::new(path), view.id)
+            {
+                tracing::error!(session = %view.id, path, %holder, "two sessions have one path");
+            }
+        }
+        for Indexed { view, presence } in rows {
+            let found = shims.remove(&view.id).unwrap_or_default();
+            // One that is dormant stays so, unless it has a process after all.
+            if presence == Presence::Dormant && found.is_empty() {
+                continue;
+            }
+            let Some(reservation) = context.reserve(view.id) else { continue };
+            if take_up(context, reservation, found.clone()).await == TakenUp::Later {
+                context.tasks.spawn(take_up_later(Arc::clone(context), view.id, found));
+            }
+        }
+        for shim in shims.into_values().flatten() {
+            context.refuse(&shim, "no session of this daemon knows it");
+        }
+        Ok(())
+    }
+}
+
+/// How taking up a session went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TakenUp {
+    /// It is open, or cannot be.
+    Settled,
+    /// The store does not answer now.
+    Later,
+}
+
+async fn take_up(context: &Arc<Context>, reservation: Reservation, shims: Vec<FoundShim>) -> TakenUp {
+    let id = reservation.id;
+    match open::resume(context, &reservation, shims).await {
+        Ok(()) => {
+            tracing::info!(session = %id, "taken up");
+            TakenUp::Settled
+        }
+        Err(problem) => {
+            tracing::error!(session = %id, %problem, "a session cannot be taken up");
+            context.broken(id, problem.to_string());
+            if problem.status == 503 { TakenUp::Later } else { TakenUp::Settled }
+        }
+    }
+}
+
+/// A store on a full disk answers again when there is space; what runs goes on meanwhile.
+async fn take_up_later(context: Arc<Context>, id: SessionId, shims: Vec<FoundShim>) {
+    loop {
+        let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
+        tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return,
+            () = context.clock.until(again) => {}
+        }
+        let Some(reservation) = context.reserve_broken(id) else { return };
+        if take_up(&context, reservation, shims.clone()).await == TakenUp::Settled {
+            return;
+        }
+    }
+}
