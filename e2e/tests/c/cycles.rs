@@ -67,3 +67,25 @@ fn sessions_come_and_go_and_leave_nothing() {
         settled.then_some(())
     });
 }
+
+// C6: whoever is told that a session has ended finds its path free.
+#[test]
+fn a_path_is_free_when_its_session_is_closed() {
+    let world = World::new();
+    let _daemon = world.daemon();
+    let path = world.notebook("a.ipynb", &["x = 1"]);
+    let mut last = String::new();
+    for _ in 0..50 {
+        let session = Session::open(&world.api(), &path);
+        assert_ne!(session.id, last, "it was closed");
+        last.clone_from(&session.id);
+        session.close(false);
+        let session = world.untitled();
+        session.save(&json!({"path": path, "overwrite": true}));
+        session.close(false);
+        let mut spec = world.notebook_spec(&path);
+        spec["launch"]["program"]["argv"] = json!(["/missing/interpreter"]);
+        spec["keep"] = json!(false);
+        Session::create(&world.api(), &spec).wait_closed();
+    }
+}

@@ -10,3 +10,4 @@ mod promotion;
 mod race;
 mod refusals;
 mod save_as;
+mod soak;
