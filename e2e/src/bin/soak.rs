@@ -13,6 +13,7 @@ fn main() {
     let rounds = arguments.next().unwrap_or(2);
     let seed = arguments.next().unwrap_or(1);
     let sessions = usize::try_from(arguments.next().unwrap_or(200)).expect("a number of sessions");
-    run(Plan { round: Duration::from_secs(60), rounds, sessions, seed }, &mut |line| println!("{line}"));
+    let (round, kill_period) = (Duration::from_secs(60), Duration::from_secs(20));
+    run(Plan { round, rounds, kill_period, sessions, seed }, &mut |line| println!("{line}"));
     println!("{rounds} passed, 0 failed");
 }

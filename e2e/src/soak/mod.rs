@@ -27,8 +27,6 @@ use crate::{Daemon, World};
 const WORKERS: usize = 4;
 /// Sessions whose cells are run by a real kernel, at a time.
 const KERNELS_MAX: usize = 6;
-/// How often the daemon is killed.
-const KILL_PERIOD: Duration = Duration::from_secs(20);
 
 /// How long, how many, and which.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +35,9 @@ pub struct Plan {
     pub round: Duration,
     /// How many rounds.
     pub rounds: u64,
+    /// How often the daemon is killed in every second round, from the first on. In the others it lives on, so that
+    /// what it would leak adds up.
+    pub kill_period: Duration,
     /// How many sessions.
     pub sessions: usize,
     /// The same seed does the same things in the same order in each thread.
@@ -90,7 +91,8 @@ pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
             let length = if round == 0 { Duration::ZERO } else { plan.round };
             *until.lock().expect("no worker panics with it") = within(length);
             begin.wait();
-            kill_now_and_then(&field, &mut daemon, within(length));
+            let kill_period = if round % 2 == 1 { plan.kill_period } else { length };
+            kill_now_and_then(&field, &mut daemon, kill_period, within(length));
             end.wait();
             let pid = daemon.as_ref().expect("it was started again").pid();
             let look = Look::when_quiet(&world, pid);
@@ -105,9 +107,14 @@ pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
     world.assert_nothing_left();
 }
 
-fn kill_now_and_then(field: &Field<'_>, daemon: &mut Option<Daemon>, until: clock::Deadline) {
-    while until.left() > KILL_PERIOD {
-        std::thread::sleep(KILL_PERIOD);
+fn kill_now_and_then(
+    field: &Field<'_>,
+    daemon: &mut Option<Daemon>,
+    period: Duration,
+    until: clock::Deadline,
+) {
+    while until.left() > period {
+        std::thread::sleep(period);
         let alone = field.daemon.write().expect("no worker panics with it");
         daemon.take().expect("it runs").kill();
         *daemon = Some(field.world.daemon());
