@@ -358,6 +358,19 @@ impl Notebook {
         self.cells_mut().insert(0, cell, "", &style, CELL_LEVEL);
     }
 
+    /// The cells of these keys, in their order. Looks for few of them one by one, and goes through all for many.
+    pub(crate) fn some_cells(&self, keys: &HashSet<CellKey>) -> Vec<&Cell> {
+        const FEW: usize = 8;
+        let cells = self.cell_list();
+        if keys.len() > FEW {
+            return cells.iter().filter(|cell| keys.contains(&cell.key)).collect();
+        }
+        let mut places: Vec<usize> =
+            keys.iter().filter_map(|key| cells.iter().position(|cell| cell.key == *key)).collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| &cells[place]).collect()
+    }
+
     pub(crate) fn cell_list(&self) -> &[Cell] {
         self.sequence().items()
     }

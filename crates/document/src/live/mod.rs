@@ -140,7 +140,7 @@ impl Live {
             }
             for (at, cell) in (0..).zip(notebook.cell_list()) {
                 let map = NewCell::new(cell.key.as_str(), Written::of(cell)).insert(txn, &roots.cells, at);
-                project::show(txn, &map, roots, notebook, &cell.key, None);
+                project::show(txn, &map, roots, notebook, cell, None);
             }
             debug_assert_eq!(roots.cells.len(txn) as usize, notebook.cells().len());
         });

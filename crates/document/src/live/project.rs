@@ -8,9 +8,10 @@ use yrs::{Any, Array, Map, MapRef, Out, ReadTxn, TransactionMut};
 use super::Live;
 use super::apply::merged;
 use super::mirror::{self, Mirror, outputs_of};
+use super::reconcile::file_outputs;
 use super::schema::{self, COUNT, OUTPUTS, RUN_STATE};
-use super::shared::{Roots, map_of, set_plain};
-use crate::cell::{CellKey, CellKind};
+use super::shared::{Roots, set_plain};
+use crate::cell::{Cell, CellKey, CellKind};
 use crate::notebook::Notebook;
 use crate::projection::Shown;
 
@@ -66,23 +67,20 @@ impl Live {
 
     fn project_touched(&mut self) -> Option<Vec<u8>> {
         let shared = self.shared.as_mut()?;
-        let mut touched: Vec<CellKey> = self.notebook.projection.take_touched().into_iter().collect();
-        touched.sort();
-        touched.retain(|key| shared.has(key));
-        if touched.is_empty() {
-            return None;
-        }
-        let mut mirrors: HashMap<CellKey, Mirror> =
-            touched.iter().filter_map(|key| Some((key.clone(), shared.take_mirror(key)?))).collect();
-        let maps: Vec<_> = touched.iter().filter_map(|key| Some((key, shared.map_id(key)?))).collect();
+        let touched = self.notebook.projection.take_touched();
+        let cells = self.notebook.some_cells(&touched);
+        let mut mirrors: HashMap<CellKey, Mirror> = cells
+            .iter()
+            .filter_map(|cell| Some((cell.key.clone(), shared.take_mirror(&cell.key)?)))
+            .collect();
         let (notebook, running) = (&self.notebook, &self.running);
         let done = shared.write(|txn, roots| {
-            for (key, id) in maps {
-                let Some(map) = map_of(txn, id) else { continue };
-                let mirror = mirrors.remove(key);
-                if let Some(mirror) = show(txn, &map, roots, notebook, key, mirror) {
-                    mirrors.insert(key.clone(), mirror);
-                    let state = running.get(key).copied().unwrap_or(Running::Idle);
+            for cell in cells {
+                let Some(map) = shared.cell(txn, &cell.key) else { continue };
+                let mirror = mirrors.remove(&cell.key);
+                if let Some(mirror) = show(txn, &map, roots, notebook, cell, mirror) {
+                    mirrors.insert(cell.key.clone(), mirror);
+                    let state = running.get(&cell.key).copied().unwrap_or(Running::Idle);
                     set_plain(txn, &map, RUN_STATE, state.word().into());
                 }
             }
@@ -101,15 +99,16 @@ pub(super) fn show(
     map: &MapRef,
     roots: &Roots,
     notebook: &Notebook,
-    key: &CellKey,
+    cell: &Cell,
     mirror: Option<Mirror>,
 ) -> Option<Mirror> {
-    if notebook.cell(key)?.kind() != CellKind::Code {
+    if cell.kind != CellKind::Code {
         return None;
     }
+    let key = &cell.key;
     let (mirror, run) = match notebook.projection.shown(key) {
         Shown::File(count) => {
-            let (outputs, file_count) = notebook.file_outputs(key);
+            let (outputs, file_count) = file_outputs(cell);
             let count = count.map_or(file_count, schema::whole);
             (mirror::show_file(txn, map, key, (&outputs, count)), None)
         }

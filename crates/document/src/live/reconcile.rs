@@ -26,16 +26,24 @@ impl Shared {
         if stale.contains(&Stale::Order) {
             self.reconcile_order(&txn, notebook);
         }
-        for what in &stale {
-            match what {
-                Stale::Order => {}
-                Stale::Metadata => reconcile_metadata(&txn, &self.roots.meta, notebook),
-                Stale::Cell(key) => {
-                    if let Some(map) = self.cell(&txn, key) {
-                        notebook.take_written(key, &Written::read(&txn, &map));
-                    }
-                }
-            }
+        if stale.contains(&Stale::Metadata) {
+            reconcile_metadata(&txn, &self.roots.meta, notebook);
+        }
+        // A document that was restored is all stale, and nearly all of it is the same.
+        let cells = stale.into_iter().filter_map(|what| match what {
+            Stale::Cell(key) => Some(key),
+            Stale::Order | Stale::Metadata => None,
+        });
+        let different: Vec<(CellKey, Written)> = notebook
+            .some_cells(&cells.collect())
+            .into_iter()
+            .filter_map(|cell| {
+                let written = Written::read(&txn, &self.cell(&txn, &cell.key)?);
+                (!written.is_same(&Written::of(cell))).then(|| (cell.key.clone(), written))
+            })
+            .collect();
+        for (key, written) in different {
+            notebook.take_written(&key, &written);
         }
     }
 
@@ -194,16 +202,15 @@ impl Notebook {
             self.set_file_outputs(key, &Any::Array([].into()), &Any::Null);
         }
     }
+}
 
-    /// Outputs and count of a cell as its file has them.
-    pub(super) fn file_outputs(&self, key: &CellKey) -> (Vec<Json>, Any) {
-        let Some(view) = self.cell(key) else { return (Vec::new(), Any::Null) };
-        let outputs = match view.cell.json(OUTPUTS) {
-            Some(Json::Array(outputs)) => outputs,
-            _ => Vec::new(),
-        };
-        (outputs, view.cell.json(COUNT).map_or(Any::Null, |count| any_of(&count)))
-    }
+/// Outputs and count of a cell as its file has them.
+pub(super) fn file_outputs(cell: &Cell) -> (Vec<Json>, Any) {
+    let outputs = match cell.json(OUTPUTS) {
+        Some(Json::Array(outputs)) => outputs,
+        _ => Vec::new(),
+    };
+    (outputs, cell.json(COUNT).map_or(Any::Null, |count| any_of(&count)))
 }
 
 /// An output that a peer has brought, with the members that such an output has; `None` when one is missing.

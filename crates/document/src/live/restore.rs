@@ -6,6 +6,7 @@ use super::base::Base;
 use super::guard::Origin;
 use super::mirror;
 use super::project;
+use super::reconcile::file_outputs;
 use super::schema::{self, COUNT, RUN_STATE};
 use super::shared::Shared;
 use crate::notebook::Notebook;
@@ -79,12 +80,13 @@ impl Restoring {
         if let Some(shared) = shared {
             shared.is_mended = false;
             let txn = shared.read();
-            for key in shared.keys() {
+            let (mut running, mut brought) = (Vec::new(), Vec::new());
+            for cell in notebook.cell_list() {
+                let key = &cell.key;
                 let Some(map) = shared.cell(&txn, key) else { continue };
-                let state = schema::text_of(&txn, &map, RUN_STATE);
-                if state.is_some_and(|state| state != "idle") {
+                if schema::text_of(&txn, &map, RUN_STATE).is_some_and(|state| state != "idle") {
                     // What ran when the daemon died is told anew.
-                    notebook.projection.touch(key);
+                    running.push(key.clone());
                 }
                 match project::marked_run(&txn, &shared.roots, key) {
                     // Its replay brings them, unless somebody has cleared them.
@@ -94,14 +96,20 @@ impl Restoring {
                     }
                     Some(_) => {}
                     None => {
-                        let (outputs, _) = notebook.file_outputs(key);
+                        let (outputs, _) = file_outputs(cell);
                         if let Some(outputs) = mirror::is_newer(&txn, &map, key, &outputs) {
                             let count =
                                 map.get(&txn, COUNT).map_or(Any::Null, |out| schema::plain(&txn, &out, 0));
-                            notebook.set_file_outputs(key, &outputs, &count);
+                            brought.push((key.clone(), outputs, count));
                         }
                     }
                 }
+            }
+            for key in running {
+                notebook.projection.touch(&key);
+            }
+            for (key, outputs, count) in brought {
+                notebook.set_file_outputs(&key, &outputs, &count);
             }
         }
         self.live
