@@ -30,6 +30,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--log-level=ERROR", *arguments],
             stdin=subprocess.DEVNULL,
+            cwd=self.root,  # jupyter-collaboration puts its database there.
         )
         deadline = now() + 60
         while True:
