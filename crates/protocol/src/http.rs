@@ -38,6 +38,7 @@
 //! Errors are [`Problem`]s (RFC 9457), `application/problem+json`.
 
 mod chunk;
+mod doctor;
 mod notebook;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use chunk::{ChunkView, base64};
+pub use doctor::{DoctorCheck, DoctorLevel, DoctorView};
 pub use notebook::{
     CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,
     NotebookView, OpenSession, Opened, SaveHow, SaveSession, SavedState, SetTrust, Where,
@@ -109,15 +111,20 @@ impl Problem {
     /// PATH is open in session ID; close it or choose another path`.
     #[must_use]
     pub fn sentence(&self, doing: &str) -> String {
-        if self.code == "path-already-open" {
-            let fact = |name: &str| self.facts.get(name).map_or("another", String::as_str);
-            let (path, session) = (fact("path"), fact("session"));
+        if let Some((path, session)) = self.collision() {
             return format!(
                 "cannot {doing}: {path} is open in session {session}; close it or choose another path"
             );
         }
         let what = if self.detail.is_empty() { &self.title } else { &self.detail };
         format!("cannot {doing}: {what}")
+    }
+
+    /// The path that somebody else has, and the session that has it; `None` for every other problem.
+    #[must_use]
+    pub fn collision(&self) -> Option<(&str, &str)> {
+        let fact = |name: &str| self.facts.get(name).map(String::as_str);
+        (self.code == "path-already-open").then(|| Some((fact("path")?, fact("session")?))).flatten()
     }
 
     /// Adds a fact by name.
@@ -562,36 +569,4 @@ impl StreamEvent {
             Self::Unknown => "unknown",
         }
     }
-}
-
-/// What `doctor` finds.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct DoctorView {
-    /// Each check with its result.
-    pub checks: Vec<DoctorCheck>,
-}
-
-/// One check.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct DoctorCheck {
-    /// What was looked at, for instance `cgroup`.
-    pub name: String,
-    /// `ok`, `warning` or `error`.
-    pub level: DoctorLevel,
-    /// What was found.
-    pub found: String,
-    /// What to do, when something should be done.
-    pub hint: Option<String>,
-}
-
-/// How bad it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DoctorLevel {
-    /// As it should be.
-    Ok,
-    /// Works, with less than the best.
-    Warning,
-    /// Does not work.
-    Error,
 }
