@@ -64,6 +64,8 @@ pub trait Host: Send + Sync + 'static {
     async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem>;
     /// A session's runs, in the order in which they were queued.
     async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem>;
+    /// One run.
+    async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem>;
     /// What a run has printed so far, behind a cursor.
     async fn run_output(&self, id: SessionId, run: RunId, after: Cursor) -> Result<Events, Problem>;
     /// What becomes of a session and its runs from now on, without output.
@@ -78,16 +80,10 @@ pub trait Host: Send + Sync + 'static {
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem>;
 }
 
-/// The daemon that this code runs in, for callers who are somewhere else.
+/// The daemon that this code runs in.
 pub(crate) struct InProcess {
-    api: Arc<dyn Api>,
-    caller: Caller,
-}
-
-impl InProcess {
-    pub(crate) fn new(api: Arc<dyn Api>) -> Self {
-        Self { api, caller: Caller::default() }
-    }
+    pub(crate) api: Arc<dyn Api>,
+    pub(crate) caller: Caller,
 }
 
 #[async_trait]
@@ -138,6 +134,14 @@ impl Host for InProcess {
 
     async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
         self.api.runs(id).await
+    }
+
+    async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
+        self.api.runs(id).await?.into_iter().find(|view| view.id == run).ok_or_else(|| {
+            let detail = format!("session {id} has no run {run}");
+            Problem::new(404, "no-such-run", "There is no such run", detail)
+                .hint("the session's list of runs has those that there are")
+        })
     }
 
     async fn run_output(&self, id: SessionId, run: RunId, after: Cursor) -> Result<Events, Problem> {

@@ -34,12 +34,18 @@ use server::Server;
 /// Where MCP is served over HTTP.
 pub const PATH: &str = "/mcp";
 
+/// The daemon that this code runs in, for a caller who is somewhere.
+#[must_use]
+pub fn in_process(api: Arc<dyn Api>, caller: Caller) -> Arc<dyn Host> {
+    Arc::new(InProcess { api, caller })
+}
+
 /// The tools over streamable HTTP, on [`PATH`]. Who may come in is asked before, by the server that this is merged into.
 ///
 /// Nothing is kept between two requests: a client needs no session with the daemon, and loses none when the daemon is
 /// replaced.
 pub fn router(api: Arc<dyn Api>, shutdown: CancellationToken) -> Router {
-    let server = Server::new(Arc::new(InProcess::new(api)));
+    let server = Server::new(in_process(api, Caller::default()));
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_sse_keep_alive(Some(Duration::from_millis(MCP_PROGRESS_MS)))

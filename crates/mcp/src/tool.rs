@@ -199,7 +199,9 @@ fn generator() -> SchemaGenerator {
 
 fn schema<T: JsonSchema>() -> JsonObject {
     let mut schema = generator().into_root_schema_for::<T>();
+    // Both are ours, for readers of the code.
     schema.remove("title");
+    schema.remove("description");
     let Value::Object(schema) = schema.to_value() else { unreachable!("a struct's schema is an object") };
     schema
 }

@@ -16,6 +16,7 @@ fn from_a_new_notebook_to_the_explanation_of_a_crash() {
     assert_eq!(made["untitled"], true);
     let session = made["session"].clone();
 
+    // Behind the empty cell that a new notebook has.
     let edits = json!([
         {"edit": "insert", "kind": "code", "id": "count", "source": "for n in range(3): print('line', n)"},
         {"edit": "insert", "kind": "code", "id": "value", "source": "import os\nos.getcwd()"},
@@ -52,7 +53,7 @@ fn from_a_new_notebook_to_the_explanation_of_a_crash() {
     let path = world.work().join("report.ipynb");
     assert_eq!(saved["structuredContent"]["path"], json!(path));
     assert_eq!(saved["structuredContent"]["session"], session);
-    assert_eq!(notebook::stream(&notebook::read(&path), 0, "stdout"), "line 0\nline 1\nline 2\n");
+    assert_eq!(notebook::stream(&notebook::read(&path), 1, "stdout"), "line 0\nline 1\nline 2\n");
 
     // Another session wants the same file.
     let other = agent.call("new", &json!({}))["structuredContent"]["session"].clone();

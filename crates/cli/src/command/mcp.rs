@@ -126,6 +126,10 @@ impl Host for Proxy {
         self.call(|client| async move { client.runs(id).await }).await
     }
 
+    async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
+        self.call(|client| async move { client.run(id, run).await }).await
+    }
+
     async fn run_output(&self, id: SessionId, run: RunId, after: Cursor) -> Result<Events, Problem> {
         self.call(|client| async move { client.run_output(id, run, after).await }).await
     }

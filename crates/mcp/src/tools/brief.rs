@@ -3,9 +3,7 @@
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::session::spec::Trust;
 use outlive_core::session::{CancelWhy, RunOutcome};
-use outlive_protocol::http::{
-    Question, ReportSummary, RunCounts, RunState, RunView, SavedState, SessionState, SessionView,
-};
+use outlive_protocol::http::{Question, RunCounts, RunState, RunView, SavedState, SessionState, SessionView};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -24,8 +22,12 @@ pub struct Session {
     pub path: Option<String>,
     /// Whether its notebook has no file yet.
     pub untitled: bool,
-    /// Where its notebook's edits and outputs are.
-    pub saved: Option<SavedState>,
+    /// Whether all of its notebook is in the file: `saved`, `unsaved` (it soon will be), `untitled`, `failing` or
+    /// `conflict`.
+    pub saved: Option<&'static str>,
+    /// Why it cannot be saved now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_problem: Option<String>,
     /// Whether somebody has vouched for the notebook.
     pub trust: Trust,
     /// Whether it works, and how it went if it has ended.
@@ -35,9 +37,11 @@ pub struct Session {
     /// How many runs are in which state.
     pub runs: RunCounts,
     /// A question of a program that waits for an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,
-    /// The last failure; `explain` tells more.
-    pub last_failure: Option<ReportSummary>,
+    /// The last failure in one sentence; `explain` tells more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
 }
 
 /// A kernel or a command.
@@ -54,13 +58,15 @@ pub struct Runtime {
 impl From<SessionView> for Session {
     fn from(view: SessionView) -> Self {
         let state = serde_json::to_value(&view.runtime.state).expect("a state has string keys");
+        let (saved, save_problem) = view.saved.map_or((None, None), saved);
         Self {
             session: view.id,
             title: view.title,
             kind: view.kind,
             path: view.path,
             untitled: view.untitled,
-            saved: view.saved,
+            saved,
+            save_problem,
             trust: view.trust,
             state: view.state,
             runtime: Runtime {
@@ -70,7 +76,7 @@ impl From<SessionView> for Session {
             },
             runs: view.runs,
             question: view.question,
-            last_failure: view.last_report,
+            last_failure: view.last_report.map(|report| report.summary),
         }
     }
 }
@@ -89,23 +95,27 @@ impl Session {
              failed, {cancelled} cancelled\n",
             self.session, self.runtime.name, self.runtime.state,
         );
-        let saved = match &self.saved {
-            Some(SavedState::Saved { .. }) => Some("saved".to_owned()),
-            Some(SavedState::Unsaved) => Some("not all is in the file yet".to_owned()),
-            Some(SavedState::Failing { why }) => Some(format!("cannot be saved: {why}")),
-            Some(SavedState::Conflict { why, .. }) => Some(format!("not saved: {why}")),
-            Some(SavedState::Untitled | SavedState::Unknown) | None => None,
-        };
-        if let Some(saved) = saved {
-            text.push_str(&format!("  {saved}\n"));
+        if let Some(why) = &self.save_problem {
+            text.push_str(&format!("  not saved: {why}\n"));
         }
         if let Some(question) = &self.question {
             text.push_str(&format!("  run {} asks its user: {}\n", question.run, question.prompt));
         }
         if let Some(failure) = &self.last_failure {
-            text.push_str(&format!("  last failure: {}; `explain` tells more\n", failure.summary));
+            text.push_str(&format!("  last failure: {failure}; `explain` tells more\n"));
         }
         text
+    }
+}
+
+fn saved(state: SavedState) -> (Option<&'static str>, Option<String>) {
+    match state {
+        SavedState::Saved { .. } => (Some("saved"), None),
+        SavedState::Unsaved => (Some("unsaved"), None),
+        SavedState::Untitled => (Some("untitled"), None),
+        SavedState::Failing { why } => (Some("failing"), Some(why)),
+        SavedState::Conflict { why, .. } => (Some("conflict"), Some(why)),
+        SavedState::Unknown => (None, None),
     }
 }
 

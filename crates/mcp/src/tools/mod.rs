@@ -35,7 +35,7 @@ fn table() -> Vec<Entry> {
              Joins the session that has the file already. Starts no kernel: the first `run` does. \
              Returns the session; its id is what the other tools take."), files::open),
         Entry::new(about("new", "Make a notebook", "make a notebook", Adds,
-            "Begin an untitled notebook with one empty cell or none. It is kept without a file until `save` gives it a path. \
+            "Begin an untitled notebook with one empty code cell. It is kept without a file until `save` gives it a path. \
              Starts no kernel: the first `run` does. Returns the session."), files::new),
         Entry::new(about("read", "Read cells", "read the notebook", Reads,
             "See the cells of a notebook: id, kind, source, whether they run, and with `outputs` what they show. \

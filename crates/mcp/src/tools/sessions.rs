@@ -1,7 +1,7 @@
 //! What there is, and what went wrong: sessions, explain.
 
 use outlive_core::diagnosis::explain::{ExplainOptions, explain as as_text};
-use outlive_core::diagnosis::{Cause, FailureReport};
+use outlive_core::diagnosis::{self, EvidenceLine, FailureReport};
 use outlive_core::id::{ReportId, RunId, SessionId};
 use outlive_core::limits::{MCP_LISTED_MAX, MCP_REPORTS_MAX};
 use outlive_core::time::WallTime;
@@ -73,10 +73,30 @@ struct Failure {
     subject: String,
     /// When, in microseconds since 1970.
     at: WallTime,
-    /// Why, most likely first: code, confidence, summary, evidence and remedy.
+    /// Why, most likely first.
     causes: Vec<Cause>,
     /// The runs that it ended.
     interrupted: Vec<RunId>,
+}
+
+/// A cause.
+#[derive(Serialize, JsonSchema)]
+struct Cause {
+    /// Stable, for instance `out-of-memory`; docs/causes has a page for each.
+    code: String,
+    /// One sentence.
+    summary: String,
+    /// The lines that show it.
+    evidence: Vec<EvidenceLine>,
+    /// What to do about it.
+    remedy: String,
+}
+
+impl From<diagnosis::Cause> for Cause {
+    fn from(cause: diagnosis::Cause) -> Self {
+        let diagnosis::Cause { code, summary, evidence, remedy, .. } = cause;
+        Self { code: code.to_string(), summary, evidence, remedy }
+    }
 }
 
 pub async fn explain(call: Call, input: Explain) -> Result<Reply<Failures>, Problem> {
@@ -102,5 +122,6 @@ pub async fn explain(call: Call, input: Explain) -> Result<Reply<Failures>, Prob
 
 fn failure(report: FailureReport) -> Failure {
     let FailureReport { id, subject, at, causes, interrupted, .. } = report;
+    let causes = causes.into_iter().map(Cause::from).collect();
     Failure { report: id, subject, at, causes, interrupted }
 }

@@ -197,12 +197,12 @@ async fn of_run(
     after: Option<Place>,
     time: Duration,
 ) -> Result<Reply<Shown>, Problem> {
-    let mut view = one(call, session, run).await?;
+    let mut view = call.host.run(session, run).await?;
     if !time.is_zero() && !wait::is_over(&view) {
         let events = call.host.watch(session).await?;
-        view = one(call, session, run).await?;
+        view = call.host.run(session, run).await?;
         wait::until_ended(call, session, std::slice::from_ref(&view), events, time).await?;
-        view = one(call, session, run).await?;
+        view = call.host.run(session, run).await?;
     }
     let mut images = Vec::new();
     let shown = outputs::of_run(&*call.host, &view, after, MCP_TEXT_BYTES_MAX, &mut images).await?;
@@ -216,19 +216,6 @@ async fn of_run(
         text.push_str(&question(call, session).await);
     }
     Ok(Reply { answer: Shown { run: Some(run), cell: None, complete }, text, images })
-}
-
-async fn one(call: &Call, session: SessionId, run: RunId) -> Result<RunView, Problem> {
-    call.host.runs(session).await?.into_iter().find(|view| view.id == run).ok_or_else(|| {
-        Problem::new(
-            404,
-            "no-such-run",
-            "There is no such run",
-            format!("session {session} has no run {run}"),
-        )
-        .hint("`runs` lists those that there are")
-        .fact("run", run.to_string())
-    })
 }
 
 async fn of_cell(call: &Call, session: SessionId, cell: String) -> Result<Reply<Shown>, Problem> {
