@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Debug)]
 pub enum DocumentRecord {
     /// The notebook as it is here. What stands before it in the lane does not count any more.
-    Snapshot(Snapshot),
+    Snapshot(Box<Snapshot>),
     /// The document as it became a shared one.
     State(Vec<u8>),
     /// Changes of the shared document, in order.
@@ -104,7 +104,7 @@ pub struct Saved {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Json {
-    Snapshot(Snapshot),
+    Snapshot(Box<Snapshot>),
     Line(Line),
 }
 
@@ -207,7 +207,7 @@ mod tests {
     fn each_record_comes_back_and_an_unknown_one_is_skipped() {
         let stamp = FileStamp { inode: 1, size: 2, mtime_ns: 3, hash: [4; 32] };
         let records = [
-            DocumentRecord::Snapshot(Snapshot {
+            DocumentRecord::Snapshot(Box::new(Snapshot {
                 document: blob(),
                 file: Some(stamp.clone()),
                 path: Some("/n.ipynb".to_owned()),
@@ -216,8 +216,8 @@ mod tests {
                 state: Some(blob()),
                 through: Position(7),
                 but: Some(RunId::from_uuid(uuid::Uuid::from_u128(9))),
-            }),
-            DocumentRecord::Snapshot(Snapshot::first(blob(), None)),
+            })),
+            DocumentRecord::Snapshot(Box::new(Snapshot::first(blob(), None))),
             DocumentRecord::State(vec![0, 1, 2]),
             DocumentRecord::Updates(vec![vec![1, 2, 3]]),
             DocumentRecord::Updates(vec![vec![1], vec![], vec![2, 3]]),

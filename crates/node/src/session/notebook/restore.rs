@@ -80,7 +80,7 @@ pub async fn begin(
 ) -> Result<(), WriteError> {
     let document = journal.beside(&document.to_bytes(blobs), IPYNB).await?;
     let snapshot = Snapshot::first(document, file);
-    journal.document(DocumentRecord::Snapshot(snapshot).encode()).await.map(drop)
+    journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await.map(drop)
 }
 
 impl DocumentLane {
@@ -90,7 +90,7 @@ impl DocumentLane {
         let FencedBody::Document(bytes) = &fenced.body else { return };
         match DocumentRecord::decode(bytes) {
             Some(DocumentRecord::Snapshot(snapshot)) => {
-                self.snapshot = Some(snapshot);
+                self.snapshot = Some(*snapshot);
                 self.since.clear();
             }
             Some(record) => self.since.push(record),

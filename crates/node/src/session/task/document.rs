@@ -219,7 +219,7 @@ impl Task {
             through: kept.through,
             but: kept.but,
         };
-        let entry = self.journal.document(DocumentRecord::Snapshot(snapshot).encode()).await?;
+        let entry = self.journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await?;
         if let Some(plane) = &mut self.notebook {
             plane.document.keep(Kept { state_bytes, update_bytes: 0, ..kept });
             plane.relay(&changes);
