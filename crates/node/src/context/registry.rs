@@ -243,16 +243,8 @@ impl Context {
             .collect()
     }
 
-    /// A session that has ended or was never made has no path.
+    /// A session that ends or was never made has no path.
     pub fn forget_paths_of(&self, id: SessionId) {
-        let mut registry = self.registry();
-        if !registry.sessions.contains_key(&id) {
-            registry.paths.retain(|_, holder| *holder != id);
-        }
-    }
-
-    /// The same, said by whoever has found that out while taking it up.
-    pub fn forget_paths_now(&self, id: SessionId) {
         self.registry().paths.retain(|_, holder| *holder != id);
     }
 

@@ -372,6 +372,11 @@ impl Task {
     async fn save_finally(&mut self) -> Result<(), WriteError> {
         self.life = Life::Going;
         let problem = self.last_save().await?;
+        // Before anybody can hear of its end: then its path is free.
+        if let Some(notebook) = &mut self.notebook {
+            notebook.file.release();
+        }
+        self.context.forget_paths_of(self.session.spec.id);
         self.input(Input::Saved { problem }, None).await?.ok();
         Ok(())
     }

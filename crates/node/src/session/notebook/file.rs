@@ -213,6 +213,14 @@ impl NotebookFile {
         }
     }
 
+    /// Nothing more is written or looked at: the path is anybody's.
+    pub fn release(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.claim = None;
+            home.watch = None;
+        }
+    }
+
     /// Whether it is.
     pub fn is_edited(&self) -> bool {
         self.manner == Manner::Edited

@@ -73,12 +73,12 @@ pub async fn resume(
     let Some(before) = folded.session else {
         // Its creation was never answered, or its log is gone: nobody would supervise what it had started.
         refuse_all(context, &shims, "its session has no log");
-        context.forget_paths_now(id);
+        context.forget_paths_of(id);
         return context.forget(id).await.map_err(|error| problem::store(&error));
     };
     if let SessionLife::Closed { .. } = before.life {
         refuse_all(context, &shims, "its session is closed");
-        context.forget_paths_now(id);
+        context.forget_paths_of(id);
         let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
         let view = view::session(whole.session.as_ref().unwrap_or(&before), whole.fold.position(), 0);
         return context.index(&view, Presence::Ended).await.map_err(|error| problem::store(&error));
