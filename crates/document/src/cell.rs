@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use outlive_core::limits::CELL_ID_BYTES_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,10 +11,11 @@ use crate::json::{Json, Members, Style, format};
 
 /// Names one cell of one notebook.
 ///
-/// It is the cell's own id where the notebook has ids (nbformat 4.5). Older notebooks have none: there it is `cell-`
-/// and the cell's index when the notebook was parsed, which stays with the cell while other cells come and go, but not
-/// across a new parse. Who stores such a key stores the notebook's bytes of the same moment with it. The live document
-/// has the same keys as ids; they do not go into the file.
+/// It is the cell's own id where the notebook has ids (nbformat 4.5). Older notebooks have none, and some have ids that
+/// cannot name a cell, which stay in the file: there it is `cell-` and the cell's index when the notebook was parsed,
+/// which stays with the cell while other cells come and go, but not across a new parse. Who stores such a key stores
+/// the notebook's bytes of the same moment with it. The live document has the same keys as ids; they do not go into the
+/// file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct CellKey(String);
@@ -44,6 +46,11 @@ impl fmt::Display for CellKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a cell can be known by this id. Wider than nbformat's own rule, which many files do not keep.
+pub(crate) fn is_id(text: &str) -> bool {
+    (1..=CELL_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// What a cell is.
@@ -87,7 +94,7 @@ pub(crate) const MEMBER_LEVEL: usize = 3;
 pub(crate) struct Cell {
     pub key: CellKey,
     pub kind: CellKind,
-    /// The id that stands in the file.
+    /// The id that stands in the file, if it can name the cell.
     id: Option<Box<str>>,
     /// Each value as its text.
     pub fields: Members<Box<str>>,
@@ -97,7 +104,7 @@ impl Cell {
     pub fn new(kind: CellKind, fields: Members<Box<str>>) -> Self {
         let mut cell = Self { key: CellKey::new(""), kind, id: None, fields };
         let id = cell.json("id");
-        cell.id = id.as_ref().and_then(Json::as_str).filter(|id| !id.is_empty()).map(Into::into);
+        cell.id = id.as_ref().and_then(Json::as_str).filter(|id| is_id(id)).map(Into::into);
         cell
     }
 

@@ -95,3 +95,34 @@ fn outputs_come_to_peers_and_cleared_outputs_stay_cleared() {
     again.finish_run(run(1), &RunOutcome::Succeeded, None).unwrap();
     assert!(again.notebook().outputs(&key("id0"), &NoBlobs).is_empty());
 }
+
+#[test]
+fn cells_with_ids_that_cannot_name_them_stay_and_keep_their_ids() {
+    let long = "i".repeat(65);
+    let ids = ["a/b\n", long.as_str(), "", "twice", "twice", "fine"];
+    let cells: Vec<Value> = ids
+        .iter()
+        .map(|id| {
+            json!({"cell_type": "code", "id": id, "metadata": {}, "execution_count": null, "outputs": [], "source": "1"})
+        })
+        .collect();
+    let whole = json!({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).to_string();
+    let mut live = Live::new(Notebook::parse(whole.as_bytes()).unwrap());
+    let first: Vec<CellKey> = live.notebook().cells().map(|cell| cell.key().clone()).collect();
+    let edits = first.iter().map(|cell| set(cell.as_str(), "2")).chain([insert(Place::End, "3", "new")]);
+    let update = live.edit(&edits.collect::<Vec<_>>()).unwrap().update.unwrap();
+
+    let file = live.to_bytes(&NoBlobs);
+    let mut restoring = Live::restore(Notebook::parse(whole.as_bytes()).unwrap());
+    restoring.update(&update).unwrap();
+    assert_eq!(restoring.finish().to_bytes(&NoBlobs), file, "a restart reads the same");
+    let file: Value = serde_json::from_slice(&file).unwrap();
+    let in_file: Vec<(&str, &str)> = file["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cell| (cell["id"].as_str().unwrap(), cell["source"][0].as_str().unwrap()))
+        .collect();
+    let expected: Vec<(&str, &str)> = ids.iter().map(|id| (*id, "2")).chain([("new", "3")]).collect();
+    assert_eq!(in_file, expected);
+}

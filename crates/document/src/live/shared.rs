@@ -9,7 +9,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use outlive_core::limits::CELL_ID_BYTES_MAX;
 use yrs::branch::{Branch, BranchID};
 use yrs::{
     Any, Array, ArrayRef, Doc, GetString, ID, Map, MapRef, Nested, OffsetKind, Options, Out, ReadTxn, Text,
@@ -21,6 +20,7 @@ use super::schema::{
     self, CELLS, ID as CELL_ID, KIND, META, METADATA, OUTPUTS, SHOWN, SOURCE, STATE, is_shallow,
 };
 use crate::cell::CellKey;
+pub(super) use crate::cell::is_id;
 
 /// The Yjs document.
 pub(super) struct Shared {
@@ -387,11 +387,6 @@ fn mend(txn: &mut TransactionMut<'_>, roots: &Roots, fix: Fix) {
 /// An id for a new cell.
 pub(super) fn draw_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()[..12].to_owned()
-}
-
-/// Whether a cell may have this id.
-pub(super) fn is_id(text: &str) -> bool {
-    (1..=CELL_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 fn has_parts(txn: &impl ReadTxn, cell: &MapRef) -> bool {
