@@ -51,10 +51,11 @@ fn runtime(session: &Session) -> String {
     session.view()["runtime"]["id"].as_str().expect("a session has a runtime").to_owned()
 }
 
-/// Prints numbered long lines and says in a file how far it is.
-fn program(file: &Path) -> String {
+/// Prints a numbered long line, the others when the gate is there, and says in a file how far it is.
+fn program(file: &Path, gate: &Path) -> String {
     format!(
-        "for i in range({LINES}):\n    print(i, 'x' * {LINE}, flush=True)\n    open({file:?}, 'w').write(str(i))"
+        "import os, time\nfor i in range({LINES}):\n    print(i, 'x' * {LINE}, flush=True)\n    \
+         open({file:?}, 'w').write(str(i + 1))\n    while not os.path.exists({gate:?}): time.sleep(0.01)"
     )
 }
 
@@ -81,25 +82,21 @@ fn kernel_and_command_wait_and_lose_nothing() {
     kernel.run("pass");
     let [of_kernel, of_command] = ["kernel", "command"].map(|name| world.work().join(name));
     let gate = world.work().join("gate");
-    let run = kernel.submit(&program(&of_kernel));
+    let run = kernel.submit(&program(&of_kernel, &gate));
     let python = world.python();
-    let code = format!(
-        "import os, time\nwhile not os.path.exists({gate:?}): time.sleep(0.01)\n{}",
-        program(&of_command)
-    );
-    let spec = world.command_spec(&[&python.to_string_lossy(), "-c", &code]);
+    let spec = world.command_spec(&[&python.to_string_lossy(), "-c", &program(&of_command, &gate)]);
     let command = Session::create(&world.api(), &spec);
     let job = command.runs().remove(0);
     let runtimes = [runtime(&kernel), runtime(&command)];
-    fs::write(&gate, "").expect("the world's own directory");
     for file in [&of_kernel, &of_command] {
         eventually("it prints", within(PATIENCE), || (progress(file) > 0).then_some(()));
     }
     daemon.kill();
+    fs::write(&gate, "").expect("the world's own directory");
 
     for (file, runtime) in [&of_kernel, &of_command].into_iter().zip(&runtimes) {
         let at = wait_until_it_waits(file);
-        assert!(at < LINES - 1, "it was not made to wait");
+        assert!(at < LINES, "it was not made to wait");
         let spooled = spooled_by(&world, runtime);
         // A file is removed when all of it was read, so what was written to it is more than what waits in it.
         assert!((KEEP / 2..KEEP + 17_000_000).contains(&spooled), "{spooled} bytes in the spool");
