@@ -39,6 +39,8 @@ use crate::session::peers::DocumentPeer;
 use crate::session::{view, with_sources};
 use crate::watch;
 
+pub(crate) use recover::recover;
+
 /// What a node is started with.
 pub struct NodeConfig {
     /// Its id.
@@ -117,7 +119,7 @@ impl Node {
         let started_at = seams.clock.now().wall;
         let context = Arc::new(Context::new(who, seams, budgets));
         let node = Arc::new(Self { context, state, started_at, processes, ending: CancellationToken::new() });
-        node.recover().await?;
+        recover(&node.context).await?;
         node.retain().await?;
         node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));

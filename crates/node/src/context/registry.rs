@@ -31,6 +31,13 @@ pub(super) struct Registry {
     paths: HashMap<PathBuf, SessionId>,
 }
 
+impl Registry {
+    /// Of all paths that a session has, it keeps this one.
+    fn keep_path(&mut self, path: &Path, session: SessionId) {
+        self.paths.retain(|other, holder| *holder != session || other == path);
+    }
+}
+
 enum Slot {
     /// Somebody makes, wakes or evicts it; the token is cancelled when that is over.
     Moving(CancellationToken),
@@ -97,8 +104,7 @@ impl PathSlot {
     /// The session has the path from now on; any other that it had is free.
     pub fn confirm(mut self) {
         self.kept = true;
-        let (path, session) = (&self.path, self.session);
-        self.context.registry().paths.retain(|other, holder| *holder != session || other == path);
+        self.context.registry().keep_path(&self.path, self.session);
     }
 }
 
@@ -134,13 +140,19 @@ impl Context {
         }
     }
 
-    /// Notes the path that a session has by its log or its row.
+    /// Notes the path that a session has by its log or its row; any other that it had is free: a row may be older than
+    /// the log.
     ///
     /// # Errors
     /// Another session that has it.
     pub fn hold_path(&self, path: &Path, session: SessionId) -> Result<(), SessionId> {
-        let holder = *self.registry().paths.entry(path.to_owned()).or_insert(session);
-        if holder == session { Ok(()) } else { Err(holder) }
+        let mut registry = self.registry();
+        let holder = *registry.paths.entry(path.to_owned()).or_insert(session);
+        if holder != session {
+            return Err(holder);
+        }
+        registry.keep_path(path, session);
+        Ok(())
     }
 
     /// Reserves the place of a session; `None` when something stands there.

@@ -8,44 +8,45 @@ use std::time::Duration;
 use outlive_core::id::SessionId;
 use outlive_core::limits::STORE_RETRY_MS;
 
-use super::{Node, StartError};
+use super::StartError;
 use crate::context::{Context, Indexed, Presence, Reservation};
 use crate::seams::FoundShim;
 use crate::session::open;
 
-impl Node {
-    pub(super) async fn recover(&self) -> Result<(), StartError> {
-        let context = &self.context;
-        let mut shims: HashMap<SessionId, Vec<FoundShim>> = HashMap::new();
-        for shim in context.runtimes.found() {
-            shims.entry(shim.identity.session).or_default().push(shim);
-        }
-        let mut rows = context.all_indexed().await?;
-        rows.retain(|row| row.presence != Presence::Ended);
-        // All paths first: what is taken up may be asked for at once.
-        for Indexed { view, .. } in &rows {
-            if let Some(path) = &view.path
-                && let Err(holder) = context.hold_path(Path::new(path), view.id)
-            {
-                tracing::error!(session = %view.id, path, %holder, "two sessions have one path");
-            }
-        }
-        for Indexed { view, presence } in rows {
-            let found = shims.remove(&view.id).unwrap_or_default();
-            // One that is dormant stays so, unless it has a process after all.
-            if presence == Presence::Dormant && found.is_empty() {
-                continue;
-            }
-            let Some(reservation) = context.reserve(view.id) else { continue };
-            if take_up(context, reservation, found.clone()).await == TakenUp::Later {
-                context.tasks.spawn(take_up_later(Arc::clone(context), view.id, found));
-            }
-        }
-        for shim in shims.into_values().flatten() {
-            context.refuse(&shim, "no session of this daemon knows it");
-        }
-        Ok(())
+/// Takes up what is in the store and behind shims.
+///
+/// # Errors
+/// When the table of sessions cannot be read.
+pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
+    let mut shims: HashMap<SessionId, Vec<FoundShim>> = HashMap::new();
+    for shim in context.runtimes.found() {
+        shims.entry(shim.identity.session).or_default().push(shim);
     }
+    let mut rows = context.all_indexed().await?;
+    rows.retain(|row| row.presence != Presence::Ended);
+    // All paths first: what is taken up may be asked for at once.
+    for Indexed { view, .. } in &rows {
+        if let Some(path) = &view.path
+            && let Err(holder) = context.hold_path(Path::new(path), view.id)
+        {
+            tracing::error!(session = %view.id, path, %holder, "two sessions have one path");
+        }
+    }
+    for Indexed { view, presence } in rows {
+        let found = shims.remove(&view.id).unwrap_or_default();
+        // One that is dormant stays so, unless it has a process after all.
+        if presence == Presence::Dormant && found.is_empty() {
+            continue;
+        }
+        let Some(reservation) = context.reserve(view.id) else { continue };
+        if take_up(context, reservation, found.clone()).await == TakenUp::Later {
+            context.tasks.spawn(take_up_later(Arc::clone(context), view.id, found));
+        }
+    }
+    for shim in shims.into_values().flatten() {
+        context.refuse(&shim, "no session of this daemon knows it");
+    }
+    Ok(())
 }
 
 /// How taking up a session went.

@@ -11,6 +11,7 @@ use outlive_document::{Blobs as _, CellKey, Notebook, NotebookError};
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 
 use super::document::{BlobFolder, Document, Kept};
+use super::hex;
 use super::record::{Beside, DocumentRecord, Rendered, Saved, Snapshot};
 use crate::context::Context;
 use crate::session::journal::{Journal, WriteError};
@@ -157,7 +158,10 @@ impl DocumentLane {
                     rendered = Some(now);
                 }
                 DocumentRecord::Saved(now) => {
-                    restoring.saved();
+                    // Else it says where the file is, or what was merged: what was rendered is in no file.
+                    if rendered.is_some_and(|rendered| rendered.sha256 == hex(&now.stamp.hash)) {
+                        restoring.saved();
+                    }
                     saved = Some(now);
                     rendered = None;
                 }

@@ -327,9 +327,10 @@ impl Task {
         let file = &mut plane.file;
         match looked {
             Looked::Ours(stamp) => {
-                let is_news = file.stamp() != Some(&stamp);
+                // The same bytes at another time are no save of ours: what was rendered last may not be among them.
+                let is_written = file.stamp().is_none_or(|last| last.hash != stamp.hash);
                 file.is(stamp.clone());
-                if is_news {
+                if is_written {
                     plane.document.live().saved();
                     self.note_saved(stamp).await?;
                 }

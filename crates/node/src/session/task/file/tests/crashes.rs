@@ -6,7 +6,8 @@ use outlive_core::id::SessionId;
 use outlive_protocol::http::{SaveHow, SaveSession};
 
 use super::notebook;
-use super::world::{Doom, World, life};
+use super::world::{Doom, PATIENCE, World, life};
+use crate::node;
 use crate::session::open;
 
 /// More than any of these saves takes.
@@ -35,6 +36,7 @@ fn at_each_step(
         assert_eq!(world.claims_held(), 0, "a claim goes with its daemon");
         life(async {
             let daemon = world.daemon();
+            node::recover(&daemon.context).await.unwrap();
             drop(open::wake(&daemon.context, id).await.unwrap());
             check(&world, &daemon, id, done).await;
         });
@@ -138,6 +140,68 @@ fn a_save_that_is_cut_off_is_no_external_edit() {
             daemon.save(id, SaveSession::default()).await.unwrap();
             assert_eq!(daemon.sources(id).await, ["edited", "2"]);
             assert_eq!(world.names(), ["n.ipynb"]);
+        },
+    );
+}
+
+#[test]
+fn a_save_that_never_came_into_the_file_is_not_taken_for_one_when_the_file_is_renamed() {
+    // C4, C5
+    let world = World::new();
+    let (old, new) = (world.path("old.ipynb"), world.path("new.ipynb"));
+    fs::write(&old, notebook(&["1", "2"])).unwrap();
+    let id = life(async {
+        let doom = Doom::default();
+        let daemon = world.doomed(doom.clone());
+        let id = daemon.open(&old).await.unwrap().session_id;
+        daemon.set_source(id, "a", "edited").await;
+        doom.after(1);
+        tokio::select! {
+            biased;
+            () = doom.over() => id,
+            _ = daemon.save(id, SaveSession::default()) => panic!("it is killed before the file is written"),
+        }
+    });
+    assert!(!fs::read_to_string(&old).unwrap().contains("edited"));
+    life(async {
+        let daemon = world.daemon();
+        drop(open::wake(&daemon.context, id).await.unwrap());
+        daemon.until_document(id, "rendered").await;
+        fs::rename(&old, &new).unwrap();
+        daemon.until_document(id, "saved").await;
+        assert_eq!(daemon.view(id).path.as_deref(), new.to_str());
+    });
+    life(async {
+        let daemon = world.daemon();
+        drop(open::wake(&daemon.context, id).await.unwrap());
+        fs::write(&new, notebook(&["1", "2", "theirs"])).unwrap();
+        daemon.until_source(id, "theirs").await;
+        assert_eq!(daemon.sources(id).await, ["edited", "2", "theirs"]);
+    });
+}
+
+#[test]
+fn a_save_as_that_was_cut_off_before_it_was_indexed_leaves_the_old_path_free() {
+    // C4
+    at_each_step(
+        async |world, daemon| {
+            fs::write(world.path("old.ipynb"), notebook(&["1"])).unwrap();
+            daemon.open(&world.path("old.ipynb")).await.unwrap().session_id
+        },
+        async |world, daemon, id| {
+            daemon.save_as(id, &world.path("new.ipynb"), SaveHow::SaveAs).await.unwrap();
+        },
+        async |world, daemon, id, _| {
+            let (old, new) = (world.path("old.ipynb"), world.path("new.ipynb"));
+            let path = daemon.view(id).path.unwrap();
+            let opened = tokio::time::timeout(PATIENCE, daemon.open(&old)).await.expect("it is opened");
+            let other = opened.unwrap().session_id;
+            assert_eq!(other == id, path == old.display().to_string());
+            assert!(path == old.display().to_string() || path == new.display().to_string());
+            if other != id {
+                daemon.close(other, true).await.unwrap();
+                daemon.until_ended(other).await;
+            }
         },
     );
 }

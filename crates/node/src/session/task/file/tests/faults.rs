@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 use outlive_protocol::http::{SaveHow, SaveSession, SavedState};
 
@@ -11,6 +12,10 @@ use super::world::{World, life};
 
 /// The directory that a test's second half finds inside of a namespace where the faults are real.
 const INSIDE: &str = "OUTLIVE_TEST_FAULTY_PLACES";
+
+/// The beginning of a notebook's cells with one more.
+const THEIRS: &str =
+    r#""cells": [{"cell_type": "markdown", "id": "theirs", "metadata": {}, "source": ["theirs"]},"#;
 
 #[test]
 fn places_that_cannot_be_written() {
@@ -81,6 +86,19 @@ async fn on_faulty_places(directory: &Path) {
     daemon.set_source(id, &cell, "still here").await;
     daemon.save(id, SaveSession::default()).await.unwrap();
     assert!(fs::read_to_string(&full).unwrap().contains("still here"));
+
+    // What could not be written is not in the file, also when another program has only touched that: an edit of theirs
+    // takes nothing of ours away.
+    daemon.set_source(id, &cell, &large).await;
+    assert_eq!(daemon.save(id, SaveSession::default()).await.unwrap_err().code, "disk-full");
+    fs::File::options().append(true).open(&full).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(daemon.save(id, SaveSession::default()).await.unwrap_err().code, "disk-full");
+    let theirs = fs::read_to_string(&full).unwrap().replace("\"cells\": [", THEIRS);
+    fs::write(&full, theirs).unwrap();
+    daemon.until_source(id, "theirs").await;
+    assert_eq!(daemon.sources(id).await, ["theirs", &large]);
+    daemon.set_source(id, &cell, "still here").await;
+    daemon.save(id, SaveSession::default()).await.unwrap();
 
     // A notebook on a read-only file system is opened; what is edited is kept, and said to be in no file.
     let opened = daemon.open(&directory.join("frozen/n.ipynb")).await.unwrap().session_id;

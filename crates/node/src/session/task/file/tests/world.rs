@@ -42,7 +42,7 @@ use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk};
 use crate::session::open;
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What daemons leave to each other.
 pub struct World {
