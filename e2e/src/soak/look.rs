@@ -37,22 +37,24 @@ pub struct Look {
 }
 
 impl Look {
-    /// Waits until every session is dormant, then looks.
+    /// Waits until all sessions are dormant, then looks.
     ///
     /// # Panics
     /// When one stays, when a process, claim or watch is left, or when the counters contradict each other.
-    pub fn when_quiet(world: &World, pid: i32) -> Self {
+    pub fn when_quiet(world: &World, pid: i32, sessions: u64) -> Self {
         let busy = |metrics: &BTreeMap<String, u64>| {
             let of =
                 |name: &str| *metrics.get(name).unwrap_or_else(|| panic!("no metric {name}: {metrics:#?}"));
-            NOTHING.into_iter().find(|name| of(name) != 0)
+            let dormant = "outlive_sessions{state=\"dormant\"}";
+            let missing = (of(dormant) != sessions).then_some(dormant);
+            NOTHING.into_iter().find(|name| of(name) != 0).or(missing)
         };
         let deadline = within(PATIENCE);
         let metrics = loop {
             let metrics = metrics(world);
             match busy(&metrics) {
                 None => break metrics,
-                Some(name) => assert!(!deadline.is_over(), "{name} is not 0: {metrics:#?}"),
+                Some(name) => assert!(!deadline.is_over(), "{name} of {sessions} sessions: {metrics:#?}"),
             }
             std::thread::sleep(LOOK_PERIOD);
         };

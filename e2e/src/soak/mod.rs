@@ -52,6 +52,8 @@ struct Field<'a> {
     /// Rises with each start of the daemon.
     starts: AtomicU64,
     kernels: AtomicUsize,
+    /// Sessions that have not been closed.
+    alive: AtomicU64,
     done: AtomicU64,
 }
 
@@ -68,6 +70,7 @@ pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
         daemon: RwLock::new(()),
         starts: AtomicU64::new(0),
         kernels: AtomicUsize::new(0),
+        alive: AtomicU64::new(0),
         done: AtomicU64::new(0),
     };
     let until = Mutex::new(clock::within(Duration::ZERO));
@@ -95,7 +98,7 @@ pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
             kill_now_and_then(&field, &mut daemon, kill_period, within(length));
             end.wait();
             let pid = daemon.as_ref().expect("it was started again").pid();
-            let look = Look::when_quiet(&world, pid);
+            let look = Look::when_quiet(&world, pid, field.alive.load(Ordering::Relaxed));
             say(format!("round {round}: {} things done, {look}", field.done.load(Ordering::Relaxed)));
             match &first {
                 None => first = Some(look),
@@ -142,6 +145,7 @@ fn work(
             while subjects.len() < plan.sessions / WORKERS {
                 made += 1;
                 subjects.push(Subject::begin(field, &format!("w{worker}-{made}"), &mut random));
+                field.alive.fetch_add(1, Ordering::Relaxed);
             }
             if until.is_over() {
                 drop(using);
@@ -150,6 +154,7 @@ fn work(
             let at = usize::try_from(random.below(subjects.len() as u64)).expect("an index");
             if subjects[at].does_something(field, &mut random) == subject::Then::Closed {
                 subjects.swap_remove(at);
+                field.alive.fetch_sub(1, Ordering::Relaxed);
             }
             field.done.fetch_add(1, Ordering::Relaxed);
         }
