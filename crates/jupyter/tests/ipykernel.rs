@@ -27,7 +27,7 @@ fn managed_prefix() -> PathBuf {
     let mut variables = here.variables().clone();
     variables.insert("OUTLIVE_CACHE_DIR".to_owned(), cache.to_str().unwrap().to_owned());
     let surroundings = Surroundings::new(variables, here.directory().to_owned());
-    managed::find_or_make(&[], &surroundings, &mut |progress| eprintln!("{progress}")).unwrap()
+    managed::find_or_make(&[], &surroundings, None, &mut |progress| eprintln!("{progress}")).unwrap()
 }
 
 /// ipykernel's command in that environment, but for `-f FILE`.
