@@ -83,8 +83,6 @@ async fn of_a_long_output_begin_and_end_are_shown_and_all_can_be_read() {
             notice["text"].as_str().unwrap().split("after=").nth(1).unwrap().split(' ').next().unwrap();
         assert_eq!(run["cursor"], "1.400", "what is left out does not come back by itself");
 
-        let begin: String = text.chars().take_while(|c| *c != '\u{0}').collect();
-        let begin = begin.split_at(begin.find("0336 ").unwrap_or(begin.len())).0;
         let (mut read, mut cursor) = (String::new(), json!(after));
         for _ in 0..100 {
             let page = agent.call("outputs", json!({"session": SESSION, "run": RUN, "after": cursor})).await;
@@ -97,12 +95,7 @@ async fn of_a_long_output_begin_and_end_are_shown_and_all_can_be_read() {
         let all = lines.concat();
         assert!(all.ends_with(&read), "the pages are the rest of the output");
         let first = all.len() - read.len();
-        assert_eq!(
-            &all[..first],
-            &text[..first],
-            "and what was shown first is what stands before them: {}",
-            begin.len()
-        );
+        assert_eq!(&all[..first], &text[..first], "and what was shown first is what stands before them");
         agent.leave().await;
     }
 }
