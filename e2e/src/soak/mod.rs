@@ -12,8 +12,8 @@ mod random;
 mod subject;
 
 use std::path::PathBuf;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex, RwLock};
 use std::time::Duration;
 
 use look::Look;
@@ -73,39 +73,29 @@ pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
         alive: AtomicU64::new(0),
         done: AtomicU64::new(0),
     };
-    let until = Mutex::new(clock::within(Duration::ZERO));
-    let (begin, end) = (Barrier::new(WORKERS + 1), Barrier::new(WORKERS + 1));
-    std::thread::scope(|scope| {
-        for worker in 0..WORKERS {
-            let (field, until, begin, end) = (&field, &until, &begin, &end);
-            scope.spawn(move || {
-                // A panic elsewhere would leave the others at a barrier for ever.
-                let work = || work(field, plan, worker, until, begin, end);
-                if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-                    drop(panic);
-                    eprintln!("worker {worker} of seed {} failed: see above", plan.seed);
-                    std::process::exit(1);
-                }
-            });
-        }
-        // The first round only makes the sessions: what is there afterwards is what may be there.
-        let mut first: Option<Look> = None;
-        for round in 0..=plan.rounds {
-            let length = if round == 0 { Duration::ZERO } else { plan.round };
-            *until.lock().expect("no worker panics with it") = within(length);
-            begin.wait();
-            let kill_period = if round % 2 == 1 { plan.kill_period } else { length };
-            kill_now_and_then(&field, &mut daemon, kill_period, within(length));
-            end.wait();
-            let pid = daemon.as_ref().expect("it was started again").pid();
-            let look = Look::when_quiet(&world, pid, field.alive.load(Ordering::Relaxed));
-            say(format!("round {round}: {} things done, {look}", field.done.load(Ordering::Relaxed)));
-            match &first {
-                None => first = Some(look),
-                Some(first) => look.assert_no_more_than(first),
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(plan, number)).collect();
+    // The first round only makes the sessions: what is there afterwards is what may be there.
+    let mut first: Option<Look> = None;
+    for round in 0..=plan.rounds {
+        let length = if round == 0 { Duration::ZERO } else { plan.round };
+        let until = within(length);
+        // Joins them; a panic of one is ours, when the others are done.
+        std::thread::scope(|scope| {
+            for worker in &mut workers {
+                let field = &field;
+                scope.spawn(move || worker.works(field, plan, until));
             }
+            let kill_period = if round % 2 == 1 { plan.kill_period } else { length };
+            kill_now_and_then(&field, &mut daemon, kill_period, until);
+        });
+        let pid = daemon.as_ref().expect("it was started again").pid();
+        let look = Look::when_quiet(&world, pid, field.alive.load(Ordering::Relaxed));
+        say(format!("round {round}: {} things done, {look}", field.done.load(Ordering::Relaxed)));
+        match &first {
+            None => first = Some(look),
+            Some(first) => look.assert_no_more_than(first),
         }
-    });
+    }
     daemon.take().expect("it runs").terminate();
     world.assert_nothing_left();
 }
@@ -118,7 +108,7 @@ fn kill_now_and_then(
 ) {
     while until.left() > period {
         std::thread::sleep(period);
-        let alone = field.daemon.write().expect("no worker panics with it");
+        let alone = field.daemon.write().expect("who reads it does not poison it");
         daemon.take().expect("it runs").kill();
         *daemon = Some(field.world.daemon());
         field.starts.fetch_add(1, Ordering::Relaxed);
@@ -126,45 +116,46 @@ fn kill_now_and_then(
     }
 }
 
-fn work(
-    field: &Field<'_>,
-    plan: Plan,
-    worker: usize,
-    until: &Mutex<clock::Deadline>,
-    begin: &Barrier,
-    end: &Barrier,
-) {
-    let mut random = Random::new(plan.seed * 1_000 + worker as u64);
-    let mut subjects: Vec<Subject> = Vec::new();
-    let mut made = 0_u64;
-    for _ in 0..=plan.rounds {
-        begin.wait();
-        let until = *until.lock().expect("no worker panics with it");
+/// Who uses some of the sessions.
+struct Worker {
+    number: usize,
+    random: Random,
+    subjects: Vec<Subject>,
+    made: u64,
+}
+
+impl Worker {
+    fn new(plan: Plan, number: usize) -> Self {
+        let random = Random::new(plan.seed * 1_000 + number as u64);
+        Self { number, random, subjects: Vec::new(), made: 0 }
+    }
+
+    fn works(&mut self, field: &Field<'_>, plan: Plan, until: clock::Deadline) {
         loop {
             let using = field.daemon.read().expect("nobody panics with it");
-            while subjects.len() < plan.sessions / WORKERS {
-                made += 1;
-                subjects.push(Subject::begin(field, &format!("w{worker}-{made}"), &mut random));
+            while self.subjects.len() < plan.sessions / WORKERS {
+                self.made += 1;
+                let token = format!("w{}-{}", self.number, self.made);
+                self.subjects.push(Subject::begin(field, &token, &mut self.random));
                 field.alive.fetch_add(1, Ordering::Relaxed);
             }
             if until.is_over() {
-                drop(using);
                 break;
             }
-            let at = usize::try_from(random.below(subjects.len() as u64)).expect("an index");
-            if subjects[at].does_something(field, &mut random) == subject::Then::Closed {
-                subjects.swap_remove(at);
+            let at = usize::try_from(self.random.below(self.subjects.len() as u64)).expect("an index");
+            if self.subjects[at].does_something(field, &mut self.random) == subject::Then::Closed {
+                self.subjects.swap_remove(at);
                 field.alive.fetch_sub(1, Ordering::Relaxed);
             }
             field.done.fetch_add(1, Ordering::Relaxed);
+            drop(using);
         }
-        for subject in &mut subjects {
+        for subject in &mut self.subjects {
             let using = field.daemon.read().expect("nobody panics with it");
             subject.is_the_same_everywhere(field);
             subject.leave(field);
             drop(using);
         }
-        end.wait();
     }
 }
 
