@@ -1,8 +1,6 @@
 //! Whether a session stays in memory: each way to stay has something that ends it, and each deadline stays until
 //! somebody comes or something is done.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
