@@ -7,10 +7,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use outlive_process::Process;
 use outlive_protocol::http::{API_VERSION, NodeView};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
@@ -57,6 +59,21 @@ pub struct Daemon {
     children: Mutex<JoinSet<()>>,
 }
 
+/// What a daemon writes into its lock.
+#[derive(Deserialize)]
+struct Holder {
+    pid: i32,
+}
+
+/// Whether the kernel's list of locks (proc(5), `/proc/locks`) says that a process holds a file.
+fn holds(locks: &str, pid: i32, inode: u64) -> bool {
+    let (pid, inode) = (pid.to_string(), format!(":{inode}"));
+    locks.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        matches!(words.as_slice(), [_, "FLOCK", _, _, by, file, ..] if *by == pid && file.ends_with(&inode))
+    })
+}
+
 /// For callers that say nothing while a daemon is started.
 pub fn silent(_: &str) {}
 
@@ -101,6 +118,30 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The daemon that holds the state directory, though nobody listens on its socket; `None` when nobody holds it.
+    pub fn unreachable(&self) -> Option<Process> {
+        let path = self.config.state_dir.value.join("lock");
+        let pid = || {
+            let holder: Holder = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+            let inode = std::fs::metadata(&path).ok()?.ino();
+            let locks = std::fs::read_to_string("/proc/locks").ok()?;
+            holds(&locks, holder.pid, inode).then_some(holder.pid)
+        };
+        let process = Process::open(pid()?).ok()?;
+        // A second look: what was opened is what holds it, and not a later process with the same pid.
+        (pid() == Some(process.pid())).then_some(process)
+    }
+
+    /// What a client is told whose daemon runs and cannot be reached.
+    pub fn cannot_reach(&self, process: &Process) -> Failure {
+        let socket = self.config.socket.value.display();
+        let what =
+            format!("a daemon runs (pid {}), and does not listen on its socket {socket}", process.pid());
+        Failure::new(Exit::Daemon, what).hint(
+            "`outlive daemon stop --keep-runtimes` ends it by its pid; the next command starts another one, which takes over what runs",
+        )
     }
 
     /// The daemon that runs, else one that is started now if the configuration allows it.
@@ -164,6 +205,9 @@ impl Daemon {
                 // A service may have started its own in the same moment, which is as good.
                 if let Some((client, _)) = self.running().await? {
                     return Ok(client);
+                }
+                if let Some(process) = self.unreachable() {
+                    return Err(self.cannot_reach(&process));
                 }
                 match said {
                     Some(Readiness::Failed { what, hint }) => {
@@ -313,6 +357,15 @@ mod tests {
         let older = same_version(&node(API_VERSION - 1)).expect_err("another version");
         assert!(older.hint.expect("a hint").contains("kill 77"));
         same_version(&node(API_VERSION)).expect("the same");
+    }
+
+    #[test]
+    fn who_holds_a_file_is_what_the_kernel_says() {
+        let locks =
+            "1: FLOCK  ADVISORY  WRITE 4711 fe:00:1023 0 EOF\n2: POSIX  ADVISORY  WRITE 77 fe:00:99 0 EOF\n";
+        assert!(holds(locks, 4711, 1_023));
+        assert!(!holds(locks, 4711, 23) && !holds(locks, 471, 1_023), "no part of a number");
+        assert!(!holds(locks, 77, 99), "another kind of lock");
     }
 
     #[test]

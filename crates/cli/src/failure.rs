@@ -49,6 +49,9 @@ impl Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
+        if problem.collision().is_some() {
+            return collision("save", problem);
+        }
         let what = if problem.detail.is_empty() {
             problem.title
         } else {
@@ -66,13 +69,16 @@ impl From<Problem> for Failure {
 /// What a failed call means for what was tried. A collision is said in the same words wherever it is met.
 pub fn doing(what: &str, error: CallError) -> Failure {
     match error {
-        CallError::Refused(problem) => {
-            let said = problem.sentence(what);
-            let hint = problem.hint.clone().filter(|_| problem.code != "path-already-open");
-            Failure { what: said, hint, ..Failure::from(*problem) }
-        }
+        CallError::Refused(problem) if problem.collision().is_some() => collision(what, *problem),
+        CallError::Refused(problem) => Failure { what: problem.sentence(what), ..Failure::from(*problem) },
         error => error.into(),
     }
+}
+
+/// Somebody else has the path: one sentence says which, who, and what to do. What is left is whose daemon that is.
+fn collision(what: &str, problem: Problem) -> Failure {
+    let facts = problem.facts.get("pid").map(|pid| ("daemon's pid".to_owned(), pid.clone()));
+    Failure { facts: facts.into_iter().collect(), ..Failure::new(Exit::Conflict, problem.sentence(what)) }
 }
 
 /// The exit code for a problem: by its own code where the status says too little.
@@ -97,14 +103,33 @@ mod tests {
 
     #[test]
     fn a_claimed_path_is_a_conflict_that_names_the_holder() {
-        let problem = Problem::new(409, "path-already-open", "This notebook is already open", "/tmp/a.ipynb")
-            .fact("holder", "1a2b")
+        let problem = Problem::new(409, "path-already-open", "This notebook is already open", "in use")
+            .fact("path", "/tmp/a.ipynb")
+            .fact("session", "1a2b")
+            .fact("pid", "77")
             .hint("outlive attach 1a2b");
+        let opening = doing("open", CallError::Refused(Box::new(problem.clone())));
+        assert_eq!(
+            opening.what,
+            "cannot open: /tmp/a.ipynb is open in session 1a2b; close it or choose another path"
+        );
         let failure = Failure::from(problem);
-        assert_eq!(failure.exit, Exit::Conflict);
-        assert_eq!(failure.what, "This notebook is already open: /tmp/a.ipynb");
-        assert_eq!(failure.facts, [("holder".to_owned(), "1a2b".to_owned())]);
-        assert_eq!(failure.hint.as_deref(), Some("outlive attach 1a2b"));
+        assert_eq!((failure.exit, failure.hint), (Exit::Conflict, None));
+        assert_eq!(
+            failure.what,
+            "cannot save: /tmp/a.ipynb is open in session 1a2b; close it or choose another path"
+        );
+        assert_eq!(failure.facts, [("daemon's pid".to_owned(), "77".to_owned())]);
+    }
+
+    #[test]
+    fn a_claim_that_was_lost_is_said_in_the_daemons_words() {
+        // Of a claim that somebody took from a session nobody knows the holder.
+        let problem =
+            Problem::new(409, "path-already-open", "It belongs to another session", "s is not saved: why");
+        let failure = doing("save", CallError::Refused(Box::new(problem.hint("save to another path"))));
+        assert_eq!(failure.what, "cannot save: s is not saved: why");
+        assert_eq!((failure.exit, failure.hint.as_deref()), (Exit::Conflict, Some("save to another path")));
     }
 
     #[test]

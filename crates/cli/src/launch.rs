@@ -195,6 +195,10 @@ pub fn command(argv: Vec<String>, wishes: Wishes) -> Result<LaunchSpec, Failure>
         return Err(unusable(format!("there is no program {program:?} in the PATH"))
             .hint("name it with its path, or look for a typing mistake"));
     }
+    if program.contains('/') && cwd.join(program).is_dir() {
+        return Err(unusable(format!("{program} is a directory and no program"))
+            .hint("name the program in it that is to be run"));
+    }
     let env = surroundings.variables().clone();
     spec(Program::Command { argv }, &cwd, env, wishes)
 }
@@ -282,6 +286,11 @@ mod tests {
         let missing = command(vec!["no-such-program-here".to_owned()], wishes()).expect_err("missing");
         assert_eq!(missing.exit, Exit::CannotStart);
         assert!(missing.what.contains("no-such-program-here"));
+        let directory = command(vec!["/".to_owned()], wishes()).expect_err("no program");
+        assert_eq!(
+            (directory.exit, directory.what.as_str()),
+            (Exit::CannotStart, "/ is a directory and no program")
+        );
         let elsewhere = Wishes { cwd: Some("/no/such/place".into()), ..wishes() };
         assert!(
             command(vec!["sh".to_owned()], elsewhere).expect_err("missing").what.contains("/no/such/place")

@@ -16,16 +16,36 @@ pub fn short(id: SessionId) -> String {
     id.to_string().chars().take(8).collect()
 }
 
-/// Finds the session that the user means.
+/// Finds the session that the user means. Of several of one notebook that have all ended it is the newest, which is said.
 pub async fn session(client: &Client, name: Option<&str>) -> Result<SessionView, Failure> {
-    choose(client.sessions(true).await?, name)
+    let Chosen { session, ended } = choose(client.sessions(true).await?, name)?;
+    if let [_, _, ..] = ended.as_slice() {
+        let (count, title) = (ended.len(), terminal::one_line(&session.title));
+        let id = short(session.id);
+        terminal::talk(format!("note: {count} sessions of {title} have ended; this is the newest, {id}"));
+    }
+    Ok(session)
+}
+
+/// Finds the one session that the user means: for what cannot be taken back.
+pub async fn only(client: &Client, name: &str) -> Result<SessionView, Failure> {
+    let Chosen { session, ended } = choose(client.sessions(true).await?, Some(name))?;
+    if ended.len() > 1 { Err(ambiguous(name, &ended.iter().collect::<Vec<_>>())) } else { Ok(session) }
+}
+
+/// A session, and all that the name fits as well as it when they have all ended.
+struct Chosen {
+    session: SessionView,
+    ended: Vec<SessionView>,
 }
 
 /// Chooses among all sessions, newest first: an exact title or path wins over the beginning of an id.
-fn choose(sessions: Vec<SessionView>, name: Option<&str>) -> Result<SessionView, Failure> {
+fn choose(sessions: Vec<SessionView>, name: Option<&str>) -> Result<Chosen, Failure> {
+    let one = |session: SessionView| Chosen { session, ended: Vec::new() };
     let Some(name) = name.filter(|name| *name != "latest") else {
-        return sessions.into_iter().max_by_key(|session| session.created_at).ok_or_else(|| {
-            Failure::new(Exit::NotFound, "there is no session yet").hint("`outlive run` makes one")
+        return sessions.into_iter().max_by_key(|session| session.created_at).map(one).ok_or_else(|| {
+            Failure::new(Exit::NotFound, "there is no session yet")
+                .hint("`outlive run`, `outlive open` and `outlive new` make one")
         });
     };
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
@@ -36,23 +56,31 @@ fn choose(sessions: Vec<SessionView>, name: Option<&str>) -> Result<SessionView,
     let is_named = |session: &SessionView| {
         session.title == name || session.path.is_some() && paths.contains(&session.path)
     };
-    let tests: [&dyn Fn(&SessionView) -> bool; 4] = [
-        &|session| session.id.to_string() == prefix,
-        // Of several sessions of one notebook at most one is open, and that is the one that is meant.
-        &|session| is_named(session) && is_open(session),
-        &is_named,
-        &|session| {
-            let id = session.id.to_string();
-            id.starts_with(&prefix) || id.replace('-', "").starts_with(&prefix)
-        },
-    ];
-    for test in tests {
-        let found: Vec<_> = sessions.iter().filter(|session| test(session)).collect();
+    let is_id = |session: &SessionView| session.id.to_string() == prefix;
+    let begins = |session: &SessionView| {
+        let id = session.id.to_string();
+        id.starts_with(&prefix) || id.replace('-', "").starts_with(&prefix)
+    };
+    let fitting = |test: &dyn Fn(&SessionView) -> bool| -> Vec<&SessionView> {
+        sessions.iter().filter(|session| test(session)).collect()
+    };
+    // Of several sessions of one notebook at most one is open, and that is the one that is meant.
+    for found in [fitting(&is_id), fitting(&|session| is_named(session) && is_open(session))] {
         match found.as_slice() {
             [] => {}
-            [one] => return Ok((*one).clone()),
+            [session] => return Ok(one((*session).clone())),
             several => return Err(ambiguous(name, several)),
         }
+    }
+    let named = fitting(&is_named);
+    if let Some(newest) = named.iter().max_by_key(|session| session.created_at) {
+        let session = (**newest).clone();
+        return Ok(Chosen { session, ended: named.into_iter().cloned().collect() });
+    }
+    match fitting(&begins).as_slice() {
+        [] => {}
+        [session] => return Ok(one((*session).clone())),
+        several => return Err(ambiguous(name, several)),
     }
     Err(Failure::new(Exit::NotFound, format!("there is no session {name:?}"))
         .hint("`outlive ps -a` lists all"))
@@ -101,7 +129,7 @@ mod tests {
     }
 
     fn chosen(name: Option<&str>) -> Result<String, Failure> {
-        choose(all(), name).map(|session| short(session.id))
+        choose(all(), name).map(|chosen| short(chosen.session.id))
     }
 
     #[test]
@@ -116,12 +144,19 @@ mod tests {
 
     #[test]
     fn several_are_listed_and_none_is_said() {
-        let failure = chosen(Some("b.ipynb")).expect_err("both have ended");
+        let failure = chosen(Some("aaaa")).expect_err("open or not");
         assert_eq!(failure.exit, Exit::NotFound);
-        assert_eq!(failure.facts[0].0, "bbbb0000");
-        assert_eq!(failure.facts[1], ("cccc0000".to_owned(), "b.ipynb (ended)".to_owned()));
-        assert_eq!(chosen(Some("aaaa")).expect_err("open or not").facts.len(), 2);
+        assert_eq!(failure.facts[0], ("aaaa1111".to_owned(), "a.ipynb (ended)".to_owned()));
+        assert_eq!(failure.facts[1], ("aaaa2222".to_owned(), "a.ipynb (open)".to_owned()));
         assert!(chosen(Some("zzz")).expect_err("none").what.contains("zzz"));
-        assert!(choose(Vec::new(), None).expect_err("none").what.contains("no session yet"));
+        assert!(choose(Vec::new(), None).err().expect("none").what.contains("no session yet"));
+    }
+
+    #[test]
+    fn of_ended_sessions_of_one_notebook_the_newest_is_meant_and_how_many_there_are_is_known() {
+        let both = choose(all(), Some("b.ipynb")).expect("both have ended");
+        assert_eq!((short(both.session.id).as_str(), both.ended.len()), ("bbbb0000", 2));
+        let open = choose(all(), Some("a.ipynb")).expect("one is open");
+        assert!(open.ended.is_empty(), "nothing has to be said");
     }
 }

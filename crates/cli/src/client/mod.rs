@@ -174,8 +174,8 @@ impl Client {
         self.ask(Method::POST, &format!("/v1/sessions/{id}/restart"), Some(&how)).await
     }
 
-    /// Stops the runtime and closes the session.
-    pub async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, CallError> {
+    /// Stops the runtime and closes the session, whatever of its notebook is in no file.
+    async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, CallError> {
         self.ask(Method::POST, &format!("/v1/sessions/{id}/stop"), Some(&how)).await
     }
 

@@ -6,8 +6,8 @@ use hyper::Method;
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{
-    Close, NewSession, NotebookView, OpenSession, Opened, RunView, SaveSession, SessionView, SetTrust, Stop,
-    SubmitRuns,
+    Close, NewSession, NotebookView, OpenSession, Opened, RunView, SaveSession, SavedState, SessionView,
+    SetTrust, Stop, SubmitRuns,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,18 @@ impl Client {
     /// Saves, stops the kernel and ends the session.
     pub async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, CallError> {
         self.post(&format!("/v1/sessions/{id}/close"), &how, FILE_TIMEOUT).await
+    }
+
+    /// Ends a session. One whose notebook cannot be saved ends only when nothing is lost with it, unless by force.
+    pub async fn end(&self, session: &SessionView, force: bool) -> Result<SessionView, CallError> {
+        match session.saved {
+            Some(SavedState::Untitled | SavedState::Failing { .. } | SavedState::Conflict { .. })
+                if !force =>
+            {
+                self.close(session.id, Close { discard: false }).await
+            }
+            _ => self.stop(session.id, Stop { force }).await,
+        }
     }
 
     /// Stops the kernel and keeps the session.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outlive_core::time::WallTime;
-use outlive_protocol::http::SessionView;
+use outlive_protocol::http::{SessionState, SessionView};
 
 use crate::client::Client;
 use crate::client::attached::{Attached, Target};
@@ -35,8 +35,23 @@ impl Args {
         // Sessions live on without a daemon: one that is started now knows them.
         let client = daemon.connect_or_start(&mut |text| terminal::talk(text)).await?;
         let session = select::session(&client, self.session.as_deref()).await?;
+        if !self.json {
+            remark(&session);
+        }
         let how = How { json: self.json, since: before(self.since), until: Until::End };
         to(daemon, client, &session, how).await
+    }
+}
+
+/// Why nothing may be seen for a while, or at all.
+fn remark(session: &SessionView) {
+    let title = terminal::one_line(&session.title);
+    let runs = session.runs;
+    let is_unused = runs.queued + runs.running + runs.succeeded + runs.failed + runs.cancelled == 0;
+    if session.state == SessionState::Idle {
+        terminal::talk(format!("{title} is open and idle: what is run in it is shown here; Ctrl-C leaves"));
+    } else if session.closed_at.is_some() && is_unused {
+        terminal::talk(format!("{title} has ended, and nothing was run in it"));
     }
 }
 

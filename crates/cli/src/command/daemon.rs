@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use outlive_process::Process;
 use outlive_protocol::http::StopNode;
+use rustix::process::Signal;
 
 use crate::daemon::Daemon;
 use crate::exit::Exit;
@@ -55,25 +56,49 @@ impl Args {
 
 async fn stop(daemon: &Daemon, keep_runtimes: bool) -> Result<Exit, Failure> {
     let Some((client, node)) = daemon.running().await? else {
-        terminal::talk("no daemon runs");
-        return Ok(Exit::Ok);
+        return match daemon.unreachable() {
+            None => {
+                terminal::talk("no daemon runs");
+                Ok(Exit::Ok)
+            }
+            Some(process) if keep_runtimes => {
+                process.signal(Signal::TERM).map_err(|error| {
+                    Failure::new(Exit::Failed, format!("the daemon cannot be told to end: {error}"))
+                })?;
+                ended(&process, keep_runtimes).await
+            }
+            Some(process) => Err(daemon.cannot_reach(&process)),
+        };
     };
     // Held before it is told to end, so that its end cannot be missed nor mistaken.
     let process = i32::try_from(node.pid).ok().and_then(|pid| Process::open(pid).ok());
     client.stop_node(StopNode { keep_runtimes }).await?;
-    if let Some(process) = process {
-        process
-            .exited()
-            .await
-            .map_err(|error| Failure::new(Exit::Failed, format!("waiting for the daemon's end: {error}")))?;
+    match process {
+        Some(process) => ended(&process, keep_runtimes).await,
+        // It had gone before it could be held.
+        None => Ok(said(node.pid, keep_runtimes)),
     }
+}
+
+async fn ended(process: &Process, keep_runtimes: bool) -> Result<Exit, Failure> {
+    process
+        .exited()
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, format!("waiting for the daemon's end: {error}")))?;
+    Ok(said(process.pid(), keep_runtimes))
+}
+
+fn said(pid: impl std::fmt::Display, keep_runtimes: bool) -> Exit {
     let what = if keep_runtimes { "; what it ran goes on" } else { "" };
-    terminal::talk(format!("stopped the daemon (pid {}){what}", node.pid));
-    Ok(Exit::Ok)
+    terminal::talk(format!("stopped the daemon (pid {pid}){what}"));
+    Exit::Ok
 }
 
 async fn status(daemon: &Daemon, json: bool) -> Result<Exit, Failure> {
     let Some((client, node)) = daemon.running().await? else {
+        if let Some(process) = daemon.unreachable() {
+            return Err(daemon.cannot_reach(&process));
+        }
         terminal::talk("no daemon runs");
         return Ok(Exit::Daemon);
     };

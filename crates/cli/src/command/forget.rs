@@ -3,7 +3,7 @@
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, doing};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -23,14 +23,14 @@ impl Args {
         let client = quietly(daemon).await?;
         let mut chosen = Vec::new();
         for name in &self.sessions {
-            chosen.push(select::session(&client, Some(name)).await?);
+            chosen.push(select::only(&client, name).await?);
         }
         if self.ended {
             chosen = client.sessions(true).await?;
             chosen.retain(|session| session.closed_at.is_some());
         }
         for session in &chosen {
-            client.forget(session.id).await?;
+            client.forget(session.id).await.map_err(|error| doing("forget", error))?;
         }
         let count = chosen.len();
         terminal::talk(format!("forgot {count} session{}", if count == 1 { "" } else { "s" }));

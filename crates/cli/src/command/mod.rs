@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod exec;
 pub mod explain;
 pub mod forget;
 pub mod interrupt;
@@ -66,6 +67,8 @@ pub enum Command {
     New(new::Args),
     /// Open a notebook, or join its session
     Open(open::Args),
+    /// Run code or cells in an open session, and show their output
+    Exec(exec::Args),
     /// Save a session's notebook
     Save(save::Args),
     /// Move a session's notebook to another file
@@ -126,6 +129,7 @@ impl Command {
             Self::Explain(args) => args.run(daemon).await,
             Self::New(args) => args.run(daemon).await,
             Self::Open(args) => args.run(daemon).await,
+            Self::Exec(args) => args.run(daemon).await,
             Self::Save(args) => args.run(daemon).await,
             Self::SaveAs(args) => args.run(daemon).await,
             Self::Close(args) => args.run(daemon).await,

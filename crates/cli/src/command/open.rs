@@ -17,7 +17,7 @@ use crate::{launch, select, terminal};
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The notebook's file, or a session's id
+    /// The notebook's file, or a session's id or its beginning
     #[arg(value_name = "PATH|ID")]
     what: PathBuf,
     /// The kernel to run it with [default: what the notebook asks for]
@@ -45,13 +45,30 @@ impl Args {
             env: Some(variables()?),
             ..OpenSession::default()
         };
+        let path = launch::utf8(&launch::absolute(&self.what)?)?;
         match self.what.to_str().and_then(|text| text.parse::<SessionId>().ok()) {
             Some(id) => request.id = Some(id),
-            None => request.path = Some(launch::utf8(&launch::absolute(&self.what)?)?),
+            None if is_file(&path) => request.path = Some(path),
+            // No file: what people type of an id, unless it fits none.
+            None => match select::only(&client, &self.what.to_string_lossy()).await {
+                Ok(session) => request.id = Some(session.id),
+                Err(_) => request.path = Some(path),
+            },
         }
         let opened = client.open(&request).await.map_err(|error| doing("open", error))?;
+        if self.start && opened.session.trust == Trust::Untrusted {
+            let id = select::short(opened.session_id);
+            terminal::talk(format!(
+                "its kernel starts with the first run: nobody has vouched for the notebook (`outlive trust {id}`)"
+            ));
+        }
         tell(&opened, self.json)
     }
+}
+
+/// Whether there is something at a path as the daemon would read it.
+fn is_file(path: &str) -> bool {
+    Path::new(path).exists() || Path::new(&format!("{path}.ipynb")).exists()
 }
 
 /// The variables of this shell, for the kernel.

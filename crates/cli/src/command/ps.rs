@@ -6,7 +6,7 @@ use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::state;
+use crate::follow::{board, state};
 use crate::terminal::{self, Ink, Paint};
 use crate::{clock, select};
 
@@ -45,61 +45,101 @@ impl Args {
     }
 }
 
-const HEAD: [&str; 8] = ["ID", "KIND", "TITLE", "STATE", "RUNTIME", "PID", "RUNS", "AGE"];
-/// The column that gives way on a narrow terminal.
+const HEAD: [&str; 10] =
+    ["ID", "KIND", "TITLE", "STATE", "SAVED", "RUNTIME", "PID", "RUNS", "CLIENTS", "AGE"];
+const KIND: usize = 1;
+/// The column that is cut on a narrow terminal.
 const TITLE: usize = 2;
+const STATE: usize = 3;
+const SAVED: usize = 4;
+const RUNTIME: usize = 5;
+const PID: usize = 6;
+const CLIENTS: usize = 8;
 /// Its narrowest width.
-const TITLE_MIN: usize = 12;
+const TITLE_MIN: usize = 16;
+/// The columns that are left out where even that is too wide, in this order.
+const GIVE_WAY: [usize; 3] = [PID, KIND, CLIENTS];
 
 fn table(sessions: &[SessionView], now: u64, width: usize, paint: Paint) -> String {
-    let rows: Vec<[String; 8]> = sessions.iter().map(|session| row(session, now)).collect();
+    let rows: Vec<[String; 10]> = sessions.iter().map(|session| row(session, now)).collect();
     let mut widths = HEAD.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(console::measure_text_width(cell));
         }
     }
-    let others: usize = widths.iter().sum::<usize>() - widths[TITLE] + 2 * (widths.len() - 1);
-    widths[TITLE] = widths[TITLE].min(width.saturating_sub(others).max(TITLE_MIN));
+    let mut columns: Vec<usize> = (0..HEAD.len()).collect();
+    // Beside the title.
+    let others = |columns: &[usize]| {
+        let cells: usize =
+            columns.iter().filter(|column| **column != TITLE).map(|column| widths[*column]).sum();
+        cells + 2 * (columns.len() - 1)
+    };
+    for column in GIVE_WAY {
+        if others(&columns) + widths[TITLE].min(TITLE_MIN) <= width {
+            break;
+        }
+        columns.retain(|shown| *shown != column);
+    }
+    widths[TITLE] = widths[TITLE].min(width.saturating_sub(others(&columns)).max(TITLE_MIN));
     let mut text = String::new();
     let head = HEAD.map(str::to_owned);
-    line(&mut text, &head, &widths, |_, cell| paint.text(Ink::Bold, cell).to_string());
+    line(&mut text, &head, &columns, &widths, |_, cell| paint.text(Ink::Bold, cell).to_string());
     for (row, session) in rows.iter().zip(sessions) {
-        let colour = |column: usize, cell: String| match (column, ink(session)) {
-            (3 | 4, Some(ink)) => paint.text(ink, cell).to_string(),
-            (_, _) => cell,
+        let colour = |column: usize, cell: String| {
+            let ink = match column {
+                STATE | RUNTIME => ink(session),
+                SAVED => Some(board::saved(session.saved.as_ref()).0),
+                _ => None,
+            };
+            ink.map_or(cell.clone(), |ink| paint.text(ink, cell).to_string())
         };
-        line(&mut text, row, &widths, colour);
+        line(&mut text, row, &columns, &widths, colour);
     }
     text
 }
 
-fn line(text: &mut String, row: &[String; 8], widths: &[usize; 8], colour: impl Fn(usize, String) -> String) {
+fn line(
+    text: &mut String,
+    row: &[String; 10],
+    columns: &[usize],
+    widths: &[usize; 10],
+    colour: impl Fn(usize, String) -> String,
+) {
     let start = text.len();
-    for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-        let cell = terminal::fit(cell, *width);
-        let blank = " ".repeat(width - console::measure_text_width(&cell).min(*width) + 2);
-        text.push_str(&colour(column, cell));
+    for column in columns {
+        let width = widths[*column];
+        let cell = terminal::fit(&row[*column], width);
+        let blank = " ".repeat(width - console::measure_text_width(&cell).min(width) + 2);
+        text.push_str(&colour(*column, cell));
         text.push_str(&blank);
     }
     text.truncate(start + text[start..].trim_end().len());
     text.push('\n');
 }
 
-fn row(session: &SessionView, now: u64) -> [String; 8] {
+fn row(session: &SessionView, now: u64) -> [String; 10] {
     let runs = session.runs;
     let done = runs.succeeded + runs.failed + runs.cancelled;
     let failed = if runs.failed > 0 { format!(" ({} failed)", runs.failed) } else { String::new() };
+    let saved = board::saved(session.saved.as_ref()).1;
     [
         select::short(session.id),
         session.kind.clone(),
         terminal::one_line(&session.title),
-        state::session(session.state).to_owned(),
+        if is_dormant(session) { "dormant".to_owned() } else { state::session(session.state).to_owned() },
+        if saved.is_empty() { "-".to_owned() } else { saved },
         state::runtime(&session.runtime.state),
         session.runtime.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         format!("{done}/{}{failed}", done + runs.queued + runs.running),
+        session.peers.to_string(),
         age(now.saturating_sub(session.created_at.0)),
     ]
+}
+
+/// Whether it is open and not in the daemon's memory; whoever asks for it brings it back.
+const fn is_dormant(session: &SessionView) -> bool {
+    !session.loaded && session.closed_at.is_none()
 }
 
 /// An age in its largest unit.
@@ -132,24 +172,54 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_table_fits_the_terminal_and_says_what_failed() {
-        let session: SessionView = serde_json::from_value(json!({
+    fn session(change: serde_json::Value) -> SessionView {
+        let mut session = json!({
             "id": "1a2b3c4d-0000-4000-8000-000000000000", "generation": 1, "position": 1,
-            "title": "a very long name of a notebook.ipynb", "kind": "notebook", "path": null,
-            "created_at": 0, "closed_at": null, "state": "working",
+            "title": "a very long name of a notebook.ipynb", "kind": "notebook", "path": "/a.ipynb",
+            "saved": {"state": "unsaved"}, "created_at": 0, "closed_at": null, "state": "working",
             "runtime": {"id": uuid::Uuid::nil(), "incarnation": 1, "name": "k", "state": {"state": "busy"},
                         "pid": 4711, "since": 0},
             "runs": {"queued": 3, "running": 1, "succeeded": 7, "failed": 1, "cancelled": 0},
-            "current": null, "question": null, "last_report": null, "save_problem": null, "peers": 0,
-        }))
-        .expect("a session");
-        let text = table(&[session], 7_200_000_000, 94, Paint::OFF);
+            "current": null, "question": null, "last_report": null, "save_problem": null, "peers": 2,
+        });
+        for (key, value) in change.as_object().expect("an object") {
+            session[key] = value.clone();
+        }
+        serde_json::from_value(session).expect("a session")
+    }
+
+    fn all() -> Vec<SessionView> {
+        let down = json!({"id": uuid::Uuid::nil(), "incarnation": 0, "name": "k", "state": {"state": "down"},
+            "pid": null, "since": 0});
+        let none = json!({"queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0});
+        let idle = json!({"state": "idle", "loaded": false, "title": "untitled", "saved": {"state": "untitled"},
+            "runtime": down, "runs": none, "peers": 0});
+        vec![session(json!({})), session(idle)]
+    }
+
+    #[test]
+    fn a_table_says_what_is_saved_what_sleeps_and_what_failed() {
         let expected = "\
-ID        KIND      TITLE                         STATE    RUNTIME  PID   RUNS             AGE
-1a2b3c4d  notebook  a very long name of a noteb…  working  busy     4711  8/12 (1 failed)  2h
+ID        KIND      TITLE                                 STATE    SAVED     RUNTIME  PID   RUNS             CLIENTS  AGE
+1a2b3c4d  notebook  a very long name of a notebook.ipynb  working  unsaved   busy     4711  8/12 (1 failed)  2        2h
+1a2b3c4d  notebook  untitled                              dormant  untitled  down     -     0/0              0        2h
 ";
-        assert_eq!(text, expected);
-        assert!(text.lines().all(|line| console::measure_text_width(line) <= 94), "{text}");
+        assert_eq!(table(&all(), 7_200_000_000, usize::MAX, Paint::OFF), expected);
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let expected = "\
+ID        TITLE             STATE    SAVED     RUNTIME  RUNS             CLIENTS  AGE
+1a2b3c4d  a very long nam…  working  unsaved   busy     8/12 (1 failed)  2        2h
+1a2b3c4d  untitled          dormant  untitled  down     0/0              0        2h
+";
+        assert_eq!(table(&all(), 7_200_000_000, 85, Paint::OFF), expected);
+        let narrow = table(&all(), 7_200_000_000, 80, Paint::OFF);
+        assert!(!narrow.contains("CLIENTS") && narrow.contains("a very long name of…"), "{narrow}");
+        for width in [80, 85, 100, 120] {
+            let text = table(&all(), 7_200_000_000, width, Paint::OFF);
+            assert!(text.lines().all(|line| console::measure_text_width(line) <= width), "{text}");
+        }
     }
 }

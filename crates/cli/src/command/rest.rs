@@ -5,7 +5,7 @@ use outlive_protocol::http::Stop;
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, doing};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -24,7 +24,10 @@ impl Args {
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
         let session = select::session(&client, Some(&self.session)).await?;
-        client.rest(session.id, Stop { force: self.force }).await?;
+        client
+            .rest(session.id, Stop { force: self.force })
+            .await
+            .map_err(|error| doing("stop the kernel", error))?;
         terminal::talk(format!("{} rests; the next run starts it again", session.runtime.name));
         Ok(Exit::Ok)
     }

@@ -5,7 +5,7 @@ use outlive_protocol::http::Restart;
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, doing};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -24,7 +24,10 @@ impl Args {
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
         let session = select::session(&client, self.session.as_deref()).await?;
-        let session = client.restart(session.id, Restart { run_all: self.run_all }).await?;
+        let session = client
+            .restart(session.id, Restart { run_all: self.run_all })
+            .await
+            .map_err(|error| doing("restart", error))?;
         let id = select::short(session.id);
         terminal::talk(format!("restarting {}; `outlive attach {id}` follows it", session.runtime.name));
         Ok(Exit::Ok)

@@ -1,12 +1,12 @@
 //! `outlive stop`: the runtime is asked to end, then made to; the session is closed.
 
-use outlive_protocol::http::{Stop, StreamEvent};
+use outlive_protocol::http::StreamEvent;
 
 use super::attach::quietly;
 use crate::client::attached::{Attached, Next, Target};
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, doing};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -16,7 +16,7 @@ pub struct Args {
     /// Sessions: id or its beginning, title or file name [default: the latest]
     #[arg(value_name = "SESSION")]
     sessions: Vec<String>,
-    /// Kill at once instead of asking first
+    /// Kill at once instead of asking first; a notebook that is in no file goes too
     #[arg(short, long)]
     force: bool,
     /// Do not wait for the end
@@ -40,7 +40,7 @@ impl Args {
                 terminal::talk(format!("{id} ({title}) has ended already"));
                 continue;
             }
-            let session = client.stop(session.id, Stop { force: self.force }).await?;
+            let session = client.end(&session, self.force).await.map_err(|error| doing("stop", error))?;
             if self.no_wait {
                 terminal::talk(format!("stopping {id} ({title})"));
                 continue;

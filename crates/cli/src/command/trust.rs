@@ -5,7 +5,7 @@ use outlive_core::session::spec::Trust;
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, doing};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -25,7 +25,8 @@ impl Args {
         let client = quietly(daemon).await?;
         let session = select::session(&client, Some(&self.session)).await?;
         let trust = if self.revoke { Trust::Untrusted } else { Trust::Trusted };
-        let session = client.trust(session.id, trust).await?;
+        let session =
+            client.trust(session.id, trust).await.map_err(|error| doing("change the trust", error))?;
         let word = if self.revoke { "not trusted any more" } else { "trusted" };
         terminal::talk(format!("{} is {word}", terminal::one_line(&session.title)));
         Ok(Exit::Ok)

@@ -68,7 +68,8 @@ impl Board {
         let mut lines = head(session, width, paint);
         let blocks: Vec<Vec<String>> = self.cells.iter().map(|cell| self.cell(cell, width, paint)).collect();
         let active = self.cells.iter().rposition(|cell| cell.state == CellState::Running);
-        let room = height.saturating_sub(HEAD_LINES + 1);
+        // What is not shown is counted above and below.
+        let room = height.saturating_sub(HEAD_LINES + 2);
         let shown = window(&blocks.iter().map(Vec::len).collect::<Vec<_>>(), active, room);
         if shown.start > 0 {
             lines.push(paint.text(Ink::Dim, format!("  … {} cells above", shown.start)).to_string());
@@ -246,9 +247,9 @@ mod tests {
         let chunk = json!({"kind": "stdout", "at": 0, "text": "one\ntwo\u{1b}[2J\n"});
         let output = json!({"event": "output", "run": RUN, "attempt": 1, "first": 1, "chunks": [chunk]});
         board.take(serde_json::from_value(output).expect("an event"));
-        let lines = board.lines(60, 12, Paint::OFF);
+        let lines = board.lines(70, 12, Paint::OFF);
         assert!(lines.len() <= 12, "{lines:#?}");
-        assert!(lines.iter().all(|line| console::measure_text_width(line) <= 60), "{lines:#?}");
+        assert!(lines.iter().all(|line| console::measure_text_width(line) <= 70), "{lines:#?}");
         assert!(lines[0].starts_with("/home/u/a.ipynb") && lines[0].ends_with("unsaved"), "{lines:#?}");
         assert!(lines[1].contains("Python 3 busy · 1 running, 1 queued, 0 failed · 1 client · 1a2b3c4d"));
         let at = lines.iter().position(|line| line.contains("print(20)")).expect("what runs is shown");

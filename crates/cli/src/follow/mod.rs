@@ -17,9 +17,11 @@ pub mod state;
 pub mod verdict;
 pub mod watch;
 
-use outlive_core::id::{Seq, SessionId};
+use std::collections::BTreeSet;
+
+use outlive_core::id::{RunId, Seq, SessionId};
 use outlive_core::time::WallTime;
-use outlive_protocol::http::{Question, Stop, StreamEvent};
+use outlive_protocol::http::{Question, SessionState, StreamEvent};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::ask::{Ask, Manner};
@@ -31,12 +33,42 @@ use crate::failure::Failure;
 use crate::select::short;
 
 /// When following is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Until {
     /// The stream has ended: the session is closed, or only what there is was asked for.
     End,
     /// Or all work that was queued is done, though the session stays open.
     WorkDone,
+    /// Or all of these have ended; nothing is shown of others.
+    Runs(BTreeSet<RunId>),
+}
+
+impl Until {
+    /// Whether an event is about what is followed.
+    fn concerns(&self, event: &StreamEvent) -> bool {
+        let Self::Runs(runs) = self else { return true };
+        match event {
+            StreamEvent::Run { run } => runs.contains(&run.id),
+            StreamEvent::Output { run, .. } => run.is_some_and(|run| runs.contains(&run)),
+            StreamEvent::Reset { run, .. } => runs.contains(run),
+            StreamEvent::Session { .. }
+            | StreamEvent::PathChanged { .. }
+            | StreamEvent::Report { .. }
+            | StreamEvent::Gap { .. }
+            | StreamEvent::End { .. }
+            | StreamEvent::Problem { .. }
+            | StreamEvent::Unknown => true,
+        }
+    }
+
+    /// Whether all of it was seen.
+    fn is_reached(&self, watch: &Watch) -> bool {
+        match self {
+            Self::End => false,
+            Self::WorkDone => watch.is_work_done(),
+            Self::Runs(runs) => runs.iter().all(|run| watch.has_ended(*run)),
+        }
+    }
 }
 
 /// How following ended.
@@ -113,15 +145,24 @@ impl Follow<'_> {
                 next = self.attached.next(), if !is_menu => Happened::Came(next),
             };
             match happened {
-                Happened::Leave(number) => return Ok((watch, self.detach(dialogue, Exit::Signal(number)))),
+                Happened::Leave(number) => {
+                    let left = self.detach(dialogue, &watch, Exit::Signal(number));
+                    return Ok((watch, left));
+                }
                 Happened::Interrupt => match self.interrupt(dialogue) {
                     Some(menu) => dialogue = menu,
-                    None => return Ok((watch, self.detach(Dialogue::None, Exit::INTERRUPTED))),
+                    None => {
+                        let left = self.detach(Dialogue::None, &watch, Exit::INTERRUPTED);
+                        return Ok((watch, left));
+                    }
                 },
                 Happened::Typed(typed) => {
                     let typed = typed.unwrap_or(None);
-                    match self.typed(std::mem::replace(&mut dialogue, Dialogue::None), typed).await {
-                        Then::Leave => return Ok((watch, self.detach(Dialogue::None, Exit::INTERRUPTED))),
+                    match self.typed(std::mem::replace(&mut dialogue, Dialogue::None), typed, &watch).await {
+                        Then::Leave => {
+                            let left = self.detach(Dialogue::None, &watch, Exit::INTERRUPTED);
+                            return Ok((watch, left));
+                        }
                         Then::Wait => self.screen.resume(),
                         Then::Ask => {
                             self.screen.resume();
@@ -134,6 +175,9 @@ impl Follow<'_> {
                     Next::End => break,
                     Next::Event(event) => {
                         let is_end = matches!(event, StreamEvent::End { .. });
+                        if !self.until.concerns(&event) {
+                            continue;
+                        }
                         let Some(event) = watch.admit(event) else { continue };
                         let is_view = matches!(event, StreamEvent::Session { .. });
                         if let Some(event) = recent(event, self.since) {
@@ -142,7 +186,7 @@ impl Follow<'_> {
                         if is_view {
                             dialogue = self.question(&watch, dialogue);
                         }
-                        if is_end || self.until == Until::WorkDone && watch.is_work_done() {
+                        if is_end || self.until.is_reached(&watch) {
                             break;
                         }
                     }
@@ -154,12 +198,14 @@ impl Follow<'_> {
         Ok((watch, Left::Seen))
     }
 
-    fn detach(&mut self, dialogue: Dialogue, exit: Exit) -> Left {
+    fn detach(&mut self, dialogue: Dialogue, watch: &Watch, exit: Exit) -> Left {
         drop(dialogue);
         self.screen.pause();
         let id = short(self.session);
+        let is_idle = watch.session.as_ref().is_some_and(|session| session.state == SessionState::Idle);
+        let stays = if is_idle { "the session stays open" } else { "the run goes on" };
         crate::terminal::talk(format!(
-            "detached; the run goes on. `outlive attach {id}` comes back to it, `outlive stop {id}` ends it"
+            "detached; {stays}. `outlive attach {id}` comes back to it, `outlive stop {id}` ends it"
         ));
         Left::Detached(exit)
     }
@@ -176,7 +222,7 @@ impl Follow<'_> {
     }
 
     /// Does what was answered.
-    async fn typed(&mut self, dialogue: Dialogue, typed: Option<String>) -> Then {
+    async fn typed(&mut self, dialogue: Dialogue, typed: Option<String>, watch: &Watch) -> Then {
         match dialogue {
             Dialogue::None => Then::Wait,
             Dialogue::Menu(ask) => {
@@ -185,7 +231,10 @@ impl Follow<'_> {
                 let done = match typed.as_deref() {
                     None | Some("d" | "D") => return Then::Leave,
                     Some("i" | "I") => client.interrupt(self.session).await.map(drop),
-                    Some("s" | "S") => client.stop(self.session, Stop { force: false }).await.map(drop),
+                    Some("s" | "S") => match &watch.session {
+                        Some(session) => client.end(session, false).await.map(drop),
+                        None => Ok(()),
+                    },
                     Some(_) => Ok(()),
                 };
                 if let Err(error) = done {

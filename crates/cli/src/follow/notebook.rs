@@ -183,7 +183,7 @@ const fn total(runs: RunCounts) -> u32 {
 }
 
 /// `cell 5` of a notebook, `run 5` of a kernel; counted from 1, as people do.
-fn name(run: &RunView) -> String {
+pub fn name(run: &RunView) -> String {
     match run.cell {
         Some(cell) => format!("cell {}", cell + 1),
         None => format!("run {}", run.index + 1),

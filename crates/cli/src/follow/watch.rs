@@ -95,6 +95,11 @@ impl Watch {
         settled > 0 && counts.queued + counts.running == 0 && seen >= settled as usize
     }
 
+    /// Whether a run was seen to its end.
+    pub fn has_ended(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| matches!(run.state, RunState::Ended { .. }))
+    }
+
     /// Whether a run is running, as far as was seen.
     pub fn is_running(&self) -> bool {
         self.runs.values().any(|run| run.state == RunState::Running)

@@ -23,8 +23,11 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         lost.shim_status.map_or_else(|| "exit status not known".to_owned(), |status| status.to_string());
     let mut evidence = vec![lines::fact("shim", format!("{shim}, {status}"))];
     if lost.killed > 0 {
-        evidence
-            .push(lines::fact("shim", format!("{} processes were left and have been killed", lost.killed)));
+        let left = match lost.killed {
+            1 => "1 process was left and has been killed".to_owned(),
+            killed => format!("{killed} processes were left and have been killed"),
+        };
+        evidence.push(lines::fact("shim", left));
     }
     if case.evidence.memory.host_oom_kills > 0 {
         evidence.push(lines::fact(

@@ -22,8 +22,8 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         Finding::new(Rank::Decision, CauseCode::Timeout, Confidence::Certain, summary)
             .evidence(evidence)
             .remedy(
-                "If it needs the time, raise the limit. If not: code that never returns to Python (native \
-         loops, blocking calls) cannot be interrupted, so give such calls their own timeouts.",
+                "If it needs the time, raise the limit. If not: what does not look for interrupts (in Python native \
+         loops and blocking calls) cannot be ended gently, so give such calls their own timeouts.",
             ),
     )
 }
