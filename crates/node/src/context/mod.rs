@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::seams::{Bus, Clock, Files, FoundShim, Identity, Runtimes};
 
 pub use index::{Indexed, Presence};
-pub use registry::{Entered, Found, PathSlot, Reservation};
+pub use registry::{Entered, Found, PathHolder, PathSlot, Reservation};
 
 /// How many refused shims `doctor` remembers.
 const REFUSED_MAX: usize = 32;

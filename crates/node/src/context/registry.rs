@@ -28,14 +28,33 @@ use crate::session::handle::{Visit, Visiting};
 pub(super) struct Registry {
     sessions: HashMap<SessionId, Slot>,
     /// Canonical paths of notebooks, those of dormant sessions too.
-    paths: HashMap<PathBuf, SessionId>,
+    paths: HashMap<PathBuf, Held>,
 }
 
 impl Registry {
     /// Of all paths that a session has, it keeps this one.
     fn keep_path(&mut self, path: &Path, session: SessionId) {
-        self.paths.retain(|other, holder| *holder != session || other == path);
+        self.paths.retain(|other, held| held.by != session || other == path);
+        if let Some(held) = self.paths.get_mut(path) {
+            held.until = None;
+        }
     }
+}
+
+/// Who has a path.
+struct Held {
+    by: SessionId,
+    /// Only until this is cancelled, unless it is kept then: somebody is being saved there, or opened.
+    until: Option<CancellationToken>,
+}
+
+/// What whoever wants a path finds there.
+#[derive(Debug)]
+pub enum PathHolder {
+    /// This session has it.
+    Session(SessionId),
+    /// Nobody knows yet; look again when this is cancelled.
+    Unsettled(CancellationToken),
 }
 
 enum Slot {
@@ -97,22 +116,26 @@ pub struct PathSlot {
     context: Arc<Context>,
     path: PathBuf,
     session: SessionId,
-    kept: bool,
+    over: CancellationToken,
 }
 
 impl PathSlot {
     /// The session has the path from now on; any other that it had is free.
-    pub fn confirm(mut self) {
-        self.kept = true;
+    pub fn confirm(self) {
         self.context.registry().keep_path(&self.path, self.session);
     }
 }
 
 impl Drop for PathSlot {
     fn drop(&mut self) {
-        if !self.kept {
-            self.context.registry().paths.remove(&self.path);
+        let mut registry = self.context.registry();
+        // One that is kept is held by the session itself.
+        if registry.paths.get(&self.path).is_some_and(|held| held.by == self.session && held.until.is_some())
+        {
+            registry.paths.remove(&self.path);
         }
+        drop(registry);
+        self.over.cancel();
     }
 }
 
@@ -121,9 +144,11 @@ impl Context {
         self.registry.lock().expect("nothing panics while it holds the registry")
     }
 
-    /// The session that has this path, or is about to.
-    pub fn session_at(&self, path: &Path) -> Option<SessionId> {
-        self.registry().paths.get(path).copied()
+    /// Who has this path.
+    pub fn holder(&self, path: &Path) -> Option<PathHolder> {
+        let registry = self.registry();
+        let held = registry.paths.get(path)?;
+        Some(held.until.clone().map_or(PathHolder::Session(held.by), PathHolder::Unsettled))
     }
 
     /// Reserves a path (canonical) for a session.
@@ -132,10 +157,11 @@ impl Context {
     /// The session that has it.
     pub fn reserve_path(self: &Arc<Self>, path: &Path, session: SessionId) -> Result<PathSlot, SessionId> {
         match self.registry().paths.entry(path.to_owned()) {
-            Entry::Occupied(held) => Err(*held.get()),
+            Entry::Occupied(held) => Err(held.get().by),
             Entry::Vacant(free) => {
-                free.insert(session);
-                Ok(PathSlot { context: Arc::clone(self), path: path.to_owned(), session, kept: false })
+                let over = CancellationToken::new();
+                free.insert(Held { by: session, until: Some(over.clone()) });
+                Ok(PathSlot { context: Arc::clone(self), path: path.to_owned(), session, over })
             }
         }
     }
@@ -147,7 +173,7 @@ impl Context {
     /// Another session that has it.
     pub fn hold_path(&self, path: &Path, session: SessionId) -> Result<(), SessionId> {
         let mut registry = self.registry();
-        let holder = *registry.paths.entry(path.to_owned()).or_insert(session);
+        let holder = registry.paths.entry(path.to_owned()).or_insert(Held { by: session, until: None }).by;
         if holder != session {
             return Err(holder);
         }
@@ -257,14 +283,14 @@ impl Context {
 
     /// A session that ends or was never made has no path.
     pub fn forget_paths_of(&self, id: SessionId) {
-        self.registry().paths.retain(|_, holder| *holder != id);
+        self.registry().paths.retain(|_, held| held.by != id);
     }
 
     /// Nothing of a session that has ended is kept: neither its place nor its path.
     pub(super) fn remove(&self, id: SessionId) {
         let mut registry = self.registry();
         registry.sessions.remove(&id);
-        registry.paths.retain(|_, holder| *holder != id);
+        registry.paths.retain(|_, held| held.by != id);
     }
 }
 

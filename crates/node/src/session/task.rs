@@ -43,7 +43,7 @@ use crate::watch::feed::Feed;
 use leaving::Left;
 
 #[cfg(test)]
-pub(super) use file::tests::world::{Daemon, World};
+pub(super) use file::tests::world::{Daemon, Doom, PATIENCE, World};
 use required::Waiting;
 
 /// How many records of a shim are taken into one round, so that commands are answered in between.

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use super::{make, wake};
 use crate::budget::room;
-use crate::context::{Context, Found, PathSlot, Reservation};
+use crate::context::{Context, Found, PathHolder, PathSlot, Reservation};
 use crate::files::notebook_path;
 use crate::seams::{ClaimError, PathClaim};
 use crate::session::handle::{Answer, Ask, Visiting};
@@ -289,17 +289,28 @@ async fn by_path(
     request: OpenSession,
 ) -> Result<http::Opened, Problem> {
     loop {
-        if let Some(id) = context.session_at(&path) {
-            match join(context, id, &request).await {
-                Ok(view) if has_path(&view, &path) => return Ok(opened(&view)),
-                Ok(_) => not_moving(context, id, &path).await?,
-                // Its end came first, or it was never made: the path is free.
-                Err(problem) if matches!(problem.code.as_str(), "session-ended" | "no-such-session") => {
-                    context.forget_paths_of(id);
-                }
-                Err(problem) => return Err(problem),
+        match context.holder(&path) {
+            // A notebook is being opened there, or saved, or a copy is.
+            Some(PathHolder::Unsettled(over)) => {
+                over.cancelled().await;
+                continue;
             }
-            continue;
+            Some(PathHolder::Session(id)) => {
+                match join(context, id, &request).await {
+                    Ok(view) if view.path.as_deref().map(Path::new) == Some(&*path) => {
+                        return Ok(opened(&view));
+                    }
+                    // It was saved elsewhere before it answered.
+                    Ok(_) => {}
+                    // Its end came first, or it was never made: the path is free.
+                    Err(problem) if matches!(problem.code.as_str(), "session-ended" | "no-such-session") => {
+                        context.forget_paths_of(id);
+                    }
+                    Err(problem) => return Err(problem),
+                }
+                continue;
+            }
+            None => {}
         }
         room()?;
         let id = fresh_id();
@@ -311,23 +322,6 @@ async fn by_path(
         });
         return opening.await;
     }
-}
-
-fn has_path(view: &SessionView, path: &Path) -> bool {
-    view.path.as_deref().map(Path::new) == Some(path)
-}
-
-/// The session holds a path that is not its own: it is being saved there, or a copy is, or it was saved elsewhere just
-/// now. Waits for the end of that.
-async fn not_moving(context: &Arc<Context>, id: SessionId, path: &Path) -> Result<(), Problem> {
-    let Some(handle) = context.handle(id)? else { return Ok(()) };
-    let mut view = handle.view;
-    let is_moving = !has_path(&view.borrow_and_update(), path) && context.session_at(path) == Some(id);
-    if is_moving {
-        // Whatever comes of it is shown after the path is given back or taken. An error is the session's end.
-        let _ended = view.changed().await;
-    }
-    Ok(())
 }
 
 async fn from_path(

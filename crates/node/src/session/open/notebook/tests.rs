@@ -8,7 +8,7 @@ use outlive_protocol::http::{CellKindName, RuntimeState, SaveHow};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::session::task::{Daemon, World};
+use crate::session::task::{Daemon, Doom, PATIENCE, World};
 
 const NOTEBOOK: &str = r#"{
  "cells": [
@@ -164,6 +164,35 @@ async fn whoever_opens_a_path_while_its_session_ends_gets_a_new_one() {
         before = after;
     }
     assert_eq!((daemon.context.handles().len(), world.claims()), (1, 1));
+}
+
+// C2
+#[tokio::test]
+async fn whoever_opens_a_path_that_a_copy_is_being_saved_to_gets_the_copy() {
+    let world = World::new();
+    let doom = Doom::default();
+    let daemon = world.doomed(doom.clone());
+    let id = daemon.new_notebook("1").await;
+    for round in 0..10 {
+        let path = world.path(&format!("{round}.ipynb"));
+        let held = doom.hold_writes();
+        let opening = async {
+            while daemon.context.holder(&path).is_none() {
+                tokio::task::yield_now().await;
+            }
+            let mut opening = std::pin::pin!(daemon.open(&path));
+            // It finds the path taken, and waits for the end of that.
+            for _ in 0..1_000 {
+                assert!(futures_util::poll!(&mut opening).is_pending(), "nothing is there yet");
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+            tokio::time::timeout(PATIENCE, opening).await.expect("it does not wait for ever").unwrap()
+        };
+        let (copied, opened) = tokio::join!(daemon.save_as(id, &path, SaveHow::Copy), opening);
+        assert_eq!(copied.unwrap().session_id, id);
+        assert_ne!(opened.session_id, id, "a copy is another notebook");
+    }
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_thousand_times_open_run_save_save_as_and_close_leave_nothing() {
         fs::remove_file(&other).unwrap();
     }
     assert_eq!(daemon.context.handles().len(), 0);
-    assert_eq!(daemon.context.session_at(&world.path("b.ipynb")), None, "every path is free");
+    assert!(daemon.context.holder(&world.path("b.ipynb")).is_none(), "every path is free");
     assert_eq!((world.claims(), daemon.counted("outlive_claims_held").await), (0, 0));
     assert_eq!(daemon.counted("outlive_file_watches").await, 0);
     assert_eq!(daemon.context.tasks.len(), tasks);
