@@ -21,12 +21,18 @@ pub(crate) fn same_cells(
             pairs.insert(index, other);
         }
     }
-    // Cells without ids, or with ids that the other program has drawn anew.
+    // Cells without ids; and all, when the other program has drawn all ids anew.
+    let is_without = |cell: &Cell| cell.id().is_none();
+    let is_redrawn = pairs.is_empty();
     let free =
         |count: usize, taken: &dyn Fn(usize) -> bool| (0..count).filter(|&i| !taken(i)).collect::<Vec<_>>();
     let paired: HashSet<usize> = pairs.values().copied().collect();
-    let left = free(ours.len(), &|index| pairs.contains_key(&index) || is_ours_alone(&ours[index]));
-    let right = free(theirs.len(), &|index| paired.contains(&index) || is_known(&theirs[index]));
+    let left = free(ours.len(), &|index| {
+        pairs.contains_key(&index) || is_ours_alone(&ours[index]) || !(is_redrawn || is_without(&ours[index]))
+    });
+    let right = free(theirs.len(), &|index| {
+        paired.contains(&index) || is_known(&theirs[index]) || !(is_redrawn || is_without(&theirs[index]))
+    });
     let looks = |cell: &Cell| (cell.kind, cell.source());
     let lefts: Vec<_> = left.iter().map(|&index| looks(&ours[index])).collect();
     let rights: Vec<_> = right.iter().map(|&index| looks(&theirs[index])).collect();

@@ -58,6 +58,10 @@ enum Step {
     Reconnect(usize),
     /// The daemon is killed and comes back.
     Restart,
+    /// The file is written.
+    Save,
+    /// Another program edits the file as it is: a cell's source, a cell less, a cell more.
+    External(Index, String, u8),
     Look,
 }
 
@@ -124,6 +128,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (0..PEERS).prop_map(Step::Down),
         1 => (0..PEERS).prop_map(Step::Reconnect),
         1 => Just(Step::Restart),
+        1 => Just(Step::Save),
+        1 => (index(), text(), 0..3u8).prop_map(|(cell, text, how)| Step::External(cell, text, how)),
         1 => Just(Step::Look),
     ]
 }
@@ -151,7 +157,7 @@ impl Peer {
         self.doc.transact_mut().apply_update(Update::decode_v1(update).unwrap()).unwrap();
     }
 
-    /// Writes; gives the id of a cell that is deleted by it.
+    /// Writes; gives the id of a cell that is deleted or doubled by it.
     fn write(&mut self, write: &Write) -> Option<String> {
         let mut deleted = None;
         let mut txn = self.doc.transact_mut();
@@ -202,30 +208,16 @@ impl Peer {
                 let map = cell(&txn, from);
                 let text = |member| map.get(&txn, member).unwrap().to_string(&txn);
                 let (id, kind, source) = (text("id"), text("cell_type"), text("source"));
-                let outputs = map.get(&txn, "outputs").map(|outputs| outputs.to_json(&txn));
+                let plain = |member| map.get(&txn, member).map(|value| value.to_json(&txn));
+                let (outputs, count) = (plain("outputs"), plain("execution_count"));
                 self.cells.remove(&mut txn, pick(from));
-                insert_cell(&mut txn, &self.cells, pick(to).min(length - 1), &id, &kind, &source, outputs);
-            }
-            Write::Metadata(at, value) => {
-                if let Some(Out::YMap(metadata)) = cell(&txn, at).get(&txn, "metadata") {
-                    metadata.insert(&mut txn, "k", Any::from_json(&format!("{{\"v\": [{value}]}}")).unwrap());
+                let at = pick(to).min(length - 1);
+                let moved = insert_cell(&mut txn, &self.cells, at, &id, &kind, &source, outputs);
+                if let Some(count) = count.filter(|_| kind == "code") {
+                    moved.insert(&mut txn, "execution_count", count);
                 }
             }
-            Write::ClearOutputs(at) => {
-                if let Some(Out::YArray(outputs)) = cell(&txn, at).get(&txn, "outputs") {
-                    let length = outputs.len(&txn);
-                    outputs.remove_range(&mut txn, 0, length);
-                }
-            }
-            Write::ForgeOutput(at) => {
-                if let Some(Out::YArray(outputs)) = cell(&txn, at).get(&txn, "outputs") {
-                    outputs.insert(&mut txn, 0, MapPrelim::from([("output_type", "error")]));
-                }
-            }
-            Write::SameId(at) => {
-                let id = cell(&txn, at).get(&txn, "id").unwrap().to_string(&txn);
-                insert_cell(&mut txn, &self.cells, 0, &id, "code", "twin", None);
-            }
+            other => deleted = self.write_more(&mut txn, other),
         }
         if txn.has_changes() {
             let update = txn.encode_update_v1();
@@ -233,6 +225,42 @@ impl Peer {
             self.up.push_back(update);
         }
         deleted
+    }
+
+    /// Writes something other than source and order; gives an id that two cells have from now on.
+    fn write_more(&self, txn: &mut yrs::TransactionMut<'_>, write: &Write) -> Option<String> {
+        let cell = |txn: &yrs::TransactionMut<'_>, index: &Index| {
+            let at = u32::try_from(index.index(self.cells.len(txn) as usize)).unwrap();
+            match self.cells.get(txn, at) {
+                Some(Out::YMap(map)) => map,
+                other => panic!("no cell but {other:?}"),
+            }
+        };
+        match write {
+            Write::Metadata(at, value) => {
+                if let Some(Out::YMap(metadata)) = cell(txn, at).get(txn, "metadata") {
+                    metadata.insert(txn, "k", Any::from_json(&format!("{{\"v\": [{value}]}}")).unwrap());
+                }
+            }
+            Write::ClearOutputs(at) => {
+                if let Some(Out::YArray(outputs)) = cell(txn, at).get(txn, "outputs") {
+                    let length = outputs.len(txn);
+                    outputs.remove_range(txn, 0, length);
+                }
+            }
+            Write::ForgeOutput(at) => {
+                if let Some(Out::YArray(outputs)) = cell(txn, at).get(txn, "outputs") {
+                    outputs.insert(txn, 0, MapPrelim::from([("output_type", "error")]));
+                }
+            }
+            Write::SameId(at) => {
+                let id = cell(txn, at).get(txn, "id").unwrap().to_string(txn);
+                insert_cell(txn, &self.cells, 0, &id, "code", "twin", None);
+                return Some(id);
+            }
+            other => panic!("{other:?} is written elsewhere"),
+        }
+        None
     }
 
     fn state_vector(&self) -> Vec<u8> {
@@ -263,7 +291,7 @@ fn insert_cell(
     kind: &str,
     source: &str,
     outputs: Option<Any>,
-) {
+) -> MapRef {
     let map: MapRef = cells.insert(txn, at, MapPrelim::default());
     map.insert(txn, "id", id);
     map.insert(txn, "cell_type", kind);
@@ -271,7 +299,7 @@ fn insert_cell(
     map.insert(txn, "metadata", MapPrelim::default());
     if kind == "code" {
         let array: ArrayRef = map.insert(txn, "outputs", ArrayPrelim::default());
-        let Some(Any::Array(outputs)) = outputs else { return };
+        let Some(Any::Array(outputs)) = outputs else { return map };
         for output in outputs.iter() {
             let Any::Map(members) = output else { continue };
             let members: HashMap<Arc<str>, In> = members
@@ -286,6 +314,7 @@ fn insert_cell(
             array.push_back(txn, MapPrelim::from_iter(members));
         }
     }
+    map
 }
 
 struct Run {
@@ -295,14 +324,19 @@ struct Run {
 }
 
 struct World {
+    /// The notebook that everything in the journal builds on, and the runs whose outputs it has.
+    opened: Vec<u8>,
+    kept: HashSet<usize>,
     live: Live,
     peers: Vec<Peer>,
     journal: Vec<Vec<u8>>,
     runs: Vec<Run>,
     inserted: u32,
-    /// Cells that somebody has deleted, or made text. One that comes back, because somebody else has moved it at the
+    /// Cells that somebody has deleted, doubled or made text. One that comes back, because somebody else has moved it at the
     /// same moment, shows outputs or not, as that came before or after them.
     deleted: HashSet<String>,
+    /// What stands in the file.
+    file: Value,
 }
 
 fn run_id(number: usize) -> RunId {
@@ -317,7 +351,17 @@ impl World {
         for peer in &peers {
             peer.take(&live.state());
         }
-        Self { live, peers, journal, runs: Vec::new(), inserted: 0, deleted: HashSet::new() }
+        Self {
+            opened: NOTEBOOK.into(),
+            kept: HashSet::new(),
+            live,
+            peers,
+            journal,
+            runs: Vec::new(),
+            inserted: 0,
+            deleted: HashSet::new(),
+            file: serde_json::from_str(NOTEBOOK).unwrap(),
+        }
     }
 
     /// Journals, and sends to all but one.
@@ -349,12 +393,15 @@ impl World {
     }
 
     fn restored(&self) -> Live {
-        let mut restoring = Live::restore(notebook());
+        let mut restoring = Live::restore(Notebook::parse(&self.opened).unwrap());
         for update in &self.journal {
             restoring.update(update).unwrap();
         }
         let mut live = restoring.finish();
         for (number, run) in self.runs.iter().enumerate() {
+            if self.kept.contains(&number) {
+                continue;
+            }
             if live.begin_run(&run.cell, run_id(number)).is_err() {
                 continue;
             }
@@ -465,7 +512,52 @@ impl World {
             }
             Step::Reconnect(peer) => self.reconnect(*peer),
             Step::Restart => self.restart(),
+            Step::Save => {
+                self.file = serde_json::from_slice(&self.live.to_bytes(&NoBlobs)).unwrap();
+                self.live.rendered();
+                self.live.saved();
+            }
+            Step::External(cell, text, how) => self.edit_file(cell, text, *how),
             Step::Look => drop(self.live.notebook().cells().len()),
+        }
+    }
+
+    fn edit_file(&mut self, index: &Index, text: &str, how: u8) {
+        let before = self.file.clone();
+        let cells = self.file["cells"].as_array_mut().unwrap();
+        if cells.is_empty() && how < 2 {
+            return;
+        }
+        match how {
+            0 => {
+                let at = index.index(cells.len());
+                cells[at]["source"] = json!([text]);
+            }
+            1 => {
+                let gone = cells.remove(index.index(cells.len()));
+                self.deleted.insert(gone["id"].as_str().unwrap().to_owned());
+            }
+            _ => {
+                self.inserted += 1;
+                let new = json!({"cell_type": "markdown", "id": format!("f-{}", self.inserted), "metadata": {}, "source": [text]});
+                cells.insert(index.index(cells.len() + 1), new);
+            }
+        }
+        let theirs = Notebook::parse(self.file.to_string().as_bytes()).unwrap();
+        let rebased = self.live.rebase(theirs);
+        self.spread(rebased.update, None);
+        // What was taken over from a file is in no log: everything is written down anew.
+        if rebased.changed {
+            let projected = self.live.project();
+            self.spread(projected, None);
+            self.opened = self.live.to_bytes(&NoBlobs);
+            self.journal = vec![self.live.state()];
+            self.kept = (0..self.runs.len()).filter(|&run| self.runs[run].is_over).collect();
+        }
+        // Their text is there, unless ours is too and both are.
+        if how != 1 && self.file != before {
+            let text: String = text.to_owned();
+            assert!(self.live.notebook().cells().any(|cell| cell.source() == text), "{text:?} is lost");
         }
     }
 
@@ -495,16 +587,19 @@ fn cells_of(live: &mut Live) -> Value {
         other => other.clone(),
     };
     let notebook: Value = serde_json::from_slice(&live.to_bytes(&NoBlobs)).unwrap();
-    let cells = notebook["cells"].as_array().unwrap().iter().map(|cell| {
-        let mut cell = cell.clone();
-        cell["source"] = join(&cell["source"]);
-        for output in cell.get_mut("outputs").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(text) = output.get("text") {
-                output["text"] = join(text);
+    let cells =
+        notebook["cells"].as_array().unwrap().iter().zip(live.notebook().cells()).map(|(cell, view)| {
+            let mut cell = cell.clone();
+            // Another program may have given all cells other ids; ours keep their names.
+            cell["id"] = view.key().as_str().into();
+            cell["source"] = join(&cell["source"]);
+            for output in cell.get_mut("outputs").and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(text) = output.get("text") {
+                    output["text"] = join(text);
+                }
             }
-        }
-        cell
-    });
+            cell
+        });
     cells.collect()
 }
 

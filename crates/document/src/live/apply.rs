@@ -91,6 +91,7 @@ impl Live {
         });
         for key in cells {
             self.notebook.clear_outputs(key);
+            self.base.ran(key);
         }
         done.update
     }

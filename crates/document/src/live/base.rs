@@ -18,7 +18,7 @@ use crate::notebook::Notebook;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Base {
     pub agreed: Agreed,
-    /// Cells that have run since.
+    /// Cells that have run since, or were cleared.
     pub ran: HashSet<CellKey>,
     /// What is being written to the file.
     rendered: Option<Rendered>,
@@ -86,7 +86,7 @@ impl Base {
         Self { agreed: Agreed::of(notebook), ran: HashSet::new(), rendered: None, written: HashMap::new() }
     }
 
-    /// A run has done something to this cell.
+    /// The outputs of this cell are others now.
     pub fn ran(&mut self, cell: &CellKey) {
         if !self.ran.contains(cell) {
             self.ran.insert(cell.clone());

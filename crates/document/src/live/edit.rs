@@ -181,6 +181,7 @@ impl Live {
         for key in &done.result {
             drop(shared.take_mirror(key));
             self.notebook.clear_outputs(key);
+            self.base.ran(key);
         }
         let update = if is_first { Some(self.state()) } else { done.update };
         Ok(Edited { update, cells })

@@ -18,7 +18,7 @@ use super::shared::{Roots, Shared, draw_id, id_of, map_of};
 use crate::cell::{Cell, CellKey, CellKind};
 use crate::merge::same_cells;
 use crate::notebook::Notebook;
-use crate::projection::NoBlobs;
+use crate::projection::{NoBlobs, Shown};
 
 /// What an external edit has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,9 +107,16 @@ impl Live {
             }
         }
         for (key, is_code, outputs) in &cells {
-            if !merged.projection.has(key) {
-                // Theirs, if they are others.
+            if matches!(merged.projection.shown(key), Shown::File(_)) {
+                // Theirs, unless a run goes on or somebody has cleared ours.
                 merged.projection.touch(key);
+                if let Some(ours) =
+                    self.notebook.cell(key).filter(|_| *is_code && self.base.ran.contains(key))
+                {
+                    merged.take_file_outputs(ours.cell);
+                }
+            }
+            if !merged.projection.has(key) {
                 continue;
             }
             let is_untouched = outputs.is_some() && *outputs == self.base.agreed.outputs.get(key).copied();

@@ -194,6 +194,17 @@ impl Notebook {
         cell.set(COUNT, &json_of(count), &style);
     }
 
+    /// Gives the cell of the same key the outputs that this cell of another notebook has.
+    pub(super) fn take_file_outputs(&mut self, from: &Cell) {
+        let style = self.style.clone();
+        let Ok(cell) = self.cell_mut(&from.key) else { return };
+        for member in [OUTPUTS, COUNT] {
+            if let Some(text) = from.fields.get(member) {
+                cell.fields.set(member, text.clone(), &style, MEMBER_LEVEL);
+            }
+        }
+    }
+
     /// Takes away what a cell shows, and its count.
     pub(super) fn clear_outputs(&mut self, key: &CellKey) {
         self.projection.clear(key);

@@ -10,7 +10,7 @@ use super::reconcile::file_outputs;
 use super::schema::{self, COUNT, RUN_STATE};
 use super::shared::Shared;
 use crate::notebook::Notebook;
-use yrs::{Any, Map, Out};
+use yrs::{Any, Map};
 
 /// A journaled update that cannot be applied: the log does not hold what was written to it.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +89,14 @@ impl Restoring {
                     running.push(key.clone());
                 }
                 match project::marked_run(&txn, &shared.roots, key) {
-                    // Its replay brings them, unless somebody has cleared them.
+                    // What the run showed has gone, and what stood there before it.
                     Some(run) if project::is_empty(&txn, &map) => {
-                        let with_count = matches!(map.get(&txn, COUNT), None | Some(Out::Any(Any::Null)));
-                        cleared.insert(key.clone(), (run, with_count));
+                        let count =
+                            map.get(&txn, COUNT).map_or(Any::Null, |out| schema::plain(&txn, &out, 0));
+                        cleared.insert(key.clone(), (run, matches!(count, Any::Null)));
+                        brought.push((key.clone(), Any::Array([].into()), count));
                     }
+                    // The run's replay brings them.
                     Some(_) => {}
                     None => {
                         let (outputs, _) = file_outputs(cell);
