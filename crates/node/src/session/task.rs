@@ -112,20 +112,22 @@ impl Task {
     /// Runs until the session has ended, the daemon stops, or the session is lost to somebody else.
     pub(super) async fn run(mut self) {
         let id = self.session.spec.id;
-        let result = self.drive().await;
-        match &result {
-            Ok(()) => {}
-            Err(WriteError::Fenced) => {
+        let Err(error) = self.drive().await else { return };
+        let why = match &error {
+            WriteError::Fenced => {
                 tracing::warn!(session = %id, "fenced: somebody else owns the session; its processes are stopped");
                 self.disown().await;
-                self.context.broken(id, "another daemon owns it".to_owned());
+                "another daemon owns it".to_owned()
             }
-            Err(error) => {
-                tracing::error!(session = %id, error = %super::notebook::with_sources(error), "the session cannot go on");
-                self.context.broken(id, super::notebook::with_sources(error));
+            error => {
+                let why = super::notebook::with_sources(error);
+                tracing::error!(session = %id, error = %why, "the session cannot go on");
+                why
             }
-        }
+        };
+        // Before anybody can take it up again: then the tail is that of another task.
         self.context.bus.close(id);
+        self.context.broken(id, why);
     }
 
     async fn drive(&mut self) -> Result<(), WriteError> {
@@ -389,6 +391,7 @@ impl Task {
         self.journal.close().await?;
         let view = Arc::clone(&self.view.borrow());
         self.context.closed(&view).await;
+        self.context.bus.close(self.session.spec.id);
         Ok(())
     }
 
@@ -400,6 +403,7 @@ impl Task {
         if let Some(plane) = &mut self.notebook {
             plane.peers.part_with(problem::shutting_down());
         }
+        self.context.bus.close(self.session.spec.id);
         Ok(())
     }
 

@@ -299,8 +299,8 @@ fn start(context: &Arc<Context>, reservation: &Reservation, task: Task, handle: 
 async fn guarded(context: Arc<Context>, id: SessionId, task: impl Future<Output = ()>) {
     if std::panic::AssertUnwindSafe(task).catch_unwind().await.is_err() {
         tracing::error!(session = %id, "a session's task panicked");
-        context.broken(id, "a defect of Outlive ended its task; the daemon's log has the details".to_owned());
         context.bus.close(id);
+        context.broken(id, "a defect of Outlive ended its task; the daemon's log has the details".to_owned());
     }
 }
 #[cfg(test)]
