@@ -54,22 +54,21 @@ pub fn claim(error: &ClaimError) -> Problem {
     match error {
         ClaimError::Held { path, session, pid } => {
             Problem::new(409, "path-already-open", "The notebook is already open", detail)
-                .hint(format!(
-                    "`outlive attach {session}` shows it; stop it first, or write to another file with `-o`"
-                ))
+                .hint(format!("close session {session} first, or choose another path"))
                 .fact("path", path.clone())
                 .fact("session", session.to_string())
                 .fact("pid", pid.to_string())
         }
         ClaimError::NotWritable { .. } => {
             Problem::new(403, "not-writable", "The notebook cannot be written", detail)
-                .hint("write to another file with `-o`, or change the permissions")
+                .hint("choose another path, or make this one writable")
         }
         ClaimError::Relative { path } => Problem::new(422, "relative-path", "The path is relative", detail)
             .hint("resolve it against your own directory first")
             .fact("path", path.clone()),
         ClaimError::UseTheId { path } => {
             Problem::new(422, "use-the-id", "This is an id and not a path", detail)
+                .hint("give it as the id; a file of this name is given with its directory")
                 .fact("session", path.clone())
         }
         ClaimError::BadPath { path, .. } | ClaimError::Unresolvable { path, .. } => {
@@ -194,6 +193,18 @@ pub fn conflict(session: SessionId, conflict: FileConflict, why: &str) -> Proble
         .hint("say `overwrite` to replace the file, whose content is kept beside it; or save to another path")
 }
 
+/// An edit that no file and no session would have any more is not taken.
+#[must_use]
+pub fn closing_untitled(session: SessionId) -> Problem {
+    Problem::new(
+        409,
+        "session-ended",
+        "The session is being closed",
+        format!("session {session} is being closed, and its notebook has no file that an edit could go to"),
+    )
+    .hint("nothing was changed; make a new notebook for it")
+}
+
 /// A session is not closed while something of it is in no file.
 #[must_use]
 pub fn unsaved(session: SessionId, why: &str) -> Problem {
@@ -204,4 +215,26 @@ pub fn unsaved(session: SessionId, why: &str) -> Problem {
         format!("session {session} has edits or outputs that are in no file: {why}"),
     )
     .hint("save it to a path first; or close it with `discard`, and only the session's log keeps them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_about_a_path_fits_every_client() {
+        let path = || "/work/a.ipynb".to_owned();
+        let errors = [
+            ClaimError::Held { path: path(), session: SessionId::from_uuid(uuid::Uuid::nil()), pid: 7 },
+            ClaimError::NotWritable { path: path(), source: std::io::ErrorKind::ReadOnlyFilesystem.into() },
+            ClaimError::UseTheId { path: path() },
+            ClaimError::MissingDirectory { path: path(), directory: "/work".to_owned() },
+        ];
+        for problem in errors.iter().map(claim) {
+            let hint = problem.hint.as_deref().unwrap_or_default();
+            assert!(!hint.is_empty(), "{problem:?} does not say what to do");
+            // Whoever saves has no `-o`, and whoever opens writes nothing.
+            assert!(!hint.contains("-o") && !problem.detail.contains("written: there is no"), "{problem:?}");
+        }
+    }
 }

@@ -127,7 +127,7 @@ pub enum ClaimError {
         why: &'static str,
     },
     /// Its directory is missing; directories are not made for a notebook.
-    #[error("{path:?} cannot be written: there is no directory {directory:?}; make it first")]
+    #[error("{path:?} cannot be there: there is no directory {directory:?}")]
     MissingDirectory {
         /// The path.
         path: String,

@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+use outlive_core::session::state::Life;
 use outlive_document::live::{ApplyError, CellContent, Edit, Place};
 use outlive_document::{CellKey, CellKind, EditError, Notebook};
 use outlive_protocol::http::{
@@ -21,6 +22,7 @@ use super::super::notebook::restore::IPYNB;
 use super::super::notebook::{Document, shorten};
 use super::super::peers::PeerId;
 use super::Task;
+use crate::problem;
 
 /// The bytes of an update or a state of a shared document, in blobs and in the log.
 const YJS: &str = "application/x-yjs-v1";
@@ -61,7 +63,20 @@ impl Task {
         }
     }
 
+    /// Whether what is edited now will still be somewhere. Closing a notebook with a file saves it once more; one
+    /// without a file was asked for what nobody has saved before, and not again.
+    pub(super) fn takes_edits(&self) -> Result<(), Problem> {
+        let is_open = matches!(self.session.life, Life::Open);
+        if is_open || self.session.path.is_some() {
+            return Ok(());
+        }
+        Err(problem::closing_untitled(self.session.spec.id))
+    }
+
     async fn edit(&mut self, edits: EditNotebook) -> Result<Result<Answer, Problem>, WriteError> {
+        if let Err(problem) = self.takes_edits() {
+            return Ok(Err(problem));
+        }
         self.share().await?;
         let Some(plane) = &mut self.notebook else { return Ok(Err(gone())) };
         let edits = match to_edits(plane.document.notebook(), edits) {

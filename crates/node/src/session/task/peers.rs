@@ -87,6 +87,9 @@ impl Task {
         message: Message<'_>,
         round: &mut Round,
     ) -> Result<Result<(), Problem>, WriteError> {
+        if let (Message::Step2(_) | Message::Update(_), Err(problem)) = (&message, self.takes_edits()) {
+            return Ok(Err(problem));
+        }
         let Some(plane) = &mut self.notebook else { return Ok(Ok(())) };
         match message {
             Message::Step1(state_vector) => drop(round.asked.insert(peer, state_vector.to_vec())),

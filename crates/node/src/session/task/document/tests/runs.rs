@@ -6,7 +6,7 @@ use outlive_core::log::{Chunk, ChunkKind};
 use outlive_core::session::RunOutcome;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
-    CellEdit, CellKindName, CellState, Problem, RunState, RunView, SubmitRuns, Where, base64,
+    CellEdit, CellKindName, CellState, Problem, RunState, RunView, SaveHow, SubmitRuns, Where, base64,
 };
 use outlive_protocol::shim::{Notice, StateNotice};
 use serde_json::{Value, json};
@@ -310,5 +310,36 @@ fn a_run_that_goes_on_while_the_document_is_read_again_loses_nothing() {
         daemon.kernels.says(id, 5, finished(runs[0].id)).await;
         until_shows(&daemon, &mut editor, |shows| shows[0]["execution_state"] == "idle").await;
         assert_eq!(editor.shows()[0]["outputs"].as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn an_edit_of_a_session_that_is_being_closed_is_in_its_file_or_refused() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let untitled = daemon.new_notebook("x = 1").await;
+        let saved = daemon.new_notebook("x = 1").await;
+        let file = world.path("a.ipynb");
+        daemon.save_as(saved, &file, SaveHow::Save).await.unwrap();
+        for id in [untitled, saved] {
+            run(&daemon, id, SubmitRuns::Code { code: "long".to_owned() }).await.unwrap();
+            daemon.until(id, |view| view.runs.running == 1).await;
+        }
+        let mut editor = joined(&daemon, untitled, 1).await;
+        let kernels_stay = daemon.kernels.hold_stops();
+        daemon.close(untitled, true).await.unwrap();
+        daemon.close(saved, false).await.unwrap();
+        let refused = edit(&daemon, untitled, vec![insert("late", "late")]).await.unwrap_err();
+        assert_eq!(refused.code, "session-ended");
+        assert!(refused.detail.contains("being closed"), "{refused}");
+        editor.edit(|txn, cells| insert_cell(txn, cells, 1, "later", ""));
+        editor.flush().await;
+        assert_eq!(editor.until_cut().await.code, "session-ended");
+        assert_eq!(daemon.sources(untitled).await, ["x = 1"]);
+        edit(&daemon, saved, vec![insert("late", "late")]).await.unwrap();
+        drop(kernels_stay);
+        daemon.until_ended(saved).await;
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"late\""));
     });
 }

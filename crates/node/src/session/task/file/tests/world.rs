@@ -453,9 +453,15 @@ impl Clock for StillClock {
 pub struct IdleKernels {
     launched: Mutex<HashMap<SessionId, (LaunchOrder, mpsc::Sender<FromLink>)>>,
     shims: TaskTracker,
+    stubborn: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl IdleKernels {
+    /// No kernel stops until this is dropped.
+    pub fn hold_stops(&self) -> impl Drop + use<'_> {
+        self.stubborn.try_write().expect("no kernel stops")
+    }
+
     /// The kernel of this session says something; records count from 3.
     pub async fn says(&self, session: SessionId, src: u64, notice: Notice) {
         let (_, link) = self.launched.lock().unwrap().get(&session).expect("it has a kernel").clone();
@@ -505,9 +511,11 @@ impl Runtimes for IdleKernels {
             says.try_send(FromLink::Record(record(src, Notice::State(state)))).unwrap();
         }
         self.launched.lock().unwrap().insert(order.session, (order.clone(), says.clone()));
+        let stubborn = Arc::clone(&self.stubborn);
         self.shims.spawn(async move {
             while let Some(said) = orders.recv().await {
                 if let ToShim::Stop { why, from } = &said {
+                    let _may_stop = stubborn.read().await;
                     let stop = StopEvidence { why: *why, step: *from };
                     for (src, state) in (1_000..).zip(stopped(order.process, stop)) {
                         let _gone = says.send(FromLink::Record(record(src, Notice::State(state)))).await;
