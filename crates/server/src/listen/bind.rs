@@ -31,7 +31,7 @@ pub enum BindError {
     },
     /// Somebody listens there.
     #[error(
-        "{} already listens on {path}; stop it, or use another state directory",
+        "{} already listens on {path}; stop it, or set OUTLIVE_RUNTIME_DIR to another directory",
         .holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
     SocketInUse {

@@ -277,6 +277,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(problem::json_too_deep());
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
+    // A list would be taken for the fields in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(problem::bad_json("A list came where an object belongs.".to_owned()));
+    }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         // The root's path is a dot, which says nothing.
         let place = Some(error.path().to_string()).filter(|path| path != ".");

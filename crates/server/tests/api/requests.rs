@@ -157,6 +157,12 @@ async fn bodies_that_do_not_fit_name_the_place() {
     assert!(problem.detail.contains("line 1 column"), "{}", problem.detail);
 
     let json = [("host", "x"), ("content-type", "application/json; charset=utf-8")];
+    // A list is not taken for the fields in their order.
+    for list in ["[]", " [true]"] {
+        let path = fill("/v1/sessions/{id}/rest");
+        let problem = client.call("POST", &path, &json, list.as_bytes()).await.problem();
+        assert_eq!((problem.status, problem.code.as_str()), (400, "bad-json"), "{list:?}");
+    }
     for broken in ["", "{", "[1,]", "{\"value\": \"a\"} {}", "\u{0}", "nul"] {
         let path = fill("/v1/sessions/{id}/runs/{run}/input");
         let problem = client.call("POST", &path, &json, broken.as_bytes()).await.problem();
