@@ -23,7 +23,7 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outlive"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
         command.env("HOME", self.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.env("OUTLIVE_RUNTIME_DIR", self.path().join("run"));
+        command.env("OUTLIVE_RUNTIME_DIR", self.path().join("outlive"));
         command
     }
 
@@ -68,7 +68,7 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
         assert!(err.starts_with("error:") || err.contains("Usage:"), "{arguments:?}: {err}");
     }
-    assert!(!home.path().join("run").exists(), "nothing was started");
+    assert!(!home.path().join("outlive").exists(), "nothing was started");
 }
 
 // C8
@@ -186,6 +186,140 @@ fn what_was_printed_can_be_read_again_and_forgotten() {
     assert_eq!(code, 0);
     let (code, _, err) = home.said(&["logs", id]);
     assert!(code == 8 && err.contains(id), "{err}");
+}
+
+/// A kernelspec whose kernel is never started.
+fn kernel(home: &Home) {
+    let folder = home.path().join(".local/share/jupyter/kernels/none");
+    std::fs::create_dir_all(&folder).expect("made");
+    let spec = r#"{"argv": ["/bin/false", "{connection_file}"], "display_name": "None", "language": "none"}"#;
+    std::fs::write(folder.join("kernel.json"), spec).expect("written");
+}
+
+fn notebook(home: &Home, name: &str) -> String {
+    let text = r#"{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
+        {"cell_type": "code", "id": "a", "metadata": {}, "source": "1", "outputs": [], "execution_count": null}]}"#;
+    std::fs::write(home.path().join(name), text).expect("written");
+    text.to_owned()
+}
+
+// C2
+#[test]
+fn a_collision_is_said_in_the_same_words_by_every_command() {
+    let home = Home::new();
+    kernel(&home);
+    let text = notebook(&home, "a.ipynb");
+    notebook(&home, "b.ipynb");
+    let opened = |arguments: &[&str]| {
+        let (code, out, err) = home.said(arguments);
+        assert_eq!(code, 0, "{err}");
+        out.trim().to_owned()
+    };
+    let holder = opened(&["open", "a.ipynb"]);
+    let other = opened(&["new"]);
+    opened(&["open", "b.ipynb"]);
+    let path = std::fs::canonicalize(home.path().join("a.ipynb")).expect("it is there");
+    let refused = |arguments: &[&str], doing: &str| {
+        let (code, out, err) = home.said(arguments);
+        let sentence = format!(
+            "error: cannot {doing}: {} is open in session {holder}; close it or choose another path\n",
+            path.display()
+        );
+        assert_eq!((code, out.as_str()), (7, ""), "{arguments:?}: {err}");
+        assert!(err.starts_with(&sentence), "{arguments:?}: {err}");
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), text, "untouched by {arguments:?}");
+    };
+    refused(&["run", "--kernel", "none", "a.ipynb"], "save");
+    refused(&["run", "--kernel", "none", "b.ipynb", "-o", "a.ipynb"], "save");
+    refused(&["save", &other, "a.ipynb"], "save");
+    refused(&["save-as", "b.ipynb", "a"], "save");
+    refused(&["save", "b.ipynb", "--copy", "a.ipynb"], "save");
+    // A second daemon of the same user, with a state directory and thereby a socket of its own.
+    let state = home.path().join("other");
+    let beside = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env_remove("OUTLIVE_RUNTIME_DIR").env("XDG_RUNTIME_DIR", home.path());
+        said(command.env("OUTLIVE_STATE_DIR", &state).output().expect("started"))
+    };
+    let (code, _, err) = beside(&["open", "a.ipynb"]);
+    assert_eq!(beside(&["daemon", "stop"]).0, 0);
+    let sentence = format!("error: cannot open: {} is open in session {holder}; close it", path.display());
+    assert!(code == 7 && err.starts_with(&sentence), "{err}");
+}
+
+// C3
+#[test]
+fn what_stands_against_a_save_is_said_with_its_reason() {
+    let home = Home::new();
+    notebook(&home, "there.ipynb");
+    std::fs::create_dir(home.path().join("dir.ipynb")).expect("made");
+    let (_, id, _) = home.said(&["new"]);
+    let id = id.trim();
+    let refused = |arguments: &[&str], why: &str| {
+        let (code, out, err) = home.said(arguments);
+        assert!(code != 0 && out.is_empty(), "{arguments:?}: {out}");
+        assert!(err.starts_with("error: cannot ") && err.contains(why), "{arguments:?}: {err}");
+        assert!(!err.contains("unexpected") && !err.contains("unexplained"), "{err}");
+    };
+    refused(&["save", id], "never saved");
+    refused(&["save", id, "none/x"], "there is no directory");
+    refused(&["save", id, "dir"], "directory");
+    refused(&["save", id, "there"], "exists");
+    refused(&["save-as", id, &"x".repeat(300)], "longer than 255 bytes");
+    refused(&["save", id, "--copy", "there.ipynb"], "exists");
+    refused(&["open", "nothing.ipynb"], "there is no file");
+    refused(&["open", "dir.ipynb"], "directory");
+    refused(&["interrupt", id], "nothing is running");
+    refused(&["exec", id, "--cell", "x"], "no cell x");
+    refused(&["forget", id], "is open");
+    let (code, out, err) = home.said(&["save", id, "new"]);
+    assert_eq!((code, out.trim()), (0, home.path().join("new.ipynb").to_str().expect("text")), "{err}");
+    refused(&["save", id, "newer"], "new.ipynb");
+}
+
+#[test]
+fn a_session_is_listed_stopped_and_found_again_by_its_name() {
+    let home = Home::new();
+    notebook(&home, "a.ipynb");
+    for _ in 0..2 {
+        assert_eq!(home.said(&["open", "a.ipynb"]).0, 0);
+        let (_, out, _) = home.said(&["sessions"]);
+        let row = out.lines().nth(1).expect("a row");
+        assert!(row.contains("a.ipynb  idle   saved  down"), "{out}");
+        assert_eq!(home.said(&["stop", "a.ipynb"]).0, 0);
+    }
+    let (_, out, err) = home.said(&["ps"]);
+    assert!(out.is_empty() && err.contains("no session is open"), "{out}{err}");
+    let (_, out, _) = home.said(&["ps", "-a", "--json"]);
+    let sessions: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let newest = sessions[0]["id"].as_str().expect("an id");
+    let (code, _, err) = home.said(&["attach", "a.ipynb"]);
+    assert_eq!(code, 9, "{err}");
+    assert!(err.contains("2 sessions of a.ipynb have ended") && err.contains(&newest[..8]), "{err}");
+    let (code, _, err) = home.said(&["forget", "a.ipynb"]);
+    assert!(code == 8 && err.contains("fits 2 sessions"), "{err}");
+}
+
+// D5
+#[test]
+fn a_daemon_whose_socket_was_removed_is_found_by_its_lock() {
+    let home = Home::new();
+    let (code, out, _) = home.said(&["daemon", "start", "--json"]);
+    let node: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(code, 0);
+    std::fs::remove_file(home.path().join("outlive/outlive.sock")).expect("removed");
+    let pid = node["pid"].to_string();
+    for arguments in [&["ps"][..], &["daemon", "status"], &["daemon", "stop"]] {
+        let (code, _, err) = home.said(arguments);
+        assert_eq!(code, 6, "{arguments:?}: {err}");
+        assert!(
+            err.contains(&pid) && err.contains("outlive daemon stop --keep-runtimes"),
+            "{arguments:?}: {err}"
+        );
+    }
+    let (code, _, err) = home.said(&["daemon", "stop", "--keep-runtimes"]);
+    assert!(code == 0 && err.contains(&pid), "{err}");
+    assert_eq!(home.said(&["ps"]).0, 0, "the next one starts");
 }
 
 // B4
