@@ -53,6 +53,11 @@ pub(crate) fn is_id(text: &str) -> bool {
     (1..=CELL_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
+/// Whether a new cell may have this id: nbformat's rule, so that the file is valid.
+pub(crate) fn is_new_id(text: &str) -> bool {
+    is_id(text) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
 /// What a cell is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

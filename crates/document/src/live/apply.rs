@@ -13,7 +13,7 @@ use super::Live;
 use super::guard::{Forged, Origin, check_update};
 use super::project;
 use super::schema::METADATA;
-use super::shared::{Absorbed, Shared, Waiting};
+use super::ydoc::{Absorbed, Shared, Waiting};
 use crate::cell::CellKey;
 
 /// What an update of a peer has done.

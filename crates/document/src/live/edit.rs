@@ -13,8 +13,8 @@ use super::Live;
 use super::project;
 use super::reconcile::NewCell;
 use super::schema::{self, METADATA, SOURCE, Written, any_of};
-use super::shared::{Roots, Shared, draw_id, id_of, is_id, map_of, set_plain, set_text, splice, units};
-use crate::cell::{CellKey, CellKind};
+use super::ydoc::{Roots, Shared, draw_id, id_of, map_of, set_plain, set_text, splice, units};
+use crate::cell::{CellKey, CellKind, is_new_id};
 use crate::error::EditError;
 use crate::json::Json;
 use crate::notebook::Notebook;
@@ -230,7 +230,7 @@ impl<'a> Check<'a> {
         match edit {
             Edit::Insert { id, source, .. } => {
                 let key = CellKey::new(id.clone().unwrap_or_else(draw_id));
-                if !is_id(key.as_str()) {
+                if !is_new_id(key.as_str()) {
                     return Err(EditError::BadId(key.as_str().to_owned()));
                 }
                 if self.is_there(&key) {

@@ -15,7 +15,7 @@ use yrs::{
 };
 
 use super::schema::{self, COUNT, OUTPUTS, any_of, whole};
-use super::shared::set_plain;
+use super::ydoc::set_plain;
 use crate::cell::CellKey;
 use crate::json::Json;
 use crate::projection::{Content, Piece, RunShown, notice, size};

@@ -24,9 +24,9 @@ mod rebase;
 mod reconcile;
 mod restore;
 mod schema;
-mod shared;
 mod view;
 pub mod wire;
+mod ydoc;
 
 use std::collections::HashMap;
 
@@ -53,7 +53,7 @@ use crate::projection::{Blobs, ProjectionError};
 use base::Base;
 use reconcile::NewCell;
 use schema::{METADATA, Written};
-use shared::Shared;
+use ydoc::Shared;
 
 /// A notebook that may be edited by many at once.
 ///

@@ -10,7 +10,7 @@ use super::apply::merged;
 use super::mirror::{self, Mirror, outputs_of};
 use super::reconcile::file_outputs;
 use super::schema::{self, COUNT, OUTPUTS, RUN_STATE};
-use super::shared::{Roots, set_plain};
+use super::ydoc::{Roots, set_plain};
 use crate::cell::{Cell, CellKey, CellKind};
 use crate::notebook::Notebook;
 use crate::projection::Shown;

@@ -14,7 +14,7 @@ use super::base::{Agreed, Facts, hash, hash_any};
 use super::edit::{write_metadata, write_source};
 use super::reconcile::{NewCell, changes};
 use super::schema::{self, METADATA, OUTPUTS, Written, json_of};
-use super::shared::{Roots, Shared, draw_id, id_of, map_of};
+use super::ydoc::{Roots, Shared, draw_id, id_of, map_of};
 use crate::cell::{Cell, CellKey, CellKind};
 use crate::merge::same_cells;
 use crate::notebook::Notebook;
@@ -138,7 +138,7 @@ impl Live {
             follower.arrange(txn, &before);
             follower.write_cells(txn);
             let minor = schema::whole(notebook.minor());
-            super::shared::set_plain(txn, &roots.meta, "nbformat_minor", minor);
+            super::ydoc::set_plain(txn, &roots.meta, "nbformat_minor", minor);
             let present = schema::members_of(txn, &roots.meta, METADATA);
             let wanted = super::reconcile::members(notebook.metadata_json());
             for (entry, value) in changes(&present, &wanted) {

@@ -10,7 +10,7 @@ use yrs::{Any, Array, ArrayPrelim, Map, MapPrelim, MapRef, Out, ReadTxn, TextPre
 use super::schema::{
     self, COUNT, ID, KIND, METADATA, OUTPUTS, RUN_STATE, SOURCE, Written, any_of, is_own, json_of, same,
 };
-use super::shared::{Shared, Stale};
+use super::ydoc::{Shared, Stale};
 use crate::cell::{Cell, CellKey, CellKind, MEMBER_LEVEL};
 use crate::json::{Json, format};
 use crate::notebook::Notebook;

@@ -8,7 +8,7 @@ use super::mirror;
 use super::project;
 use super::reconcile::file_outputs;
 use super::schema::{self, COUNT, RUN_STATE};
-use super::shared::Shared;
+use super::ydoc::Shared;
 use crate::notebook::Notebook;
 use yrs::{Any, Map};
 
