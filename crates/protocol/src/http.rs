@@ -55,7 +55,7 @@ use outlive_core::time::WallTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use chunk::{ChunkView, base64};
+pub use chunk::{ChunkView, base64, from_base64};
 pub use doctor::{DoctorCheck, DoctorLevel, DoctorView};
 pub use notebook::{
     CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,

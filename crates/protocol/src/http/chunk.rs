@@ -77,15 +77,53 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// What [`base64`] made this of; `None` for anything else.
+#[must_use]
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=');
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3);
+    for group in digits.as_bytes().chunks(4) {
+        let mut word = 0_u32;
+        for byte in group {
+            word = word << 6 | u32::from(digit(*byte)?);
+        }
+        word <<= 6 * (4 - group.len());
+        bytes.extend_from_slice(&word.to_be_bytes()[1..group.len()]);
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::base64;
+    use super::{base64, from_base64};
 
     #[test]
     fn base64_as_in_rfc_4648() {
         for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
         {
             assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn base64_comes_back() {
+        for length in 0..70_u8 {
+            let bytes: Vec<u8> = (0..length).map(|n| n.wrapping_mul(37)).collect();
+            assert_eq!(from_base64(&base64(&bytes)).as_deref(), Some(&bytes[..]));
+        }
+        for bad in ["A", "AAA", "A===", "AA=A", "Ä===", "AA A", "===="] {
+            assert_eq!(from_base64(bad), None, "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use outlive_core::limits::{REQUIRED_WAIT_MS, REQUIRED_WAITING_MAX};
 use outlive_core::time::Tick;
-use outlive_protocol::http::{Problem, SubmitRuns};
+use outlive_protocol::http::{Problem, SubmitRuns, from_base64};
 
 use super::super::handle::{Ask, Message};
 use super::super::journal::WriteError;
@@ -24,7 +24,7 @@ impl Task {
     pub(super) fn wait_for_edits(&mut self, message: Message) -> Option<Message> {
         let Some(required) = required(&message.ask) else { return Some(message) };
         let Some(plane) = &mut self.notebook else { return Some(message) };
-        let vector = unbase64(required);
+        let vector = from_base64(required);
         let known = vector.as_deref().map(|vector| plane.document.live().contains(vector));
         let problem = match known {
             Some(Ok(true)) => return Some(message),
@@ -86,48 +86,4 @@ fn document_behind(id: outlive_core::id::SessionId) -> Problem {
     );
     Problem::new(409, "document-behind", "The notebook lacks your edits", detail)
         .hint("send the edits first and run again, or run without `required`")
-}
-
-/// Standard base64 with padding (RFC 4648 §4); `None` for anything else.
-fn unbase64(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3);
-    for group in digits.as_bytes().chunks(4) {
-        let mut word = 0_u32;
-        for byte in group {
-            word = word << 6 | u32::from(digit(*byte)?);
-        }
-        word <<= 6 * (4 - group.len());
-        bytes.extend_from_slice(&word.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use outlive_protocol::http::base64;
-
-    use super::unbase64;
-
-    #[test]
-    fn base64_comes_back() {
-        for length in 0..70_u8 {
-            let bytes: Vec<u8> = (0..length).map(|n| n.wrapping_mul(37)).collect();
-            assert_eq!(unbase64(&base64(&bytes)).as_deref(), Some(&bytes[..]));
-        }
-        for bad in ["A", "AAA", "A===", "AA=A", "Ä===", "AA A", "===="] {
-            assert_eq!(unbase64(bad), None, "{bad}");
-        }
-    }
 }
