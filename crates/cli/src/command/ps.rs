@@ -57,6 +57,8 @@ const PID: usize = 6;
 const CLIENTS: usize = 8;
 /// Its narrowest width.
 const TITLE_MIN: usize = 16;
+/// The narrowest width of the runtime's state.
+const RUNTIME_MIN: usize = 10;
 /// The columns that are left out where even that is too wide, in this order.
 const GIVE_WAY: [usize; 3] = [PID, KIND, CLIENTS];
 
@@ -69,19 +71,17 @@ fn table(sessions: &[SessionView], now: u64, width: usize, paint: Paint) -> Stri
         }
     }
     let mut columns: Vec<usize> = (0..HEAD.len()).collect();
-    // Beside the title.
-    let others = |columns: &[usize]| {
-        let cells: usize =
-            columns.iter().filter(|column| **column != TITLE).map(|column| widths[*column]).sum();
-        cells + 2 * (columns.len() - 1)
-    };
     for column in GIVE_WAY {
-        if others(&columns) + widths[TITLE].min(TITLE_MIN) <= width {
+        if others(&columns, &widths) + widths[TITLE].min(TITLE_MIN) <= width {
             break;
         }
         columns.retain(|shown| *shown != column);
     }
-    widths[TITLE] = widths[TITLE].min(width.saturating_sub(others(&columns)).max(TITLE_MIN));
+    // Then the runtime's state, which may be a sentence.
+    let over = (others(&columns, &widths) + widths[TITLE].min(TITLE_MIN)).saturating_sub(width);
+    widths[RUNTIME] = widths[RUNTIME].saturating_sub(over).max(widths[RUNTIME].min(RUNTIME_MIN));
+    let others = others(&columns, &widths);
+    widths[TITLE] = widths[TITLE].min(width.saturating_sub(others).max(TITLE_MIN));
     let mut text = String::new();
     let head = HEAD.map(str::to_owned);
     line(&mut text, &head, &columns, &widths, |_, cell| paint.text(Ink::Bold, cell).to_string());
@@ -97,6 +97,12 @@ fn table(sessions: &[SessionView], now: u64, width: usize, paint: Paint) -> Stri
         line(&mut text, row, &columns, &widths, colour);
     }
     text
+}
+
+/// How wide all but the title is, with what stands between.
+fn others(columns: &[usize], widths: &[usize; 10]) -> usize {
+    let cells: usize = columns.iter().filter(|column| **column != TITLE).map(|column| widths[*column]).sum();
+    cells + 2 * (columns.len() - 1)
 }
 
 fn line(
@@ -217,8 +223,14 @@ ID        TITLE             STATE    SAVED     RUNTIME  RUNS             CLIENTS
         assert_eq!(table(&all(), 7_200_000_000, 85, Paint::OFF), expected);
         let narrow = table(&all(), 7_200_000_000, 80, Paint::OFF);
         assert!(!narrow.contains("CLIENTS") && narrow.contains("a very long name of…"), "{narrow}");
+        let exited =
+            json!({"state": "exited", "status": {"kind": "unknown"}, "cause": "missing-interpreter"});
+        let runtime = json!({"id": uuid::Uuid::nil(), "incarnation": 1, "name": "k", "state": exited,
+            "pid": null, "since": 0});
+        let mut sessions = all();
+        sessions.push(session(json!({"runtime": runtime, "state": "succeeded", "closed_at": 1})));
         for width in [80, 85, 100, 120] {
-            let text = table(&all(), 7_200_000_000, width, Paint::OFF);
+            let text = table(&sessions, 7_200_000_000, width, Paint::OFF);
             assert!(text.lines().all(|line| console::measure_text_width(line) <= width), "{text}");
         }
     }

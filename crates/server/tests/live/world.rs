@@ -105,7 +105,13 @@ impl World {
         let shutdown = CancellationToken::new();
         let api = Arc::clone(&node) as Arc<dyn outlive_node::api::Api>;
         let listeners = Listeners { unix, tcp: Some(tcp) };
-        let serving = TaskTracker::new().spawn(serve_with(api, axum::Router::new(), listeners, bounds, shutdown.clone()));
+        let serving = TaskTracker::new().spawn(serve_with(
+            api,
+            axum::Router::new(),
+            listeners,
+            bounds,
+            shutdown.clone(),
+        ));
         Self { node, socket, address, folder, boot, shutdown, serving }
     }
 
