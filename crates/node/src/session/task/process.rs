@@ -50,7 +50,8 @@ impl Task {
             (&mut spec.program, &mut self.notebook)
         {
             let notebook = notebook.document.notebook();
-            let said = KERNEL_METADATA.iter().filter_map(|key| Some(((*key).to_owned(), notebook.metadata(key)?)));
+            let said =
+                KERNEL_METADATA.iter().filter_map(|key| Some(((*key).to_owned(), notebook.metadata(key)?)));
             *metadata = serde_json::Value::Object(said.collect());
         }
         let (session, trust) = (self.session.spec.id, self.session.trust);
