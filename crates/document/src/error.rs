@@ -107,7 +107,7 @@ pub enum EditError {
     IdTaken(CellKey),
     /// No id that a cell can have.
     #[error(
-        "{0:?} cannot be the id of a cell: 1 to 64 bytes without control characters; choose another id, or none"
+        "{0:?} cannot be the id of a cell: 1 to 64 letters, digits, `-` and `_`; choose another id, or none"
     )]
     BadId(String),
     /// More than one edit may make of a document.

@@ -7,7 +7,7 @@ use outlive_core::log::{Chunk, ChunkKind};
 use outlive_core::session::RunOutcome;
 use outlive_core::time::WallTime;
 use outlive_document::live::{Edit, Live, Place};
-use outlive_document::{CellKey, CellKind, NoBlobs, Notebook};
+use outlive_document::{CellKey, CellKind, EditError, NoBlobs, Notebook};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -125,4 +125,15 @@ fn cells_with_ids_that_cannot_name_them_stay_and_keep_their_ids() {
         .collect();
     let expected: Vec<(&str, &str)> = ids.iter().map(|id| (*id, "2")).chain([("new", "3")]).collect();
     assert_eq!(in_file, expected);
+}
+
+#[test]
+fn a_new_cell_gets_no_id_that_makes_the_file_invalid() {
+    let mut live = Live::new(notebook(&["a"]));
+    for id in ["", "a/b", "a b", "a.b", "é", "a\nb", &"i".repeat(65)] {
+        let error = live.edit(&[insert(Place::End, "x", id)]).unwrap_err();
+        assert!(matches!(&error, EditError::BadId(bad) if bad == id), "{error}");
+    }
+    live.edit(&[insert(Place::End, "b", "aZ-_9"), insert(Place::End, "c", &"i".repeat(64))]).unwrap();
+    assert_eq!(sources(&mut live), ["a", "b", "c"]);
 }

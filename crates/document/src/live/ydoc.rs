@@ -19,8 +19,7 @@ use super::mirror::Mirror;
 use super::schema::{
     self, CELLS, ID as CELL_ID, KIND, META, METADATA, OUTPUTS, SHOWN, SOURCE, STATE, is_shallow,
 };
-use crate::cell::CellKey;
-pub(super) use crate::cell::is_id;
+use crate::cell::{CellKey, is_id};
 
 /// The Yjs document.
 pub(super) struct Shared {
