@@ -128,3 +128,60 @@ fn end(watch: &Watch, json: bool) -> Exit {
         exit => exit,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use outlive_core::id::RunId;
+    use outlive_protocol::http::StreamEvent;
+    use serde_json::json;
+
+    use super::*;
+
+    fn id(number: u128) -> RunId {
+        RunId::from_uuid(uuid::Uuid::from_u128(number))
+    }
+
+    fn ended(number: u128, outcome: &RunOutcome) -> StreamEvent {
+        let run = json!({
+            "id": id(number), "session": uuid::Uuid::nil(), "index": 0, "cell": 0, "source": "",
+            "state": {"state": "ended", "outcome": outcome}, "attempt": 1, "head": 0, "execution_count": 1,
+            "queued_at": 0, "started_at": 0, "ended_at": 1,
+        });
+        StreamEvent::Run { run: Box::new(serde_json::from_value(run).expect("a run")) }
+    }
+
+    /// What is left of a shared session's events for somebody who asked for some runs, and whether they are at their end.
+    fn followed(asked: &[u128], events: Vec<StreamEvent>) -> (Watch, bool) {
+        let until = Until::Runs(asked.iter().copied().map(id).collect::<BTreeSet<_>>());
+        let mut watch = Watch::default();
+        events.into_iter().filter(|event| until.concerns(event)).for_each(|event| drop(watch.admit(event)));
+        let is_reached = until.is_reached(&watch);
+        (watch, is_reached)
+    }
+
+    const SKIPPED: RunOutcome = RunOutcome::Cancelled { why: CancelWhy::EarlierFailure };
+
+    #[test]
+    fn runs_of_others_neither_end_it_nor_count() {
+        let raised = RunOutcome::Raised { ename: "E".to_owned(), evalue: String::new() };
+        let (watch, is_reached) =
+            followed(&[1, 2], vec![ended(7, &raised), ended(1, &RunOutcome::Succeeded)]);
+        assert!(!is_reached, "one of two");
+        assert_eq!(end(&watch, true), Exit::Ok, "the failure is somebody else's");
+        let both = vec![ended(1, &RunOutcome::Succeeded), ended(2, &raised)];
+        let (watch, is_reached) = followed(&[1, 2], both);
+        assert!(is_reached);
+        assert_eq!(end(&watch, true), Exit::Failed);
+    }
+
+    #[test]
+    fn what_was_skipped_because_of_others_is_no_success() {
+        let (watch, is_reached) = followed(&[1], vec![ended(1, &SKIPPED)]);
+        assert!(is_reached);
+        assert_eq!(end(&watch, true), Exit::Failed);
+        let stopped = RunOutcome::Cancelled { why: CancelWhy::Stopped };
+        assert_eq!(end(&followed(&[1], vec![ended(1, &stopped)]).0, true), Exit::Stopped);
+    }
+}

@@ -56,7 +56,7 @@ const RUNTIME: usize = 5;
 const PID: usize = 6;
 const CLIENTS: usize = 8;
 /// Its narrowest width.
-const TITLE_MIN: usize = 16;
+const TITLE_MIN: usize = 14;
 /// The narrowest width of the runtime's state.
 const RUNTIME_MIN: usize = 10;
 /// The columns that are left out where even that is too wide, in this order.

@@ -1,6 +1,6 @@
 //! `outlive rest`: the kernel is stopped, the session stays. The next run starts the kernel again.
 
-use outlive_protocol::http::Stop;
+use outlive_protocol::http::{RuntimeState, Stop};
 
 use super::attach::quietly;
 use crate::daemon::Daemon;
@@ -24,11 +24,19 @@ impl Args {
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
         let session = select::session(&client, Some(&self.session)).await?;
-        client
+        let session = client
             .rest(session.id, Stop { force: self.force })
             .await
             .map_err(|error| doing("stop the kernel", error))?;
-        terminal::talk(format!("{} rests; the next run starts it again", session.runtime.name));
+        let name = &session.runtime.name;
+        terminal::talk(match session.runtime.state {
+            // What has died stays dead until somebody says so: its variables are gone.
+            RuntimeState::Exited { .. } | RuntimeState::GaveUp { .. } => {
+                let id = select::short(session.id);
+                format!("{name} has ended already; `outlive restart {id}` starts it again")
+            }
+            _ => format!("{name} rests; the next run starts it again"),
+        });
         Ok(Exit::Ok)
     }
 }

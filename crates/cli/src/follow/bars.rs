@@ -22,6 +22,14 @@ const TICK: Duration = Duration::from_millis(120);
 /// Longest unfinished line that is kept, in bytes; then it is written without its end.
 const TAIL_BYTES_MAX: usize = 65_536;
 
+/// What the bar of the running cell shows, and what it shows between cells: a spinner that stands still looks broken.
+const RUNS: &str = "{spinner:.cyan} {prefix:.bold}  {wide_msg:.dim} {elapsed:.dim}";
+const NOTHING_RUNS: &str = "{msg}";
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is a literal").progress_chars("━╸─")
+}
+
 /// The bars of one screen.
 pub struct Bars {
     all: MultiProgress,
@@ -39,12 +47,9 @@ impl Bars {
     /// Three bars on standard error; nothing is drawn before there is something to show.
     pub fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15));
-        let bar = |template: &str| {
-            let style = ProgressStyle::with_template(template).expect("the template is a literal");
-            all.add(ProgressBar::new(0).with_style(style.progress_chars("━╸─")))
-        };
+        let bar = |template: &str| all.add(ProgressBar::new(0).with_style(style(template)));
         let tail_bar = bar("{msg}");
-        let current = bar("{spinner:.cyan} {prefix:.bold}  {wide_msg:.dim} {elapsed:.dim}");
+        let current = bar(NOTHING_RUNS);
         let cells = bar("{bar:30.cyan/black.bright} {pos}/{len} {msg:.yellow} {elapsed:.dim}");
         Self {
             tail_bar,
@@ -67,6 +72,7 @@ impl Bars {
 
     /// A cell runs.
     pub fn began(&mut self, name: &str, source: &str) {
+        self.current.set_style(style(RUNS));
         self.current.reset_elapsed();
         self.current.set_prefix(name.to_owned());
         self.current.set_message(terminal::one_line(source));
@@ -77,7 +83,7 @@ impl Bars {
     pub fn ended(&mut self) -> Result<(), Failure> {
         self.flush()?;
         self.current.disable_steady_tick();
-        self.current.set_prefix("");
+        self.current.set_style(style(NOTHING_RUNS));
         self.current.set_message("");
         Ok(())
     }

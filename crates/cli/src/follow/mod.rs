@@ -45,7 +45,7 @@ pub enum Until {
 
 impl Until {
     /// Whether an event is about what is followed.
-    fn concerns(&self, event: &StreamEvent) -> bool {
+    pub fn concerns(&self, event: &StreamEvent) -> bool {
         let Self::Runs(runs) = self else { return true };
         match event {
             StreamEvent::Run { run } => runs.contains(&run.id),
@@ -62,7 +62,7 @@ impl Until {
     }
 
     /// Whether all of it was seen.
-    fn is_reached(&self, watch: &Watch) -> bool {
+    pub fn is_reached(&self, watch: &Watch) -> bool {
         match self {
             Self::End => false,
             Self::WorkDone => watch.is_work_done(),
