@@ -51,7 +51,8 @@ def open_(
     body = given(path=full, id=session_id, kernel=kernel, start=start, trust="trusted" if trust else None)
     if full is not None:
         body["env"] = dict(os.environ)
-    answer = yield Request("POST", "/v1/sessions/open", f"open {full or session_id}", body, repeatable=True)
+    doing = f"open {full or session_id or 'a notebook'}"
+    answer = yield Request("POST", "/v1/sessions/open", doing, body, repeatable=True)
     return State.of(answer["session"])
 
 
