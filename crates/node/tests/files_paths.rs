@@ -114,7 +114,7 @@ async fn a_path_that_leads_nowhere_is_refused() {
             }
             other => panic!("{spelling}: {other:?}"),
         }
-        assert!(said.contains(spelling) && said.contains("make it first"), "{said}");
+        assert!(said.contains(spelling) && said.contains("there is no directory"), "{said}");
     }
 
     symlink("turn.ipynb", real.join("turn.ipynb")).unwrap();
