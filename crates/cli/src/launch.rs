@@ -11,15 +11,12 @@ use outlive_core::runtime::{LaunchSpec, Program};
 use outlive_document::{CellKind, Notebook, file};
 use outlive_jupyter::environment::{self, Progress, ResolveError, Wanted};
 use outlive_jupyter::surroundings::Surroundings;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::terminal;
-
-/// The entries of a notebook's metadata that say which kernel it wants.
-const KERNEL_METADATA: [&str; 3] = ["kernelspec", "language_info", "outlive"];
 
 /// How many lines of progress wait to be shown; then the work waits.
 const PROGRESS_LINES_MAX: usize = 64;
@@ -74,9 +71,7 @@ pub fn notebook(
         terminal::talk(format!("note: {} has no code to run", source.display()));
     }
     writable(&path)?;
-    let metadata: Map<_, _> =
-        KERNEL_METADATA.iter().filter_map(|key| Some(((*key).to_owned(), notebook.metadata(key)?))).collect();
-    Ok(Source { source, path, metadata: Value::Object(metadata) })
+    Ok(Source { source, path, metadata: notebook.kernel_metadata() })
 }
 
 /// Whether the file can be replaced: by a rename within its directory.

@@ -222,6 +222,14 @@ impl Notebook {
         Some(Json::parse(text).ok()?.get(key)?.to_value())
     }
 
+    /// What the notebook says about its kernel: of its metadata `kernelspec`, `language_info` and `outlive`, those that
+    /// are there.
+    #[must_use]
+    pub fn kernel_metadata(&self) -> Value {
+        let said = ["kernelspec", "language_info", "outlive"];
+        Value::Object(said.iter().filter_map(|key| Some(((*key).to_owned(), self.metadata(key)?))).collect())
+    }
+
     /// The name of the kernel that the notebook asks for.
     #[must_use]
     pub fn kernel_name(&self) -> Option<String> {

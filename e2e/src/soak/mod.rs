@@ -164,7 +164,7 @@ impl Worker {
         for subject in &mut self.subjects {
             let using = field.daemon.read().expect("nobody panics with it");
             subject.is_the_same_everywhere(field);
-            subject.leave(field);
+            subject.leave();
             drop(using);
         }
     }

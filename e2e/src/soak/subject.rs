@@ -87,7 +87,7 @@ impl Subject {
             13 => self.is_copied(field, random),
             14 => self.is_renamed(field, random),
             15 => self.is_edited_by_another_program(field, random),
-            16..=17 => self.runs(field),
+            16..=17 => self.runs(),
             18 => self.loses_its_kernel(random),
             _ if random.one_in(4) || self.marks.len() > MARKS_MAX => return self.closes(field),
             _ => {}
@@ -209,7 +209,7 @@ impl Subject {
         self.has_it_all();
     }
 
-    fn runs(&mut self, field: &Field<'_>) {
+    fn runs(&mut self) {
         if !self.has_kernel {
             return;
         }
@@ -217,7 +217,6 @@ impl Subject {
         if matches!(crate::session::runtime_state(&view), "exited" | "gave_up") {
             self.session.post("/restart", &json!({}));
         }
-        let _ = field;
         let mark = self.mark();
         let cell = self.session.add_cell(&format!("{mark}\nprint('out of {}')", self.token));
         let ran = self.session.run_cell(&cell);
@@ -278,8 +277,7 @@ impl Subject {
     }
 
     /// Nobody is attached and no kernel runs.
-    pub fn leave(&mut self, field: &Field<'_>) {
-        let _ = field;
+    pub fn leave(&mut self) {
         self.peers.clear();
         let pid = self.session.view()["runtime"]["pid"].clone();
         if !pid.is_null() {

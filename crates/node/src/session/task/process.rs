@@ -18,9 +18,6 @@ use super::super::journal::WriteError;
 use super::{Life, ROUND_RECORDS_MAX, Task, report_id};
 use crate::seams::{FromLink, LaunchOrder};
 
-/// The entries of a notebook's metadata that say which kernel it wants.
-const KERNEL_METADATA: [&str; 3] = ["kernelspec", "language_info", "outlive"];
-
 impl Task {
     pub(super) async fn effect(&mut self, effect: Effect) {
         match effect {
@@ -49,10 +46,7 @@ impl Task {
         if let (Program::OfNotebook { metadata, .. }, Some(notebook)) =
             (&mut spec.program, &mut self.notebook)
         {
-            let notebook = notebook.document.notebook();
-            let said =
-                KERNEL_METADATA.iter().filter_map(|key| Some(((*key).to_owned(), notebook.metadata(key)?)));
-            *metadata = serde_json::Value::Object(said.collect());
+            *metadata = notebook.document.notebook().kernel_metadata();
         }
         let (session, trust) = (self.session.spec.id, self.session.trust);
         LaunchOrder { session, process, spec, blobs: self.blobs.clone(), trust }
