@@ -186,13 +186,16 @@ fn an_interrupt_and_an_exception_clear_the_queue() {
     let world = World::new();
     let _daemon = world.daemon();
     let session = world.untitled();
-    let sleeps = session.add_cell("import time\ntime.sleep(1000)");
+    let sleeps = session.add_cell("import time\nprint('in the cell', flush=True)\ntime.sleep(1000)");
     let raises = session.add_cell("1 / 0");
     let (after, last) = (session.add_cell("print('after')"), session.add_cell("print('last')"));
     let mut runs = session.submit_cells(&[&sleeps]);
     runs.extend(session.submit_cells(&[&after]));
     runs.extend(session.submit_cells(&[&last]));
-    session.wait_until("busy", within(PATIENCE), |view| view["current"] == runs[0].as_str());
+    // In the user's code: before it, the kernel may be interrupted in its own.
+    session.attach(&runs[0], None).wait_for("its print", within(PATIENCE), |event| {
+        event.name == "output" && event.data.to_string().contains("in the cell")
+    });
     session.post("/interrupt", &json!({}));
     let ended = |run: &str| session.outcome(run, within(PATIENCE)).outcome.unwrap();
     assert_eq!(ended(&runs[0])["ename"], "KeyboardInterrupt");

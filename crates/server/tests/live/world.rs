@@ -123,7 +123,11 @@ impl World {
 
     /// One run more in the queue.
     pub async fn queue(&self, id: SessionId) -> RunView {
-        let code = SubmitRuns::Code { code: "print(1)".to_owned() };
+        self.queue_code(id, "print(1)").await
+    }
+
+    pub async fn queue_code(&self, id: SessionId, code: &str) -> RunView {
+        let code = SubmitRuns::Code { code: code.to_owned() };
         self.node.submit(id, code).await.unwrap().remove(0)
     }
 

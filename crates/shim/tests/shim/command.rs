@@ -291,11 +291,17 @@ async fn a_shim_outlives_terminals_and_service_stops() {
 
 #[tokio::test]
 async fn a_shim_is_small() {
-    let shim = Setup::command(&["sleep", "1000"]).start();
-    let mut daemon = shim.connect(Src(0)).await;
-    let run = new_run();
-    daemon.execute(run, "").await;
-    daemon.started(run).await;
-    let private = shim.private_bytes();
+    // The daemon is the same program, and so a shim's code is in memory once for both. Alone, a shim would have the
+    // program's pages that it has touched counted as its own; a second one stands for the daemon.
+    let shims = [Setup::command(&["sleep", "1000"]).start(), Setup::command(&["sleep", "1000"]).start()];
+    let mut daemons = Vec::new();
+    for shim in &shims {
+        let mut daemon = shim.connect(Src(0)).await;
+        let run = new_run();
+        daemon.execute(run, "").await;
+        daemon.started(run).await;
+        daemons.push(daemon);
+    }
+    let private = shims[0].private_bytes();
     assert!(private < 4 << 20, "{private} bytes");
 }
