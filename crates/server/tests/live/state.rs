@@ -230,7 +230,8 @@ mod alone {
         }
         let mut witness = Watch::begin(&world, id, "head").await;
         witness.until(|witness| witness.session["peers"] == 11).await;
-        let alone = tokio::spawn(async move { witness.until(|witness| witness.session["peers"] == 1).await });
+        let mut alone = JoinSet::new();
+        alone.spawn(async move { witness.until(|witness| witness.session["peers"] == 1).await });
         // More than their sockets hold, and nothing that a watcher may leave out: each of them is told of every run.
         let long = format!("print(1)  #{}", "-".repeat(4_096));
         for _ in 0..400 {
@@ -259,7 +260,7 @@ mod alone {
             assert_eq!(watched.unwrap().0, 5, "each change, in order, beside ten that never read");
         }
         // They have been cut when nobody else is there any more. To read earlier would be to wake up.
-        alone.await.unwrap();
+        in_time(alone.join_next()).await.unwrap().unwrap();
         for sleeper in &mut sleepers {
             sleeper.until(|sleeper| sleeper.names.last().unwrap() == "problem").await;
             assert!(sleeper.next().await.is_none());
