@@ -40,6 +40,8 @@ pub const STDERR_TAIL_BYTES_MAX: usize = 65_536;
 pub const EVIDENCE_LINE_BYTES_MAX: usize = 1_024;
 /// How many evidence lines a cause keeps.
 pub const EVIDENCE_LINES_MAX: usize = 12;
+/// How many causes of an exception that a runner tells of are kept. A longer chain repeats itself.
+pub const LAST_WORDS_CAUSES_MAX: usize = 8;
 
 /// Time between heartbeats, in milliseconds.
 pub const HEARTBEAT_PERIOD_MS: u64 = 600;
@@ -85,6 +87,32 @@ pub const BACKOFF_MS: u64 = 200;
 /// The longest wait before a restart, in milliseconds.
 pub const BACKOFF_MS_MAX: u64 = 10_000;
 
+/// Longest line of the runner protocol with its newline, in bytes. Short enough for a shell to hold in a variable.
+pub const RUNNER_LINE_BYTES_MAX: usize = 65_536;
+/// Longest run of raw bytes in a frame of the runner protocol, in bytes: one large answer or image. It is held in memory.
+pub const RUNNER_BYTES_MAX: usize = 16 << 20;
+/// Longest input of a task, in bytes of JSON. It goes through the log and the shim link whole, so it fits one record.
+pub const TASK_INPUT_BYTES_MAX: usize = 512 << 10;
+/// How many members a group may have. Each is a process of its own.
+pub const GROUP_MEMBERS_MAX: usize = 64;
+/// How many tasks a runner may take at a time, whatever it says of itself.
+pub const RUNNER_CONCURRENCY_MAX: u32 = 1_024;
+/// How long a task may wait while no runner of its group is ready, in milliseconds: a model of some size is loaded in that.
+pub const TASK_WAIT_MS: u64 = 300_000;
+/// How long a cancelled task may take to end, in milliseconds.
+pub const CANCEL_GRACE_MS: u64 = 5_000;
+/// How long a runner may load without progress, in milliseconds.
+pub const STALL_LOAD_MS: u64 = 120_000;
+/// How long the first frame of a task may take, in milliseconds.
+pub const STALL_FIRST_CHUNK_MS: u64 = 300_000;
+/// How long a task may be silent between two frames, in milliseconds.
+pub const STALL_CHUNK_MS: u64 = 300_000;
+/// How often a runner's progress is told at most, in milliseconds: people cannot read faster.
+pub const PROGRESS_MS: u64 = 250;
+/// How many ended tasks a group remembers. Older ones are forgotten with their output.
+pub const TASKS_REMEMBERED_MAX: usize = 10_000;
+/// How many failure reports a group remembers.
+pub const GROUP_REPORTS_MAX: usize = 100;
 /// How many inputs wait in a session's mailbox; then the sender is told `busy`.
 pub const MAILBOX_MAX: usize = 256;
 /// How many runs may be queued in one session.

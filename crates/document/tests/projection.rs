@@ -385,6 +385,7 @@ fn a_death_is_explained_in_its_cell() {
         status: None,
         causes: vec![Cause {
             code: CauseCode::OutOfMemory,
+            name: None,
             confidence: Confidence::Certain,
             summary: summary.clone(),
             evidence: vec![],

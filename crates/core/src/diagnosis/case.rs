@@ -43,13 +43,40 @@ impl<'a> Case<'a> {
     pub(super) fn new(evidence: &'a Evidence, status: Option<ExitStatus>) -> Self {
         let survived = status.is_some_and(ExitStatus::is_success);
         let stderr = if survived { Vec::new() } else { lines::clean(&evidence.stderr_tail) };
-        let exception = evidence.exception.as_ref().map(Traceback::told).or_else(|| Traceback::last(&stderr));
+        let told = evidence.exception.as_ref().map(Traceback::told);
+        let told = told.or_else(|| evidence.last_words.as_ref().map(Traceback::last_words));
+        let exception = told.or_else(|| Traceback::last(&stderr));
         Self { evidence, status, stderr, exception }
     }
 
     /// Who wanted its end, when we ended it.
     pub(super) fn stopped(&self) -> Option<StopWhy> {
         self.evidence.stop.as_ref().map(|stop| stop.why)
+    }
+
+    /// Whether Outlive ended it because it did not go on: what it had said before may be why.
+    pub(super) fn ended_by_verdict(&self) -> bool {
+        match self.stopped() {
+            Some(
+                StopWhy::Hung
+                | StopWhy::NeverReady
+                | StopWhy::Timeout
+                | StopWhy::Stalled
+                | StopWhy::Violation
+                | StopWhy::IgnoredCancel,
+            ) => true,
+            Some(
+                StopWhy::User
+                | StopWhy::Restart
+                | StopWhy::Finished
+                | StopWhy::Rest
+                | StopWhy::Eviction
+                | StopWhy::Drain
+                | StopWhy::Sibling
+                | StopWhy::Disowned,
+            )
+            | None => false,
+        }
     }
 
     /// The signal that ended it, or that a shell says has ended what it ran (128 + n).
@@ -63,7 +90,13 @@ impl<'a> Case<'a> {
 
     /// The source to name for [`Self::exception`].
     pub(super) fn exception_source(&self) -> &'static str {
-        if self.evidence.exception.is_some() { "exception" } else { "stderr" }
+        if self.evidence.exception.is_some() {
+            "exception"
+        } else if self.evidence.last_words.is_some() {
+            "last words"
+        } else {
+            "stderr"
+        }
     }
 
     /// The exception chain, if it was what the program died of.

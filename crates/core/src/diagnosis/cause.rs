@@ -44,6 +44,34 @@ pub enum CauseCode {
     GpuFault,
     /// The connection between members of a group of workers broke: NCCL, Gloo, a ring.
     TransportFailed,
+    /// A runner broke the runner protocol.
+    ProtocolViolation,
+    /// A runner made no progress for longer than its watchdog allows: in loading, before a first chunk, between chunks.
+    Stalled,
+    /// A runner closed its channel and lived on.
+    ChannelClosed,
+    /// A runner went on with a task that had been cancelled, and was stopped for it.
+    IgnoredCancel,
+    /// Stopped because another member of its group died, without which it is useless.
+    GroupSibling,
+    /// The limit of open files was reached.
+    TooManyOpenFiles,
+    /// A service that it needs could not be reached.
+    ConnectionRefused,
+    /// A shared library could not be loaded.
+    MissingLibrary,
+    /// A file or directory that it needs does not exist.
+    MissingFile,
+    /// A model, its tokenizer or its weights are not there or cannot be read.
+    MissingWeights,
+    /// It may not use a file, a device or a port.
+    PermissionDenied,
+    /// An assertion of the program failed.
+    AssertionFailed,
+    /// A panic of Rust or Go.
+    Panic,
+    /// One of the user's own matchers says so; the cause has its name.
+    Custom,
     /// Somebody asked for its end.
     KilledByOperator,
     /// The shim that held it was killed.
@@ -58,7 +86,7 @@ pub enum CauseCode {
 
 impl CauseCode {
     /// Every code there is.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 36] = [
         Self::ExitCode,
         Self::Signal,
         Self::OutOfMemory,
@@ -76,6 +104,20 @@ impl CauseCode {
         Self::GpuOutOfMemory,
         Self::GpuFault,
         Self::TransportFailed,
+        Self::ProtocolViolation,
+        Self::Stalled,
+        Self::ChannelClosed,
+        Self::IgnoredCancel,
+        Self::GroupSibling,
+        Self::TooManyOpenFiles,
+        Self::ConnectionRefused,
+        Self::MissingLibrary,
+        Self::MissingFile,
+        Self::MissingWeights,
+        Self::PermissionDenied,
+        Self::AssertionFailed,
+        Self::Panic,
+        Self::Custom,
         Self::KilledByOperator,
         Self::ShimLost,
         Self::MachineRestarted,
@@ -104,6 +146,20 @@ impl CauseCode {
             Self::GpuOutOfMemory => "gpu-out-of-memory",
             Self::GpuFault => "gpu-fault",
             Self::TransportFailed => "transport-failed",
+            Self::ProtocolViolation => "protocol-violation",
+            Self::Stalled => "stalled",
+            Self::ChannelClosed => "channel-closed",
+            Self::IgnoredCancel => "ignored-cancel",
+            Self::GroupSibling => "group-sibling",
+            Self::TooManyOpenFiles => "too-many-open-files",
+            Self::ConnectionRefused => "connection-refused",
+            Self::MissingLibrary => "missing-library",
+            Self::MissingFile => "missing-file",
+            Self::MissingWeights => "missing-weights",
+            Self::PermissionDenied => "permission-denied",
+            Self::AssertionFailed => "assertion-failed",
+            Self::Panic => "panic",
+            Self::Custom => "custom",
             Self::KilledByOperator => "killed-by-operator",
             Self::ShimLost => "shim-lost",
             Self::MachineRestarted => "machine-restarted",
@@ -170,6 +226,9 @@ impl fmt::Display for Confidence {
 pub struct Cause {
     /// Its code.
     pub code: CauseCode,
+    /// The name of the user's matcher, for [`CauseCode::Custom`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// How sure it is.
     pub confidence: Confidence,
     /// One sentence with the figures in it, for instance `killed by the OOM killer at 1.9 of 2.0 GiB`.
@@ -178,6 +237,14 @@ pub struct Cause {
     pub evidence: Vec<EvidenceLine>,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl Cause {
+    /// What it is called: its code, or the name of the user's matcher.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.code.as_str())
+    }
 }
 
 /// A line of evidence and where it is from.

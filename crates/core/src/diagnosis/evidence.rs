@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cause::CauseCode;
+use crate::id::ReportId;
 use crate::runtime::{StopStep, StopWhy};
 
 /// Everything known about the end of one process. Every field may be missing; none is guessed.
@@ -29,8 +31,23 @@ pub struct Evidence {
     pub launch: Option<LaunchEvidence>,
     /// The program's own exception, when it said one on a channel (not parsed from stderr).
     pub exception: Option<ProgramException>,
+    /// What a runner said of its own end before it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<LastWords>,
     /// The hang that was under way, when there was one.
     pub hang: Option<HangEvidence>,
+    /// The watchdog that had run out, when one had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<StallEvidence>,
+    /// How a runner broke the runner protocol: one line for people, with the frame or the figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violation: Option<String>,
+    /// A runner closed its channel without saying `end`, and lived on for so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_closed_ms: Option<u64>,
+    /// The member of its group whose end made this one useless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sibling: Option<SiblingEvidence>,
     /// Processor time that the process used, in milliseconds.
     pub cpu_ms: Option<u64>,
     /// What the file systems it wrote to had left at its end: path and free bytes.
@@ -74,7 +91,12 @@ impl Evidence {
         fill(&mut self.stop, late.stop);
         fill(&mut self.launch, late.launch);
         fill(&mut self.exception, late.exception);
+        fill(&mut self.last_words, late.last_words);
         fill(&mut self.hang, late.hang);
+        fill(&mut self.stall, late.stall);
+        fill(&mut self.violation, late.violation);
+        fill(&mut self.channel_closed_ms, late.channel_closed_ms);
+        fill(&mut self.sibling, late.sibling);
         self.cpu_ms = self.cpu_ms.max(late.cpu_ms);
         for disk in late.disk {
             if !self.disk.iter().any(|known| known.path == disk.path) {
@@ -233,6 +255,66 @@ pub struct ProgramException {
     pub message: String,
     /// Its traceback as text, causes included; may hold ANSI colours.
     pub traceback: String,
+}
+
+/// What a runner said of its own end: the exception that nobody in it caught.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LastWords {
+    /// Its type, qualified where it is no builtin, for instance `json.decoder.JSONDecodeError`.
+    pub exception_type: String,
+    /// Its message.
+    pub message: String,
+    /// The exception as the language shows the value itself, for instance `KeyError('x')`.
+    pub repr: String,
+    /// Its traceback as the language prints it, without its causes.
+    pub traceback: String,
+    /// What it came from, nearest first, the root last; at most [`crate::limits::LAST_WORDS_CAUSES_MAX`], each with
+    /// no causes of its own.
+    pub causes: Vec<LastWordsCause>,
+    /// The state that the runner was in, for instance `loading` or `running`.
+    pub phase: String,
+    /// The task that it was raised in, when it was one.
+    pub task: Option<String>,
+}
+
+/// An exception that led to the one of the [`LastWords`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LastWordsCause {
+    /// Its type, qualified where it is no builtin.
+    pub exception_type: String,
+    /// Its message.
+    pub message: String,
+    /// The exception as the language shows the value itself.
+    pub repr: String,
+    /// Its traceback as the language prints it.
+    pub traceback: String,
+}
+
+/// A watchdog that ran out: there was no progress.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StallEvidence {
+    /// What was waited for, in words: `load`, `first chunk`, `between chunks`.
+    pub phase: String,
+    /// How long there had been no progress, in milliseconds.
+    pub silent_ms: u64,
+    /// The limit, in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// The member of a group that died first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SiblingEvidence {
+    /// Its name, for instance `train-3`.
+    pub name: String,
+    /// What it died of.
+    pub cause: CauseCode,
+    /// The same in one sentence.
+    pub summary: String,
+    /// Its report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportId>,
 }
 
 /// A process that stopped answering.

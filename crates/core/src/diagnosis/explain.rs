@@ -84,7 +84,7 @@ pub fn explain_lines(report: &FailureReport, options: &ExplainOptions) -> Vec<Li
     if report.causes.len() > 1 {
         page.part("Also seen");
         for other in &report.causes[1..] {
-            page.fact(&other.code.to_string(), label_width(report.causes[1..].iter()), &also(other));
+            page.fact(other.label(), label_width(report.causes[1..].iter()), &also(other));
         }
     }
     page.tail(report, cause, options.tail_lines);
@@ -99,7 +99,7 @@ fn plain(line: &Line) -> String {
 }
 
 fn label_width<'a>(causes: impl Iterator<Item = &'a Cause>) -> usize {
-    causes.map(|cause| cause.code.as_str().len()).max().unwrap_or(0)
+    causes.map(|cause| cause.label().chars().count()).max().unwrap_or(0)
 }
 
 fn also(cause: &Cause) -> String {
@@ -117,6 +117,9 @@ fn verb(report: &FailureReport, code: CauseCode) -> &'static str {
     match (code, report.status) {
         (CauseCode::KilledByOperator, _) => "was stopped",
         (CauseCode::Hung, _) => "hung",
+        (CauseCode::Stalled, _) => "made no progress",
+        (CauseCode::GroupSibling | CauseCode::IgnoredCancel, _) => "was stopped",
+        (CauseCode::ProtocolViolation | CauseCode::ChannelClosed, None) => "cannot be understood",
         (CauseCode::Timeout, _) => "took too long",
         (CauseCode::NeverReady, _) => "did not become ready",
         (_, None) if report.evidence.launch.is_some() => "did not start",
@@ -179,7 +182,7 @@ struct Page {
 
 impl Page {
     fn head(&mut self, report: &FailureReport, cause: &Cause) {
-        let heading = format!("{} {}: {}", report.subject, verb(report, cause.code), cause.code);
+        let heading = format!("{} {}: {}", report.subject, verb(report, cause.code), cause.label());
         self.paragraph(0, Role::Heading, &heading);
         self.blank();
         self.paragraph(INDENT, Role::Text, &format!("{} ({}).", capital(&cause.summary), cause.confidence));

@@ -67,8 +67,8 @@ pub(super) fn evidence<'a>(source: &str, lines: impl IntoIterator<Item = &'a str
 }
 
 /// One line of evidence.
-pub(super) fn fact(source: &str, text: impl Into<String>) -> EvidenceLine {
-    EvidenceLine { source: source.to_owned(), text: text.into() }
+pub(super) fn fact(source: impl Into<String>, text: impl Into<String>) -> EvidenceLine {
+    EvidenceLine { source: source.into(), text: text.into() }
 }
 
 /// Lines that differ only in numbers (times, pids, counters) say the same.

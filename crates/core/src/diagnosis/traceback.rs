@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
-use super::evidence::ProgramException;
+use super::evidence::{LastWords, ProgramException};
 use super::lines;
+use crate::limits::LAST_WORDS_CAUSES_MAX;
 
 const HEADER: &str = "Traceback (most recent call last):";
 const GROUP: &str = "+ Exception Group ";
@@ -110,26 +111,24 @@ impl Traceback {
 
     /// What a program told of its exception on a channel.
     pub(super) fn told(exception: &ProgramException) -> Self {
-        let text = lines::clean(&exception.traceback);
-        let mut links = Self::last(&text).map(|parsed| parsed.links).unwrap_or_default();
-        let frames = match links.pop() {
-            Some(link) => link.frames,
-            None => {
-                let shown: Vec<String> = text.into_iter().filter(|line| !line.trim().is_empty()).collect();
-                shown[shown.len().saturating_sub(2 * FRAMES_MAX)..].to_vec()
-            }
-        };
-        let mut message = lines::clean(&exception.message).into_iter();
-        let mut told = Link {
-            exception_type: exception.exception_type.clone(),
-            message: message.next().unwrap_or_default(),
-            frames,
-            words: Vec::new(),
-            joint: Joint::End,
-        };
-        told.words.push(told.headline());
-        told.words.extend(message.take(MESSAGE_LINES_MAX - 1));
-        told.frames.retain(|line| !told.words.contains(line));
+        let ProgramException { exception_type, message, traceback } = exception;
+        let (mut links, told) = told_link(exception_type, message, traceback);
+        links.push(told);
+        Self { links, place: Place::Main, last_words: true }
+    }
+
+    /// What a runner said of its own end, with what it came from.
+    pub(super) fn last_words(words: &LastWords) -> Self {
+        let causes = words.causes.iter().take(LAST_WORDS_CAUSES_MAX).rev();
+        let links = causes.map(|cause| {
+            let (_, link) = told_link(&cause.exception_type, &cause.message, &cause.traceback);
+            Link { joint: Joint::Cause, ..link }
+        });
+        let mut links: Vec<Link> = links.collect();
+        let (before, told) = told_link(&words.exception_type, &words.message, &words.traceback);
+        if links.is_empty() {
+            links = before; // a runner may print the chain in its traceback instead of telling it
+        }
         links.push(told);
         Self { links, place: Place::Main, last_words: true }
     }
@@ -156,6 +155,31 @@ impl Traceback {
             last_words: after.count() <= LINES_AFTER_MAX,
         })
     }
+}
+
+/// An exception whose parts were told, and the links before it that its traceback shows.
+fn told_link(exception_type: &str, message: &str, traceback: &str) -> (Vec<Link>, Link) {
+    let text = lines::clean(traceback);
+    let mut links = Traceback::last(&text).map(|parsed| parsed.links).unwrap_or_default();
+    let frames = match links.pop() {
+        Some(link) => link.frames,
+        None => {
+            let shown: Vec<String> = text.into_iter().filter(|line| !line.trim().is_empty()).collect();
+            shown[shown.len().saturating_sub(2 * FRAMES_MAX)..].to_vec()
+        }
+    };
+    let mut message = lines::clean(message).into_iter();
+    let mut told = Link {
+        exception_type: lines::clean(exception_type).into_iter().next().unwrap_or_default(),
+        message: message.next().unwrap_or_default(),
+        frames,
+        words: Vec::new(),
+        joint: Joint::End,
+    };
+    told.words.push(told.headline());
+    told.words.extend(message.take(MESSAGE_LINES_MAX - 1));
+    told.frames.retain(|line| !told.words.contains(line));
+    (links, told)
 }
 
 const fn may_be_final(place: Place) -> bool {

@@ -13,7 +13,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         let silent = hang.map(|hang| format!(" for {}", lines::duration(hang.silent_ms))).unwrap_or_default();
         let doing = hang.map(doing).unwrap_or_default();
         let summary = format!("did not answer{silent}{doing}, and was ended for it as its policy says");
-        let finding = Finding::new(Rank::Decision, CauseCode::Hung, Confidence::Certain, summary);
+        let finding = Finding::new(Rank::Verdict, CauseCode::Hung, Confidence::Certain, summary);
         return Some(finding.evidence(hang.map(facts).into_iter().flatten()).remedy(remedy(hang)));
     }
     let hang = hang.filter(|_| case.evidence.stop.is_none())?;

@@ -10,7 +10,7 @@ use crate::diagnosis::evidence::MemoryEvidence;
 use crate::diagnosis::lines;
 use crate::diagnosis::lines::bytes;
 use crate::diagnosis::traceback::Link;
-use crate::runtime::{ExitStatus, StopWhy};
+use crate::runtime::ExitStatus;
 
 const SIGKILL: i32 = 9;
 const ENOMEM: i32 = 12;
@@ -48,7 +48,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let memory = &case.evidence.memory;
     let verdict = match case.stopped() {
         // What we end ourselves ends by our signal. A kill that the kernel had counted before may be why it hung.
-        Some(StopWhy::Hung | StopWhy::NeverReady | StopWhy::Timeout) => before_our_stop(memory),
+        Some(_) if case.ended_by_verdict() => before_our_stop(memory),
         Some(_) => None,
         None => counted(case)
             .or_else(|| logged(case))

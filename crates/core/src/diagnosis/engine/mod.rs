@@ -19,6 +19,7 @@ mod native_crash;
 mod never_ready;
 mod operator;
 mod python_exception;
+mod runner;
 mod shim_lost;
 mod signal;
 mod timeout;
@@ -36,6 +37,10 @@ use crate::limits::EVIDENCE_LINES_MAX;
 enum Rank {
     /// Somebody decided it, or what held the process is gone: nothing else is worth a look first.
     Decision,
+    /// What it had said while it lived, before Outlive ended it for not going on: why it did not.
+    Told,
+    /// Outlive ended it: it hung, stalled, took too long, broke its protocol.
+    Verdict,
     /// Something that the program needs was missing: memory, disk, a module, a port.
     Root,
     /// What happened to the program: an exception, a crash, no answer.
@@ -56,7 +61,9 @@ struct Finding {
 
 impl Finding {
     fn new(rank: Rank, code: CauseCode, confidence: Confidence, summary: String) -> Self {
-        Self { rank, cause: Cause { code, confidence, summary, evidence: Vec::new(), remedy: String::new() } }
+        let cause =
+            Cause { code, name: None, confidence, summary, evidence: Vec::new(), remedy: String::new() };
+        Self { rank, cause }
     }
 
     /// A root found in text: likely in the last words, else a suspicion.
@@ -81,10 +88,15 @@ impl Finding {
 type Engine = fn(&Case<'_>) -> Option<Finding>;
 
 /// Within one rank and confidence the order here decides.
-const ENGINES: [Engine; 21] = [
+const ENGINES: [Engine; 26] = [
     bug::examine,
     machine_restarted::examine,
     shim_lost::examine,
+    runner::sibling,
+    runner::violation,
+    runner::channel_closed,
+    runner::stalled,
+    runner::ignored_cancel,
     hung::examine,
     timeout::examine,
     operator::examine,

@@ -31,7 +31,13 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
             "ended because no daemon owned it any more",
             "Its session belongs to another owner or is gone. `outlive ps` shows where it is now.",
         ),
-        StopWhy::Hung | StopWhy::NeverReady | StopWhy::Timeout => return None,
+        StopWhy::Hung
+        | StopWhy::NeverReady
+        | StopWhy::Timeout
+        | StopWhy::Sibling
+        | StopWhy::Stalled
+        | StopWhy::Violation
+        | StopWhy::IgnoredCancel => return None,
     };
     let how = match stop.step {
         StopStep::Ask => "",

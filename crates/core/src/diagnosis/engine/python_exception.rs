@@ -3,6 +3,7 @@
 use super::{Finding, Rank, memory, missing_module};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::cause::{CauseCode, Confidence, EvidenceLine};
+use crate::diagnosis::evidence::LastWords;
 use crate::diagnosis::lines;
 use crate::diagnosis::traceback::{Link, Place, Traceback};
 use crate::runtime::ExitStatus;
@@ -19,10 +20,20 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let (rank, confidence) = weigh(case, traceback);
     let summary = match rank {
         Rank::Suspicion => format!("it had raised {} before", uncaught.headline()),
-        _ => format!("uncaught {}", uncaught.headline()),
+        _ => format!("uncaught {}{}", uncaught.headline(), when(case)),
     };
     let finding = Finding::new(rank, CauseCode::PythonException, confidence, summary);
     Some(finding.evidence(evidence(case, traceback)).remedy(remedy(uncaught)))
+}
+
+/// What a runner was at, as it says.
+fn when(case: &Case<'_>) -> String {
+    let words = case.evidence.last_words.as_ref().filter(|_| case.evidence.exception.is_none());
+    match words {
+        Some(LastWords { task: Some(task), .. }) => format!(" in task {task}"),
+        Some(LastWords { phase, .. }) if !phase.is_empty() => format!(" while {}", phase.replace('_', " ")),
+        Some(_) | None => String::new(),
+    }
 }
 
 /// The innermost frames and the exception, then what it came from.
@@ -37,7 +48,10 @@ fn evidence(case: &Case<'_>, traceback: &Traceback) -> Vec<EvidenceLine> {
 }
 
 fn weigh(case: &Case<'_>, traceback: &Traceback) -> (Rank, Confidence) {
-    if case.evidence.exception.is_some() {
+    if case.evidence.last_words.is_some() && case.ended_by_verdict() {
+        return (Rank::Told, Confidence::Certain); // it said that it ends of this, and then did not go on
+    }
+    if case.evidence.exception.is_some() || case.evidence.last_words.is_some() {
         return (Rank::Event, Confidence::Certain);
     }
     if !traceback.is_final() || case.evidence.stop.is_some() {

@@ -19,7 +19,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     }
     evidence.extend(lines::evidence("stderr", case.last_lines(3)));
     Some(
-        Finding::new(Rank::Decision, CauseCode::Timeout, Confidence::Certain, summary)
+        Finding::new(Rank::Verdict, CauseCode::Timeout, Confidence::Certain, summary)
             .evidence(evidence)
             .remedy(
                 "If it needs the time, raise the limit. If not: what does not look for interrupts (in Python native \
