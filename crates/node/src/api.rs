@@ -8,8 +8,9 @@ use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, Position, RunId, SessionId};
 use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{
-    Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView, NotebookView, OpenSession,
-    Opened, Problem, Restart, RunView, SaveSession, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
+    Close, CreateSession, DoctorView, EditNotebook, Edited, GroupConfig, Members, NewSession, NodeView,
+    NotebookView, OpenSession, Opened, Problem, Restart, RunView, SaveSession, SessionView, Stop, StopNode,
+    StreamEvent, SubmitRuns, SubmitTask,
 };
 use serde_json::Value;
 
@@ -59,9 +60,48 @@ pub struct AttachRun {
     pub follow: bool,
 }
 
+/// What bringing a group up has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Up {
+    /// It was made.
+    Made,
+    /// It was up already, with the same configuration.
+    Already,
+}
+
+/// What is wanted of members of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberWish {
+    /// To be up.
+    Start,
+    /// To be down.
+    Stop,
+    /// To be started anew.
+    Restart,
+}
+
+/// The groups of runners of a node. Every method may answer with a [`Problem`] that can be shown as it is.
+#[async_trait]
+pub trait Groups: Send + Sync + 'static {
+    /// The groups of runners that are up, by name.
+    async fn groups(&self) -> Result<Vec<SessionView>, Problem>;
+    /// A group that is up.
+    async fn group(&self, name: &str) -> Result<SessionView, Problem>;
+    /// Brings a group up; one that is up with the same configuration is left alone.
+    async fn up(&self, name: &str, config: GroupConfig) -> Result<(SessionView, Up), Problem>;
+    /// Stops all members of a group and ends it.
+    async fn down(&self, name: &str, how: Stop) -> Result<SessionView, Problem>;
+    /// Starts, stops or restarts members of a group.
+    async fn members(&self, name: &str, what: MemberWish, which: Members) -> Result<SessionView, Problem>;
+    /// Queues a task.
+    async fn submit_task(&self, name: &str, task: SubmitTask) -> Result<RunView, Problem>;
+    /// Cancels a task; one that has ended is left alone.
+    async fn cancel_task(&self, name: &str, run: RunId) -> Result<RunView, Problem>;
+}
+
 /// A node, as its surfaces see it. Every method may answer with a [`Problem`] that can be shown as it is.
 #[async_trait]
-pub trait Api: Send + Sync + 'static {
+pub trait Api: Groups {
     /// Who it is.
     fn node(&self) -> NodeView;
     /// Makes a session; the same caller-given id again gives the same session.

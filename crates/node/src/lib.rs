@@ -19,6 +19,7 @@ pub mod context;
 pub mod doctor;
 mod evict;
 pub mod files;
+mod group;
 pub mod lock;
 pub mod metrics;
 pub mod node;

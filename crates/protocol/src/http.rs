@@ -32,6 +32,17 @@
 //! | `DELETE /v1/sessions/{id}/runs/{run}` | cancel → 202 [`RunView`] |
 //! | `POST /v1/sessions/{id}/runs/{run}/input` | [`Input`] → 202 [`RunView`] |
 //! | `GET /v1/sessions/{id}/runs/{run}/attach?cursor=ATTEMPT.SEQ&follow=bool` | → SSE of [`StreamEvent`], `id:` is `attempt.seq`; `Last-Event-ID` works too |
+//! | `GET /v1/runners` | → list of [`SessionView`]: the groups of runners that are up |
+//! | `GET /v1/runners/{name}` | → [`SessionView`] with its `group` |
+//! | `PUT /v1/runners/{name}` | [`GroupConfig`] → 201 [`SessionView`]; one that is up with the same configuration is left alone → 200, with another → 409 |
+//! | `DELETE /v1/runners/{name}` | [`Stop`] → 202 [`SessionView`]: all members are stopped, the group ends |
+//! | `POST /v1/runners/{name}/start`, `/stop`, `/restart` | [`Members`] → 202 [`SessionView`] |
+//! | `GET /v1/runners/{name}/tasks` | → list of [`RunView`] |
+//! | `POST /v1/runners/{name}/tasks` | [`SubmitTask`] → 201 [`RunView`] |
+//! | `GET /v1/runners/{name}/tasks/{run}` | → [`RunView`] |
+//! | `DELETE /v1/runners/{name}/tasks/{run}` | cancel → 202 [`RunView`]; one that has ended is left alone → 200 |
+//! | `GET /v1/runners/{name}/tasks/{run}/attach?cursor=ATTEMPT.SEQ&follow=bool&cancel=bool` | as a run's; `cancel=true` cancels the task when this client goes away first |
+//! | `POST /v1/chat/completions`, `GET /v1/models` | OpenAI's bodies; the model is a group whose members declare `chat` |
 //! | `GET /v1/sessions/{id}/reports` | → list of `FailureReport` |
 //! | `GET /v1/sessions/{id}/blobs/{sha256}` | → bytes |
 //!
@@ -40,6 +51,7 @@
 mod chunk;
 mod doctor;
 mod notebook;
+mod runner;
 
 use std::collections::BTreeMap;
 
@@ -61,6 +73,7 @@ pub use notebook::{
     CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,
     NotebookView, OpenSession, Opened, SaveHow, SaveSession, SavedState, SetTrust, Where,
 };
+pub use runner::{GroupConfig, GroupView, MemberConfig, MemberView, Members, SubmitTask, TaskView};
 
 /// An error as every client gets it (RFC 9457).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, thiserror::Error)]
@@ -258,7 +271,7 @@ pub struct SessionView {
     pub position: Position,
     /// What people call it: the notebook's file name or the command line.
     pub title: String,
-    /// `notebook`, `command` or `kernel`.
+    /// `notebook`, `command`, `kernel` or `runners`.
     pub kind: String,
     /// The notebook that is written, absolute; `None` while it is untitled, and for sessions without a notebook.
     pub path: Option<String>,
@@ -304,6 +317,9 @@ pub struct SessionView {
     /// When its idle kernel is stopped because a budget of the daemon is exceeded, unless it is given work before.
     #[serde(default)]
     pub rests_at: Option<WallTime>,
+    /// Its members, of a group of runners. `runtime` is then the one that is worst off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupView>,
 }
 
 const fn loaded() -> bool {
@@ -464,6 +480,9 @@ pub struct RunView {
     pub started_at: Option<WallTime>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
+    /// What it asks of a runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskView>,
 }
 
 /// Where a run stands.

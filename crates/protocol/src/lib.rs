@@ -3,5 +3,6 @@
 pub mod frame;
 pub mod http;
 pub mod log;
+pub mod runner;
 pub mod shim;
 pub mod shim_codec;

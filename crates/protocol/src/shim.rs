@@ -16,9 +16,10 @@
 //! Control messages are JSON bodies; a record is JSON followed by the raw bytes of its chunks (see [`super::log`]).
 //! A message of a kind that the receiver does not know is skipped. Versions: [`VERSION`] and the one before.
 
-use outlive_core::diagnosis::evidence::{Evidence, HangEvidence};
+use outlive_core::diagnosis::evidence::{Evidence, HangEvidence, StallEvidence};
 use outlive_core::id::{Attempt, BootId, Incarnation, NodeId, ProcessKey, RunId, RuntimeId, SessionId, Src};
-use outlive_core::log::Chunk;
+use outlive_core::log::{BlobRef, Chunk};
+use outlive_core::runtime::runner::{Greeting, Phase as RunnerPhase, Progress, TaskOrder};
 use outlive_core::runtime::stop::StopLadder;
 use outlive_core::runtime::{ExitReport, LaunchSpec, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
@@ -110,6 +111,22 @@ pub enum ToShim {
         allow_stdin: bool,
         /// Run without output, history or count (Outlive's own probes).
         silent: bool,
+    },
+    /// Give a runner a task. Ignored when this run and attempt was already given.
+    Task {
+        /// The run.
+        run: RunId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// What to do.
+        order: TaskOrder,
+    },
+    /// Tell a runner to stop a task.
+    CancelTask {
+        /// The run.
+        run: RunId,
+        /// Its attempt.
+        attempt: Attempt,
     },
     /// Interrupt what runs (signal or message, as the kernelspec says). Never queued behind output.
     Interrupt,
@@ -272,6 +289,41 @@ pub enum StateNotice {
     Drained {
         /// Evidence, complete.
         evidence: Box<Evidence>,
+    },
+    /// A runner has said what it can do.
+    Greeted {
+        /// What.
+        greeting: Greeting,
+    },
+    /// A runner is so far. Repeated with each progress, not more often than people can read.
+    Entered {
+        /// The phase.
+        phase: RunnerPhase,
+        /// How much of it is done.
+        progress: Progress,
+    },
+    /// A task can be continued from here: all its output before this record is covered.
+    Checkpointed {
+        /// The run.
+        run: RunId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// The state that was saved.
+        blob: BlobRef,
+    },
+    /// A watchdog saw no progress: suspicion, not death.
+    Stalled {
+        /// In what.
+        stall: StallEvidence,
+        /// The task that stands still; `None` while loading.
+        run: Option<RunId>,
+    },
+    /// A runner broke its protocol.
+    Violated {
+        /// What it did.
+        what: String,
+        /// Whether its channel cannot be used any more.
+        is_fatal: bool,
     },
     /// Output was lost between the record before and this one, and this is why.
     Gap {

@@ -31,6 +31,10 @@ pub mod kind {
     pub const GOODBYE: u8 = 0x46;
     /// [`super::ToShim::Refuse`].
     pub const REFUSE: u8 = 0x47;
+    /// [`super::ToShim::Task`].
+    pub const TASK: u8 = 0x48;
+    /// [`super::ToShim::CancelTask`].
+    pub const CANCEL_TASK: u8 = 0x49;
     /// [`super::FromShim::Welcome`].
     pub const WELCOME: u8 = 0x60;
     /// [`super::FromShim::Wrong`].
@@ -66,6 +70,8 @@ pub fn encode_to_shim(message: &ToShim) -> Result<Vec<u8>, ShimCodecError> {
         ToShim::Stop { .. } => kind::STOP,
         ToShim::Goodbye => kind::GOODBYE,
         ToShim::Refuse { .. } => kind::REFUSE,
+        ToShim::Task { .. } => kind::TASK,
+        ToShim::CancelTask { .. } => kind::CANCEL_TASK,
     };
     Ok(frame::encode(kind, 0, &[&json(kind, message)?])?)
 }
@@ -76,7 +82,7 @@ pub fn encode_to_shim(message: &ToShim) -> Result<Vec<u8>, ShimCodecError> {
 /// [`CodecError`] when the body does not fit its kind.
 pub fn decode_to_shim(frame: &Frame) -> Result<Option<ToShim>, ShimCodecError> {
     match frame.kind {
-        kind::HELLO..=kind::REFUSE => Ok(Some(parse(frame.kind, &frame.body)?)),
+        kind::HELLO..=kind::CANCEL_TASK => Ok(Some(parse(frame.kind, &frame.body)?)),
         _ => Ok(None),
     }
 }

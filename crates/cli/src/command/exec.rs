@@ -113,6 +113,7 @@ fn end(watch: &Watch, json: bool) -> Exit {
                 outcome:
                     outcome @ (RunOutcome::Cancelled { .. }
                     | RunOutcome::TimedOut { .. }
+                    | RunOutcome::Unserved { .. }
                     | RunOutcome::Failed { .. }),
             } if !json => {
                 terminal::talk(format!("{} {}", notebook::name(run), notebook::in_words(run, outcome).1));

@@ -202,6 +202,7 @@ pub fn in_words(run: &RunView, outcome: &RunOutcome) -> (Ink, String) {
             (Ink::Red, format!("not run: {}", terminal::one_line(summary)))
         }
         RunOutcome::Failed { summary, .. } => (Ink::Red, format!("failed: {}", terminal::one_line(summary))),
+        RunOutcome::Unserved { reason } => (Ink::Red, format!("not run: {}", terminal::one_line(reason))),
         RunOutcome::TimedOut { limit_ms } => {
             (Ink::Red, format!("took longer than {}", terminal::span(limit_ms * 1_000)))
         }

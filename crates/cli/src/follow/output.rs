@@ -58,9 +58,15 @@ pub fn piece(chunk: &ChunkView, colours: bool) -> Piece {
             let reason = content.and_then(|content| content["reason"].as_str()).unwrap_or("reason unknown");
             Piece::Lines(Place::Err, format!("[output was lost here: {}]", terminal::one_line(reason)))
         }
-        ChunkKind::ClearOutput | ChunkKind::Started | ChunkKind::InputRequest | ChunkKind::Other => {
-            Piece::Nothing
-        }
+        ChunkKind::ClearOutput
+        | ChunkKind::Started
+        | ChunkKind::InputRequest
+        | ChunkKind::Other
+        | ChunkKind::Text
+        | ChunkKind::Json
+        | ChunkKind::Bytes
+        | ChunkKind::Progress
+        | ChunkKind::Result => Piece::Nothing,
     }
 }
 

@@ -50,7 +50,7 @@ pub fn of_command(watch: &Watch) -> Exit {
 fn of_outcome(outcome: &RunOutcome, watch: &Watch) -> Exit {
     match outcome {
         RunOutcome::Succeeded => Exit::Ok,
-        RunOutcome::Raised { .. } => Exit::Failed,
+        RunOutcome::Raised { .. } | RunOutcome::Unserved { .. } => Exit::Failed,
         RunOutcome::TimedOut { .. } => Exit::TimedOut,
         RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped } => {
             Exit::Stopped

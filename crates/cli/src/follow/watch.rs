@@ -117,6 +117,7 @@ impl Watch {
                 RunOutcome::Raised { .. }
                 | RunOutcome::Failed { .. }
                 | RunOutcome::TimedOut { .. }
+                | RunOutcome::Unserved { .. }
                 | RunOutcome::Cancelled {
                     why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped,
                 } => Some(outcome),

@@ -29,6 +29,16 @@ pub enum ChunkKind {
     Started,
     /// Jupyter `input_request` content (JSON: prompt, password): somebody has to answer.
     InputRequest,
+    /// A piece of text of a task, UTF-8.
+    Text,
+    /// A piece of a task's output as JSON.
+    Json,
+    /// A piece of a task's output, any bytes.
+    Bytes,
+    /// JSON `{"done"?, "total"?, "message"?}`: how far a task is.
+    Progress,
+    /// The value that a task returned, JSON; the last chunk of a task that succeeded.
+    Result,
     /// JSON `{"since": src, "reason": text}`: output was lost here, and this is where.
     Gap,
     /// Any other iopub message of a kernel (comm_open, comm_msg, comm_close, …): JSON `{"msg_type", "content"}`.

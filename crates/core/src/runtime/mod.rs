@@ -2,6 +2,7 @@
 
 pub mod exit;
 pub mod restart;
+pub mod runner;
 pub mod spec;
 pub mod stop;
 pub mod suspicion;

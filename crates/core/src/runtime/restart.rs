@@ -74,7 +74,15 @@ impl Ended {
                 | StopWhy::Drain
                 | StopWhy::Disowned,
             ) => EndedHow::Asked,
-            Some(StopWhy::Hung | StopWhy::NeverReady | StopWhy::Timeout) => EndedHow::Abnormal,
+            Some(
+                StopWhy::Hung
+                | StopWhy::NeverReady
+                | StopWhy::Timeout
+                | StopWhy::Sibling
+                | StopWhy::Stalled
+                | StopWhy::Violation
+                | StopWhy::IgnoredCancel,
+            ) => EndedHow::Abnormal,
             None if report.pid.is_some() && report.status == (ExitStatus::Code { code: 0 }) => {
                 EndedHow::Normal
             }

@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::runner::{Speaks, Watchdogs};
+
 /// How a kernel is interrupted (kernelspec field `interrupt_mode`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +66,19 @@ pub enum Program {
         /// The command; the first word is looked up in the launch's PATH.
         argv: Vec<String>,
     },
+    /// A long-lived program that serves tasks.
+    Runner {
+        /// What people call it, for instance `llm-0`.
+        name: String,
+        /// The command; the first word is looked up in the launch's PATH.
+        argv: Vec<String>,
+        /// Whether it has a channel.
+        #[serde(default)]
+        speaks: Speaks,
+        /// How long it may make no progress.
+        #[serde(default)]
+        watch: Watchdogs,
+    },
 }
 
 impl Program {
@@ -71,7 +86,7 @@ impl Program {
     #[must_use]
     pub fn argv(&self) -> &[String] {
         match self {
-            Self::Kernel { argv, .. } | Self::Command { argv } => argv,
+            Self::Kernel { argv, .. } | Self::Command { argv } | Self::Runner { argv, .. } => argv,
             Self::OfNotebook { .. } => &[],
         }
     }

@@ -25,6 +25,14 @@ pub enum StopWhy {
     NeverReady,
     /// Its run took longer than its limit and did not react to the interrupt.
     Timeout,
+    /// A sibling of its group died, and it is useless without it.
+    Sibling,
+    /// A watchdog saw no progress.
+    Stalled,
+    /// It broke the runner protocol, or closed its channel.
+    Violation,
+    /// A task of it did not end when it was cancelled.
+    IgnoredCancel,
     /// The daemon does not know it, or lost its session to another owner.
     Disowned,
 }

@@ -246,6 +246,7 @@ fn end_each(
             RunOutcome::Succeeded
             | RunOutcome::Raised { .. }
             | RunOutcome::TimedOut { .. }
+            | RunOutcome::Unserved { .. }
             | RunOutcome::Cancelled {
                 why: CancelWhy::User | CancelWhy::EarlierFailure | CancelWhy::Interrupted,
             } => None,
@@ -286,7 +287,9 @@ pub fn verdict(session: &Session) -> Verdict {
     };
     let tolerant = matches!(session.spec.workload, Workload::Notebook { allow_errors: true, .. });
     let bad = |run: &Run| match &run.state {
-        RunState::Ended(RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. }) => true,
+        RunState::Ended(
+            RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. } | RunOutcome::Unserved { .. },
+        ) => true,
         RunState::Ended(RunOutcome::Raised { .. }) => !tolerant && run.new.on_raise == OnRaise::Stop,
         RunState::Ended(RunOutcome::Succeeded | RunOutcome::Cancelled { .. })
         | RunState::Queued

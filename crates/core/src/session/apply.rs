@@ -30,6 +30,8 @@ pub fn apply(session: &mut Session, fact: &Fact) {
         Fact::RunEnded { run, outcome, report: _, execution_count, at } => {
             run_ended(session, *run, outcome, *execution_count, *at);
         }
+        // Of groups.
+        Fact::RunTold { .. } | Fact::RunCheckpointed { .. } => {}
     }
 }
 
@@ -56,9 +58,10 @@ fn run_ended(session: &mut Session, id: RunId, outcome: &RunOutcome, count: Opti
     if let Some(run) = session.runs.get_mut(&id).filter(|run| !matches!(run.state, RunState::Ended(_))) {
         match outcome {
             RunOutcome::Succeeded => session.ended.succeeded += 1,
-            RunOutcome::Raised { .. } | RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. } => {
-                session.ended.failed += 1;
-            }
+            RunOutcome::Raised { .. }
+            | RunOutcome::Failed { .. }
+            | RunOutcome::TimedOut { .. }
+            | RunOutcome::Unserved { .. } => session.ended.failed += 1,
             RunOutcome::Cancelled { .. } => session.ended.cancelled += 1,
         }
         run.state = RunState::Ended(outcome.clone());
@@ -151,6 +154,7 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
             session.path = Some(path.clone());
         }
         Happened::TrustChanged(trust) => trust_changed(session, *trust),
+        Happened::Group(_) => {}
         Happened::Closing(why) => {
             session.life = Life::Closing(*why);
             if let Status::Backoff { .. } = session.runtime.status {

@@ -7,7 +7,9 @@ use super::outcome::RunOutcome;
 use super::spec::{SessionSpec, Trust};
 use crate::diagnosis::FailureReport;
 use crate::diagnosis::evidence::HangEvidence;
+use crate::group::GroupEvent;
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
+use crate::log::{BlobRef, Chunk};
 use crate::runtime::{ExitStatus, StopStep, StopWhy};
 use crate::time::WallTime;
 
@@ -126,6 +128,8 @@ pub enum Happened {
     },
     /// Somebody vouched for the notebook, or took it back.
     TrustChanged(Trust),
+    /// Something of a group of runners.
+    Group(GroupEvent),
     /// The end of the session was asked for, or its work is done: nothing new is taken.
     Closing(StopWhy),
     /// All work is settled and the runtime is gone: what is left is the last save.
@@ -233,6 +237,24 @@ pub enum Fact {
         base: Option<Seq>,
         /// When.
         at: WallTime,
+    },
+    /// On the run's lane: `Data` of the owner's own, behind all that the process has said.
+    RunTold {
+        /// Which.
+        run: RunId,
+        /// What.
+        chunks: Vec<Chunk>,
+    },
+    /// On the run's lane: `Checkpoint`.
+    RunCheckpointed {
+        /// Which.
+        run: RunId,
+        /// The attempt that saved it.
+        attempt: Attempt,
+        /// The last chunk that it covers.
+        seq: Seq,
+        /// The state that was saved.
+        blob: Option<BlobRef>,
     },
     /// On the run's lane: `End`.
     RunEnded {

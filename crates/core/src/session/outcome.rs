@@ -33,6 +33,11 @@ pub enum RunOutcome {
         /// The limit in milliseconds.
         limit_ms: u64,
     },
+    /// No runner took it: none was ready in time, or none will be.
+    Unserved {
+        /// Why, for people.
+        reason: String,
+    },
     /// It was not run, or not to its end, because of a wish or an earlier failure.
     Cancelled {
         /// Why.

@@ -212,9 +212,10 @@ impl Run {
             && match outcome {
                 RunOutcome::Succeeded => false,
                 RunOutcome::Raised { .. } => self.new.on_raise == OnRaise::Stop && !self.interrupted,
-                RunOutcome::Failed { .. } | RunOutcome::TimedOut { .. } | RunOutcome::Cancelled { .. } => {
-                    true
-                }
+                RunOutcome::Failed { .. }
+                | RunOutcome::TimedOut { .. }
+                | RunOutcome::Unserved { .. }
+                | RunOutcome::Cancelled { .. } => true,
             }
     }
 }

@@ -282,7 +282,14 @@ impl Projection {
                 let reason = reason.unwrap_or("no reason was given");
                 self.notice(cell, &format!("output was lost here: {reason}"));
             }
-            ChunkKind::InputRequest | ChunkKind::Other => {}
+            // No cell makes those of a task.
+            ChunkKind::InputRequest
+            | ChunkKind::Other
+            | ChunkKind::Text
+            | ChunkKind::Json
+            | ChunkKind::Bytes
+            | ChunkKind::Progress
+            | ChunkKind::Result => {}
         }
     }
 
@@ -365,7 +372,7 @@ impl Projection {
         entry.before = None;
         entry.outputs.end_text();
         let failure = match outcome {
-            RunOutcome::Succeeded | RunOutcome::Raised { .. } => return,
+            RunOutcome::Succeeded | RunOutcome::Raised { .. } | RunOutcome::Unserved { .. } => return,
             RunOutcome::Failed { code, summary, .. } => failure::died(run, *code, summary, report),
             RunOutcome::TimedOut { limit_ms } => failure::timed_out(*limit_ms),
             RunOutcome::Cancelled { why } => match why {

@@ -92,7 +92,15 @@ fn of_content(kind: &ChunkKind, content: &Value) -> Piece {
         ChunkKind::ClearOutput => Piece::Clear { wait: content["wait"].as_bool().unwrap_or(false) },
         ChunkKind::InputRequest => Piece::Notice(format!("[it asks: {}]", joined(&content["prompt"]))),
         ChunkKind::Gap => Piece::Notice(format!("[output was lost here: {}]", joined(&content["reason"]))),
-        ChunkKind::Started | ChunkKind::Other | ChunkKind::Stdout | ChunkKind::Stderr => Piece::Nothing,
+        ChunkKind::Started
+        | ChunkKind::Other
+        | ChunkKind::Stdout
+        | ChunkKind::Stderr
+        | ChunkKind::Text
+        | ChunkKind::Json
+        | ChunkKind::Bytes
+        | ChunkKind::Progress
+        | ChunkKind::Result => Piece::Nothing,
     }
 }
 

@@ -170,6 +170,7 @@ fn ended(outcome: &RunOutcome) -> (&'static str, Option<String>) {
         RunOutcome::Succeeded => ("succeeded", None),
         RunOutcome::Raised { ename, evalue } => ("raised", Some(format!("{ename}: {evalue}"))),
         RunOutcome::Failed { summary, .. } => ("failed", Some(format!("{summary}; `explain` tells more"))),
+        RunOutcome::Unserved { reason } => ("not_run", Some(reason.clone())),
         RunOutcome::TimedOut { limit_ms } => {
             ("timed_out", Some(format!("it took longer than {limit_ms} ms")))
         }

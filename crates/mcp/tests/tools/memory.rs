@@ -11,13 +11,13 @@ use outlive_core::log::ChunkKind;
 use outlive_core::session::RunOutcome;
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
-use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events};
+use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, Groups, MemberWish, Up};
 use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
     API_VERSION, CellKindName, CellState, CellView, ChunkView, Close, CreateSession, DoctorView,
     EditNotebook, Edited, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart,
     RunCounts, RunState, RunView, RuntimeState, RuntimeView, SaveSession, SavedState, SessionState,
-    SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
+    SessionView, Stop, StopNode, StreamEvent, SubmitRuns, GroupConfig, Members, SubmitTask,
 };
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
@@ -96,6 +96,7 @@ impl Memory {
             RunView { state: RunState::Running, attempt: Attempt(1), head, ..run_view() };
         *self.chunks.lock().unwrap() = chunks;
         self.submitted.send_replace(0);
+        task: None,
     }
 
     pub fn prints(&self, chunk: ChunkView) {
@@ -168,6 +169,7 @@ fn session_view(path: Option<&str>) -> SessionView {
         last_report: None,
         save_problem: None,
         rests_at: None,
+        group: None,
         peers: 0,
     }
 }
@@ -409,4 +411,33 @@ impl Api for Memory {
     async fn shutdown(&self, _: StopNode) -> Result<(), Problem> {
         never()
     }
+}
+
+#[async_trait]
+impl Groups for Memory {
+    async fn groups(&self) -> Result<Vec<SessionView>, Problem> {
+        Ok(Vec::new())
+    }
+    async fn group(&self, name: &str) -> Result<SessionView, Problem> {
+        Err(no_group(name))
+    }
+    async fn up(&self, name: &str, _: GroupConfig) -> Result<(SessionView, Up), Problem> {
+        Err(no_group(name))
+    }
+    async fn down(&self, name: &str, _: Stop) -> Result<SessionView, Problem> {
+        Err(no_group(name))
+    }
+    async fn members(&self, name: &str, _: MemberWish, _: Members) -> Result<SessionView, Problem> {
+        Err(no_group(name))
+    }
+    async fn submit_task(&self, name: &str, _: SubmitTask) -> Result<RunView, Problem> {
+        Err(no_group(name))
+    }
+    async fn cancel_task(&self, name: &str, _: RunId) -> Result<RunView, Problem> {
+        Err(no_group(name))
+    }
+}
+
+fn no_group(name: &str) -> Problem {
+    Problem::new(404, "no-such-group", "No such group", format!("no group {name:?} is up"))
 }

@@ -93,6 +93,12 @@ fn decided(
         StateNotice::Drained { evidence } => ProcessInput::Drained(evidence),
         // The run's `Open` said it; a gap is told by its chunk.
         StateNotice::RunStarted { .. } | StateNotice::Gap { .. } => return Step::Nothing,
+        // Of runners, which no notebook or command is.
+        StateNotice::Greeted { .. }
+        | StateNotice::Entered { .. }
+        | StateNotice::Checkpointed { .. }
+        | StateNotice::Stalled { .. }
+        | StateNotice::Violated { .. } => return Step::Nothing,
     };
     Step::Decide { input: Input::Process(source.process, input), source }
 }

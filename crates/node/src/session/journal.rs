@@ -153,6 +153,11 @@ impl Journal {
                 let open = RunRecord::Open { attempt: *attempt, base, at: *at };
                 (Lane::Run(*run), FencedBody::Run(open), Durability::Written)
             }
+            Fact::RunTold { run, chunks } => return self.output(*run, chunks.clone(), source).await,
+            Fact::RunCheckpointed { run, attempt, seq, blob } => {
+                let checkpoint = RunRecord::Checkpoint { attempt: *attempt, seq: *seq, blob: blob.clone() };
+                (Lane::Run(*run), FencedBody::Run(checkpoint), Durability::Synced)
+            }
             Fact::RunEnded { run, outcome, report, execution_count, at } => {
                 let attempt =
                     self.fold.run(*run).map(outlive_core::log::fold::RunFold::attempt).unwrap_or_default();

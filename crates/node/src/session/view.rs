@@ -66,6 +66,7 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
         save_problem,
         peers,
         rests_at: None,
+        group: None,
     }
 }
 
@@ -103,6 +104,7 @@ fn title(session: &Session) -> String {
         (_, Program::OfNotebook { kernel, .. }) => kernel.clone().unwrap_or_else(|| "kernel".to_owned()),
         (_, Program::Kernel { display_name, .. }) => display_name.clone(),
         (_, Program::Command { argv }) => argv.join(" "),
+        (_, Program::Runner { name, .. }) => name.clone(),
     }
 }
 
@@ -122,6 +124,7 @@ fn runtime(session: &Session) -> RuntimeView {
         Program::Kernel { display_name, .. } => display_name.clone(),
         Program::OfNotebook { kernel, .. } => kernel.clone().unwrap_or_else(|| "kernel".to_owned()),
         Program::Command { argv } => argv.first().cloned().unwrap_or_default(),
+        Program::Runner { name, .. } => name.clone(),
     };
     let cause = || session.present_report().map(|report| report.cause().code);
     let state = match &session.runtime.status {
@@ -186,6 +189,7 @@ fn of_run(session: &Session, fold: &Fold, id: RunId, run: &Run) -> RunView {
         queued_at: run.queued_at,
         started_at: run.started_at,
         ended_at: run.ended_at,
+        task: None,
     }
 }
 

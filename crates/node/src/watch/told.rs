@@ -26,6 +26,7 @@ pub fn about(session: &Session, fold: &Fold, fact: &Fact) -> Vec<StreamEvent> {
             }
             _ => Vec::new(),
         },
+        Fact::RunTold { .. } | Fact::RunCheckpointed { .. } => Vec::new(),
     }
 }
 

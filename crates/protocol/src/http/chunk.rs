@@ -12,10 +12,10 @@ pub struct ChunkView {
     pub kind: ChunkKind,
     /// When it was received.
     pub at: WallTime,
-    /// Text, for `stdout` and `stderr` that is valid UTF-8.
+    /// Text, for `stdout`, `stderr` and `text` that is valid UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Bytes in base64, for `stdout` and `stderr` that is not.
+    /// Bytes in base64, for `bytes`, and for `stdout` and `stderr` that is no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
     /// JSON content, for the other kinds.
@@ -39,7 +39,8 @@ impl From<&Chunk> for ChunkView {
         match &chunk.payload {
             Payload::Blob(blob) => view.blob = Some(blob.clone()),
             Payload::Inline(bytes) => match chunk.kind {
-                ChunkKind::Stdout | ChunkKind::Stderr => match std::str::from_utf8(bytes) {
+                ChunkKind::Bytes => view.base64 = Some(base64(bytes)),
+                ChunkKind::Stdout | ChunkKind::Stderr | ChunkKind::Text => match std::str::from_utf8(bytes) {
                     Ok(text) => view.text = Some(text.to_owned()),
                     Err(_) => view.base64 = Some(base64(bytes)),
                 },
@@ -51,6 +52,9 @@ impl From<&Chunk> for ChunkView {
                 | ChunkKind::Started
                 | ChunkKind::InputRequest
                 | ChunkKind::Gap
+                | ChunkKind::Json
+                | ChunkKind::Progress
+                | ChunkKind::Result
                 | ChunkKind::Other => match serde_json::from_slice(bytes) {
                     Ok(content) => view.content = Some(content),
                     Err(_) => view.base64 = Some(base64(bytes)),

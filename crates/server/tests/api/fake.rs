@@ -10,12 +10,13 @@ use outlive_core::id::{Attempt, BootId, Cursor, NodeId, RunId, RuntimeId, Seq, S
 use outlive_core::log::ChunkKind;
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
-use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, From};
+use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, From, Groups, MemberWish, Up};
 use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
-    API_VERSION, ChunkView, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView,
-    NotebookView, OpenSession, Opened, Problem, Restart, RunCounts, RunState, RunView, RuntimeState,
-    RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
+    API_VERSION, ChunkView, Close, CreateSession, DoctorView, EditNotebook, Edited, GroupConfig, Members,
+    NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunCounts, RunState, RunView,
+    RuntimeState, RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop, StopNode,
+    StreamEvent, SubmitRuns, SubmitTask,
 };
 use uuid::Uuid;
 
@@ -91,6 +92,7 @@ pub fn session_view() -> SessionView {
         last_report: None,
         save_problem: None,
         rests_at: None,
+        group: None,
         peers: 0,
     }
 }
@@ -115,6 +117,7 @@ pub fn run_view() -> RunView {
         queued_at: WallTime(1),
         started_at: None,
         ended_at: None,
+        task: None,
     }
 }
 
@@ -310,4 +313,33 @@ impl Api for Fake {
         self.called(format!("shutdown keep_runtimes={}", how.keep_runtimes));
         Ok(())
     }
+}
+
+#[async_trait]
+impl Groups for Fake {
+    async fn groups(&self) -> Result<Vec<SessionView>, Problem> {
+        Ok(Vec::new())
+    }
+    async fn group(&self, name: &str) -> Result<SessionView, Problem> {
+        Err(no_group(name))
+    }
+    async fn up(&self, name: &str, _: GroupConfig) -> Result<(SessionView, Up), Problem> {
+        Err(no_group(name))
+    }
+    async fn down(&self, name: &str, _: Stop) -> Result<SessionView, Problem> {
+        Err(no_group(name))
+    }
+    async fn members(&self, name: &str, _: MemberWish, _: Members) -> Result<SessionView, Problem> {
+        Err(no_group(name))
+    }
+    async fn submit_task(&self, name: &str, _: SubmitTask) -> Result<RunView, Problem> {
+        Err(no_group(name))
+    }
+    async fn cancel_task(&self, name: &str, _: RunId) -> Result<RunView, Problem> {
+        Err(no_group(name))
+    }
+}
+
+fn no_group(name: &str) -> Problem {
+    Problem::new(404, "no-such-group", "No such group", format!("no group {name:?} is up"))
 }

@@ -134,6 +134,8 @@ impl Driver {
                 }
                 Life::Ended => {}
             },
+            // Only runners have tasks.
+            ToShim::Task { .. } | ToShim::CancelTask { .. } => {}
             ToShim::Interrupt => self.interrupt(now),
             ToShim::Input { run, value } => {
                 if let Life::Supervising(supervised) = &mut self.life {

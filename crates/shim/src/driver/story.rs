@@ -22,6 +22,8 @@ const FINISHED_MAX: usize = 64;
 pub(super) struct Story {
     spawned: Option<StateNotice>,
     ready: Option<StateNotice>,
+    greeted: Option<StateNotice>,
+    entered: Option<StateNotice>,
     finished: VecDeque<StateNotice>,
     exited: Option<StateNotice>,
     drained: Option<StateNotice>,
@@ -49,14 +51,19 @@ impl Story {
             | StateNotice::Unresponsive { .. }
             | StateNotice::Responsive
             | StateNotice::Stopping { .. }
+            | StateNotice::Checkpointed { .. }
+            | StateNotice::Stalled { .. }
+            | StateNotice::Violated { .. }
             | StateNotice::Gap { .. } => return,
+            StateNotice::Greeted { .. } => &mut self.greeted,
+            StateNotice::Entered { .. } => &mut self.entered,
         };
         *place = Some(notice.clone());
     }
 
     fn turns(&self) -> Vec<StateNotice> {
-        let Self { spawned, ready, finished, exited, drained, .. } = self;
-        let begun = spawned.iter().chain(ready);
+        let Self { spawned, ready, greeted, entered, finished, exited, drained, .. } = self;
+        let begun = spawned.iter().chain(greeted).chain(ready).chain(entered);
         begun.chain(finished).chain(exited).chain(drained).cloned().collect()
     }
 

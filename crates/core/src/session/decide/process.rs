@@ -298,6 +298,7 @@ fn subject(session: &Session) -> String {
         Program::OfNotebook { kernel, .. } => {
             format!("kernel {}", kernel.as_deref().unwrap_or("of the notebook"))
         }
+        Program::Runner { name, .. } => format!("runner {name}"),
         Program::Command { argv } => {
             let word = argv.first().map_or("command", String::as_str);
             format!("command {}", word.rsplit('/').next().unwrap_or(word))

@@ -1,0 +1,84 @@
+//! What has happened in a group, beside what happens in every session.
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::{GroupSpec, NewTask};
+use crate::diagnosis::FailureReport;
+use crate::id::{ProcessKey, RunId, RuntimeId};
+use crate::runtime::runner::{Greeting, Phase};
+
+/// A fact about a group.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupEvent {
+    /// It was made.
+    Created(Box<GroupSpec>),
+    /// A task waits.
+    TaskQueued(Box<NewTask>),
+    /// A runner has said what it can do.
+    Greeted {
+        /// Which.
+        process: ProcessKey,
+        /// What.
+        greeting: Greeting,
+    },
+    /// A runner entered a phase.
+    Entered {
+        /// Which.
+        process: ProcessKey,
+        /// The phase.
+        phase: Phase,
+    },
+    /// A member is to be up from now on; the count of its restarts begins anew.
+    StartAsked {
+        /// Which.
+        member: RuntimeId,
+    },
+    /// A member is to be down from now on.
+    StopAsked {
+        /// Which.
+        member: RuntimeId,
+    },
+    /// The wait before a member's restart is over.
+    RestartDue {
+        /// Which.
+        member: RuntimeId,
+    },
+    /// A member of a `one_for_all` group died: the others are to end too, and all are started again together.
+    AllDown {
+        /// Which died.
+        member: RuntimeId,
+    },
+    /// A task is to be ended, and its runner was told.
+    TaskEnding {
+        /// Which.
+        run: RunId,
+        /// Why.
+        why: TaskEndingWhy,
+    },
+    /// A task lost its runner and waits again, first in the queue: its next attempt begins at its last checkpoint.
+    TaskWaitsAgain {
+        /// Which.
+        run: RunId,
+    },
+    /// A runner did something that it must not, and goes on.
+    Noted {
+        /// What.
+        report: Box<FailureReport>,
+    },
+    /// Ended tasks are forgotten, oldest first.
+    TasksForgotten {
+        /// Which.
+        runs: Vec<RunId>,
+    },
+}
+
+/// Why a task is being ended before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskEndingWhy {
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It took too long.
+    TimedOut,
+}

@@ -1,0 +1,3 @@
+//! Groups of runners: their tasks (the asynchronous kind), their views, and what the API says of them.
+
+mod api;
