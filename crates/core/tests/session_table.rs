@@ -493,6 +493,7 @@ fn outcome(outcome: &RunOutcome) -> String {
         RunOutcome::Raised { ename, .. } => format!("raised {ename}"),
         RunOutcome::Failed { code, .. } => format!("failed ({})", code.as_str()),
         RunOutcome::TimedOut { .. } => "timed out".to_owned(),
+        RunOutcome::Unserved { .. } => "unserved".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::User } => "cancelled".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => "skipped".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::Interrupted } => "cleared".to_owned(),
@@ -504,6 +505,9 @@ fn fact(fact: &Fact) -> String {
     let event = match fact {
         Fact::Journal(event) => &event.what,
         Fact::RunOpened { run, attempt, .. } => return format!("{} begins try {attempt}", name(run)),
+        Fact::RunTold { run, .. } | Fact::RunCheckpointed { run, .. } => {
+            return format!("{} told", name(run));
+        }
         Fact::RunEnded { run, outcome: how, .. } => return format!("{} {}", name(run), outcome(how)),
     };
     match event {
@@ -542,6 +546,7 @@ fn fact(fact: &Fact) -> String {
         Happened::QuestionAsked { run, .. } => format!("{} asks", name(run)),
         Happened::QuestionAnswered { run } => format!("{} answered", name(run)),
         Happened::Closing(why) => format!("closing for {}", word(why)),
+        Happened::Group(_) => "of a group".to_owned(),
         Happened::Settled => "settled".to_owned(),
         Happened::Closed { save_problem: None } => "closed".to_owned(),
         Happened::Closed { save_problem: Some(_) } => "closed unsaved".to_owned(),

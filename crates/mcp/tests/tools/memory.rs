@@ -15,9 +15,9 @@ use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, Groups
 use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
     API_VERSION, CellKindName, CellState, CellView, ChunkView, Close, CreateSession, DoctorView,
-    EditNotebook, Edited, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart,
-    RunCounts, RunState, RunView, RuntimeState, RuntimeView, SaveSession, SavedState, SessionState,
-    SessionView, Stop, StopNode, StreamEvent, SubmitRuns, GroupConfig, Members, SubmitTask,
+    EditNotebook, Edited, GroupConfig, Members, NewSession, NodeView, NotebookView, OpenSession, Opened,
+    Problem, Restart, RunCounts, RunState, RunView, RuntimeState, RuntimeView, SaveSession, SavedState,
+    SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask,
 };
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
@@ -96,7 +96,6 @@ impl Memory {
             RunView { state: RunState::Running, attempt: Attempt(1), head, ..run_view() };
         *self.chunks.lock().unwrap() = chunks;
         self.submitted.send_replace(0);
-        task: None,
     }
 
     pub fn prints(&self, chunk: ChunkView) {
@@ -190,6 +189,7 @@ fn run_view() -> RunView {
         queued_at: WallTime(1),
         started_at: None,
         ended_at: None,
+        task: None,
     }
 }
 
