@@ -134,7 +134,7 @@ impl World {
         let session = &self.session;
         let journal = self.log.iter().filter_map(|fact| match fact {
             Fact::Journal(event) => Some(&event.what),
-            Fact::RunOpened { .. } | Fact::RunEnded { .. } => None,
+            _ => None,
         });
         match fact {
             Fact::Journal(event) => match &event.what {
@@ -160,6 +160,7 @@ impl World {
                 _ => {}
             },
             Fact::RunEnded { run, outcome, .. } => self.may_end(*run, outcome),
+            Fact::RunTold { .. } | Fact::RunCheckpointed { .. } => panic!("a session has no tasks"),
             Fact::RunOpened { .. } => {}
         }
     }
@@ -174,7 +175,7 @@ impl World {
         }
         let since = self.log.iter().rev().filter_map(|fact| match fact {
             Fact::Journal(event) => Some(&event.what),
-            Fact::RunOpened { .. } | Fact::RunEnded { .. } => None,
+            _ => None,
         });
         let queued = |what: &&Happened| match what {
             Happened::RunsQueued(runs) => runs.iter().any(|run| run.id == id),
@@ -271,7 +272,7 @@ impl World {
                         *died.entry(process.incarnation).or_default() += 1;
                     }
                 }
-                Fact::RunOpened { .. } => {}
+                Fact::RunOpened { .. } | Fact::RunTold { .. } | Fact::RunCheckpointed { .. } => {}
             }
         }
         assert!(ended.values().all(|n| *n == 1), "each run ends once: {ended:?}");
