@@ -9,6 +9,7 @@ mod outlive;
 mod peer;
 mod report;
 mod rows;
+mod runners;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::notebooks::Notebooks;
 use crate::outlive::Outlive;
 use crate::peer::Peer;
 use crate::rows::{Row, rows};
+use crate::runners::{Pipes, Runners};
 
 /// Measures Outlive beside its peers.
 #[derive(Parser)]
@@ -86,6 +88,12 @@ fn contestants(arguments: &Arguments) -> Result<Vec<(&'static str, Box<dyn Conte
     }
     if wanted(rows::OUTLIVE_NOTEBOOKS) {
         contestants.push((rows::OUTLIVE_NOTEBOOKS, Box::new(Notebooks::start())));
+    }
+    if wanted(rows::OUTLIVE_RUNNERS) {
+        contestants.push((rows::OUTLIVE_RUNNERS, Box::new(Runners::start()?)));
+    }
+    if wanted(rows::PIPES) {
+        contestants.push((rows::PIPES, Box::new(Pipes::start()?)));
     }
     let peers = [
         (rows::RAW, "raw_client.py"),

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::Answers;
-use crate::rows::{Figure, OUTLIVE, OUTLIVE_NOTEBOOKS, Row, Target, Unit};
+use crate::rows::{Figure, OUTLIVE, OUTLIVE_NOTEBOOKS, OUTLIVE_RUNNERS, Row, Target, Unit};
 
 fn is_ours(sample: &Sample) -> bool {
-    [OUTLIVE, OUTLIVE_NOTEBOOKS].contains(&sample.contestant)
+    [OUTLIVE, OUTLIVE_NOTEBOOKS, OUTLIVE_RUNNERS].contains(&sample.contestant)
 }
 
 /// What came of one figure of one contestant.

@@ -14,6 +14,11 @@ pub const OUTLIVE_NOTEBOOKS: &str = "outlive (notebooks)";
 /// jupyter_server with the server side of jupyter-collaboration.
 pub const COLLABORATION: &str = "jupyter_server + collaboration";
 
+/// A daemon of its own with a group of one runner.
+pub const OUTLIVE_RUNNERS: &str = "outlive (runners)";
+/// The same runner, spoken to over its pipes.
+pub const PIPES: &str = "bare pipes";
+
 /// One question to every contestant.
 pub struct Row {
     /// What is measured.
@@ -142,6 +147,7 @@ pub fn rows(quick: bool) -> Vec<Row> {
     ]
     .into_iter()
     .chain(notebooks(quick))
+    .chain(runners(quick))
     .collect()
 }
 
@@ -206,6 +212,65 @@ fn notebooks(quick: bool) -> Vec<Row> {
             &[COLLABORATION],
             None,
             count,
+        ),
+    ]
+}
+
+/// Runners and their tasks.
+fn runners(quick: bool) -> Vec<Row> {
+    let pick = |full: usize, small: usize| if quick { small } else { full };
+    let figure = |field, unit, median, complete| Figure {
+        name: "",
+        field,
+        unit,
+        target: Target::Below { median, p99: f64::INFINITY },
+        complete,
+    };
+    let row = |name: String, request, rounds, contestants, figure| Row {
+        name,
+        request,
+        rounds,
+        contestants,
+        figures: vec![figure],
+    };
+    let both: &[&str] = &[OUTLIVE_RUNNERS, PIPES];
+    let alone: &[&str] = &[OUTLIVE_RUNNERS];
+    let (chunks, ms) = (pick(100_000, 2_000), Unit::Milliseconds);
+    vec![
+        row(
+            "a runner dies → the error chunk is at the client".to_owned(),
+            json!({"measure": "die", "n": pick(20, 2)}),
+            pick(5, 1),
+            alone,
+            figure("", ms, 0.005, None),
+        ),
+        row(
+            "a task is submitted → its first chunk is at the client".to_owned(),
+            json!({"measure": "once", "n": pick(60, 3)}),
+            pick(5, 1),
+            both,
+            figure("", ms, 0.001, None),
+        ),
+        row(
+            "a chunk is made → it is at the client".to_owned(),
+            json!({"measure": "paced", "n": pick(500, 20), "period_us": 1_000}),
+            pick(4, 1),
+            both,
+            Figure { target: Target::None, ..figure("", ms, 0.0, None) },
+        ),
+        row(
+            format!("{chunks} chunks of one task to one client"),
+            json!({"measure": "burst", "n": chunks}),
+            pick(5, 1),
+            both,
+            figure("seconds", ms, 1.0, Some(("chunks", chunks as u64))),
+        ),
+        row(
+            "memory of the shim of an idle runner (PSS)".to_owned(),
+            json!({"measure": "idle"}),
+            1,
+            alone,
+            figure("", Unit::Mebibytes, 4.0 * MIB, None),
         ),
     ]
 }
