@@ -687,3 +687,47 @@ fn a_record_on_a_lane_that_is_not_its_own_is_void() {
     assert_eq!(said, [wrong.clone(), wrong, Verdict::Void(VoidWhy::UnknownKind)]);
     assert!(fold.is_current(mine));
 }
+
+#[test]
+fn who_reads_one_run_alone_may_begin_before_its_first_record() {
+    let (mut log, mine) = owned();
+    for n in 0..3 {
+        let lane = Lane::Run(run(n));
+        log.append(lane, fenced(mine, open(1, 0)));
+        log.append(lane, fenced(mine, data(1, 1, &["a"])));
+    }
+    let next = log.append(Lane::Control, claim(mine, Epoch(2), 2));
+    log.append(Lane::Run(run(1)), fenced(mine, data(1, 2, &["void"])));
+    log.append(Lane::Run(run(1)), fenced(next, data(1, 2, &["b", "c"])));
+    log.append(Lane::Run(run(3)), fenced(next, open(1, 0)));
+    let whole = log.fold();
+    for n in [1, 3, 4] {
+        let mut alone = whole.before(run(n));
+        let from = alone.position();
+        for entry in log.0.iter().filter(|entry| entry.position > from) {
+            if matches!(entry.lane, Lane::Control) || entry.lane == Lane::Run(run(n)) {
+                alone.push(entry);
+            }
+        }
+        assert_eq!(alone.run(run(n)), whole.run(run(n)), "run {n}");
+    }
+    assert_eq!(whole.before(run(4)).position(), whole.position(), "it has no record yet");
+    assert!(whole.before(run(1)).position() > whole.before(run(0)).position());
+}
+
+#[test]
+fn a_run_that_is_forgotten_is_not_there_and_what_is_left_of_it_does_not_count() {
+    let (mut log, mine) = owned();
+    for record in [open(1, 0), data(1, 1, &["a"]), data(1, 2, &["b"]), end(1, 2)] {
+        log.append(Lane::Run(run(0)), fenced(mine, record));
+    }
+    let mut fold = log.fold();
+    fold.forget(run(0));
+    assert!(fold.run(run(0)).is_none());
+    // A trim may leave some of its records, the last of a segment for instance.
+    for left in 1..4 {
+        let mut trimmed = log.clone();
+        trimmed.0.drain(1..=left);
+        assert!(trimmed.fold().run(run(0)).is_none(), "without the first {left}");
+    }
+}

@@ -186,7 +186,26 @@ pub struct Fold {
     last_counted: Position,
     last_stored: Position,
     runs: BTreeMap<RunId, RunFold>,
+    /// What stood before the first record of each run.
+    before: BTreeMap<RunId, Standing>,
     acked: BTreeMap<ProcessKey, Src>,
+}
+
+/// Whose a session was at a position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Standing {
+    position: Position,
+    ownership: Ownership,
+    epoch: Epoch,
+    last_counted: Position,
+    last_stored: Position,
+}
+
+impl Standing {
+    fn fold(self) -> Fold {
+        let Self { position, ownership, epoch, last_counted, last_stored } = self;
+        Fold { position, ownership, epoch, last_counted, last_stored, ..Fold::default() }
+    }
 }
 
 impl Fold {
@@ -195,17 +214,40 @@ impl Fold {
         if entry.position <= self.position {
             return Verdict::Void(VoidWhy::Folded);
         }
+        let before = self.standing();
         self.position = entry.position;
         if entry.lane == Lane::Control {
             self.last_stored = entry.position;
         }
-        match (&entry.record, entry.lane) {
+        let verdict = match (&entry.record, entry.lane) {
             (Record::Control(control), Lane::Control) => self.push_control(entry.position, control),
             (Record::Fenced(fenced), lane) => self.push_fenced(lane, fenced),
             (Record::Request(_), Lane::Requests) => Verdict::Counted(Effect::Request),
             (Record::Unknown { .. }, _) => Verdict::Void(VoidWhy::UnknownKind),
             (Record::Control(_) | Record::Request(_), _) => Verdict::Void(VoidWhy::WrongLane),
+        };
+        if let (Verdict::Counted(_), Lane::Run(run)) = (&verdict, entry.lane) {
+            self.before.entry(run).or_insert(before);
         }
+        verdict
+    }
+
+    /// The fold as it stood before the first record of a run that counts, or as it stands if there is none yet: who
+    /// reads that run alone goes on from there. It knows of no run and of no process.
+    #[must_use]
+    pub fn before(&self, run: RunId) -> Self {
+        self.before.get(&run).copied().unwrap_or_else(|| self.standing()).fold()
+    }
+
+    /// Forgets a run, whose records are removed from the log.
+    pub fn forget(&mut self, run: RunId) {
+        self.runs.remove(&run);
+        self.before.remove(&run);
+    }
+
+    fn standing(&self) -> Standing {
+        let Self { position, ownership, epoch, last_counted, last_stored, .. } = *self;
+        Standing { position, ownership, epoch, last_counted, last_stored }
     }
 
     /// The position of the last record that was folded.
