@@ -145,7 +145,7 @@ impl Host for InProcess {
     }
 
     async fn run_output(&self, id: SessionId, run: RunId, after: Cursor) -> Result<Events, Problem> {
-        self.api.attach_run(id, run, AttachRun { cursor: after, follow: false }).await
+        self.api.attach_run(id, run, AttachRun { cursor: after, follow: false, cancel: false }).await
     }
 
     async fn watch(&self, id: SessionId) -> Result<Events, Problem> {

@@ -52,12 +52,15 @@ pub struct AttachSession {
 }
 
 /// How to attach to a run.
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes of one request")]
 #[derive(Clone, Copy, Debug)]
 pub struct AttachRun {
     /// What the reader has.
     pub cursor: Cursor,
     /// Stay for what is still to come.
     pub follow: bool,
+    /// Of a group's task: it is cancelled when this reader goes away before its end.
+    pub cancel: bool,
 }
 
 /// What bringing a group up has come to.

@@ -244,7 +244,7 @@ pub(super) async fn attach_run(
     })?;
     let handshake = Handshake::asked(&call.headers, &mut call.extensions)?;
     let RunPath { id, run } = call.path;
-    let how = AttachRun { cursor: cursor.unwrap_or_default(), follow };
+    let how = AttachRun { cursor: cursor.unwrap_or_default(), follow, cancel: false };
     let events = app.api.attach_run(id, run, how).await?;
     Ok(EventStream(respond(&app, handshake, events)))
 }
