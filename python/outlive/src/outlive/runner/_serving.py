@@ -1,0 +1,415 @@
+"""A runner at work: from its first frame to its last.
+
+One thread listens: it answers pings also while a handler computes, hands tasks over, and cancels them. Sync handlers
+run in as many threads as the runner takes tasks at a time (for one at a time: in the main thread, where a program
+expects to be); async handlers run on one event loop, in the main thread.
+
+A task ends with exactly one terminal frame, unless the runner gives it up because it is told to end: then it has none,
+and the end of the process settles it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _words
+from ._channel import Channel
+from ._frames import BYTES_MAX, LINE_BYTES_MAX, Frame, FrameReader, Limits, encode, to_json
+from ._loading import load
+from ._task import Chunk, Task, raw_state
+from .errors import ChannelClosed, FrameTooLarge, ProtocolViolation, Stopped, TaskCancelled
+
+if TYPE_CHECKING:
+    from ._loop import Loop
+    from ._runner import Runner
+
+_READ_BYTES: Final = 1 << 16
+_TERMINATED: Final = 128 + signal.SIGTERM
+_TEXT, _JSON, _BYTES = "text/plain", "application/json", "application/octet-stream"
+
+
+class Serving:
+    """One run of a runner inside Outlive."""
+
+    def __init__(self, runner: Runner, channel: Channel, sdk: str) -> None:
+        self._runner = runner
+        self._channel = channel
+        self._sdk = sdk
+        self._tasks: dict[tuple[str, int], Task] = {}
+        """Those that have no terminal yet."""
+        self._orders: SimpleQueue[Task | None] = SimpleQueue()
+        """For sync handlers; ``None`` is the end."""
+        self._phase = "connecting"
+        self._gives_up = False
+        self._exit_code = 0
+        self._interrupts: type[BaseException] | None = None
+        """What SIGTERM raises in the main thread: something only while that runs code of the program's."""
+        self._wake_source, self._wake_sink = os.pipe()
+        os.set_blocking(self._wake_sink, False)
+        self._loop: Loop | None = None
+
+    def run(self) -> int:
+        """Serves until the end. Gives the exit status.
+
+        Raises:
+            BaseException: what loading raised, after it was told as last words.
+        """
+        self._catch_signals()
+        runner, channel = self._runner, self._channel
+        channel.hello(sorted(runner.handlers), runner.capabilities, runner.concurrency, self._sdk)
+        threading.Thread(target=self._listen, name="outlive-listen", daemon=True).start()
+        try:
+            if runner.awaits:
+                from ._loop import Loop  # noqa: PLC0415 - a runner without async handlers starts without asyncio
+
+                self._loop = Loop(runner.handlers, self.settling)
+                self._loop.run(self._prepare, self._serve_beside_loop)
+            else:
+                self._serve()
+        except Stopped:
+            pass
+        except BaseException as error:
+            channel.last_words(error)
+            raise
+        finally:
+            channel.end()
+        return self._exit_code
+
+    def exit(self, code: int) -> None:
+        """Takes nothing new, lets what runs end, and exits."""
+        self._exit_code = code
+        self._stop()
+
+    # The ways of serving
+
+    def _serve(self) -> None:
+        # Nothing in it awaits, so it is never suspended.
+        with suppress(StopIteration):
+            self._prepare().send(None)
+        if self._runner.concurrency == 1:
+            self._work_off(interrupts=TaskCancelled)
+        else:
+            for thread in self._threads():
+                thread.join()
+
+    def _serve_beside_loop(self) -> list[threading.Thread]:
+        """The sync handlers of a runner that has async ones too."""
+        return self._threads() if any(not handler.awaits for handler in self._runner.handlers.values()) else []
+
+    async def _prepare(self) -> None:
+        for phase, functions in (("loading", self._runner.loads), ("warming_up", self._runner.warm_ups)):
+            if functions:
+                self._enter(phase)
+            for function in functions:
+                await load(function, partial(self._enter, phase), self._main_is_outside)
+        self._enter("ready")
+
+    def _threads(self) -> list[threading.Thread]:
+        count = self._runner.concurrency
+        threads = [threading.Thread(target=self._work_off, name=f"task-{n}", daemon=True) for n in range(count)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _work_off(self, interrupts: type[BaseException] | None = None) -> None:
+        """Works at one task after the other until the end."""
+        while (task := self._orders.get()) is not None:
+            with self.settling(task) as settle:
+                task.check()
+                self._interrupts = interrupts
+                try:
+                    value = self._runner.handlers[task.name].run(task)
+                finally:
+                    self._interrupts = None
+                settle(value)
+        self._orders.put(None)
+
+    @contextmanager
+    def _main_is_outside(self) -> Iterator[None]:
+        """While the main thread loads."""
+        self._interrupts = Stopped
+        try:
+            yield
+        except BaseException:
+            self._leave_if_child(1)
+            raise
+        finally:
+            self._interrupts = None
+        self._leave_if_child(0)
+
+    # The end of a task
+
+    @contextmanager
+    def settling(self, task: Task) -> Iterator[Callable[[object], None]]:
+        """Whatever happens within it ends the task; nothing of it ends the runner."""
+        try:
+            yield lambda value: self._succeeded(task, value)
+        except BaseException as error:  # also SystemExit and KeyboardInterrupt are a task's
+            self._leave_if_child(1)
+            with suppress(ChannelClosed):
+                self._failed(task, error)
+
+    def _succeeded(self, task: Task, value: object) -> None:
+        self._leave_if_child(0)
+        try:
+            self._end(task, "result", {"value": value})
+        except FrameTooLarge:
+            self._end(task, "result", {}, to_json(value))
+
+    def _failed(self, task: Task, error: BaseException) -> None:
+        reason = task._stop or ("give up" if self._gives_up else None)
+        if not isinstance(error, TaskCancelled) or reason is None:
+            self._end(task, "error", {"exception": _words.words(error)})
+        elif reason == "cancel":
+            self._end(task, "cancelled", {})
+
+    def _end(self, task: Task, kind: str, fields: dict[str, Any], payload: Any = None) -> None:
+        """Sends the terminal, unless the task has one."""
+        frame = {"type": kind, "id": task.id, "attempt": task.attempt, **fields}
+        buffers = encode(frame, self._channel.limits, payload)
+        if self._tasks.pop((task.id, task.attempt), None) is not None:
+            self._channel.write(buffers)
+
+    def _leave_if_child(self, code: int) -> None:
+        """A child that a handler has forked, and that came back from it, has nothing to do here."""
+        if self._channel.mine:
+            return
+        if code:
+            traceback.print_exc()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+
+    # What tasks say
+
+    def chunk(self, task: Task, chunk: object) -> None:
+        """Sends a piece of output. What does not fit into a line is sent as bytes."""
+        if isinstance(chunk, Chunk):
+            self._send("chunk", task, {"mime": chunk.mime}, chunk.data)
+        elif isinstance(chunk, bytes | bytearray | memoryview):
+            self._send("chunk", task, {"mime": _BYTES}, chunk)
+        elif isinstance(chunk, str):
+            try:
+                self._send("chunk", task, {"text": chunk})
+            except FrameTooLarge:
+                self._send("chunk", task, {"mime": _TEXT}, chunk.encode())
+        else:
+            try:
+                self._send("chunk", task, {"json": chunk})
+            except FrameTooLarge:
+                self._send("chunk", task, {"mime": _JSON}, to_json(chunk))
+
+    def progress(self, task: Task, done: float | None, total: float | None, message: str | None) -> None:
+        """Sends how far it is."""
+        self._send("progress", task, _progress(done, total, message))
+
+    def checkpoint(self, task: Task, state: object) -> None:
+        """Sends from where it can go on."""
+        if isinstance(state, bytes | bytearray | memoryview):
+            self._send("checkpoint", task, {}, raw_state(state))
+            return
+        try:
+            self._send("checkpoint", task, {"state": state})
+        except FrameTooLarge:
+            self._send("checkpoint", task, {}, to_json(state))
+
+    def _send(self, kind: str, task: Task, fields: dict[str, Any], payload: Any = None) -> None:
+        if (task.id, task.attempt) not in self._tasks:
+            raise RuntimeError(f"the task {task.name} has ended; nothing can be sent for it any more")
+        self._channel.send({"type": kind, "id": task.id, "attempt": task.attempt, **fields}, payload)
+
+    def _enter(
+        self, phase: str, done: float | None = None, total: float | None = None, message: str | None = None
+    ) -> None:
+        if self._phase == "shutting_down":
+            return
+        self._phase = phase
+        self._channel.send({"type": "state", "state": phase, **_progress(done, total, message)})
+
+    # What the supervisor says
+
+    def _listen(self) -> None:
+        try:
+            self._take_all()
+        except ChannelClosed:
+            pass
+        except BaseException as error:  # it is told, and the runner ends by it
+            self._channel.last_words(error)
+            traceback.print_exc()
+        # Nobody can give it work or hear it.
+        if self._phase != "shutting_down":
+            self._exit_code = 1
+            self._stop()
+            self._give_up()
+
+    def _take_all(self) -> None:
+        """Takes what comes, until the supervisor closes the channel."""
+        reader, poll, greeted = FrameReader(), select.poll(), False
+        poll.register(self._channel.source, select.POLLIN)
+        poll.register(self._wake_source, select.POLLIN)
+        while True:
+            readable = [descriptor for descriptor, _ in poll.poll()]
+            if self._wake_source in readable:
+                os.read(self._wake_source, _READ_BYTES)
+                self._stop()
+                self._give_up()
+            if self._channel.source not in readable:
+                continue
+            data = os.read(self._channel.source, _READ_BYTES)
+            if not data:
+                return
+            for frame in reader.feed(data):
+                if not greeted and frame.kind != "hello":
+                    raise ProtocolViolation(f"the supervisor began with a {frame.kind!r} in the place of a hello")
+                greeted = True
+                self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == "ping":
+            self._channel.send({"type": "pong", "n": _field(frame, "n", int)})
+        elif frame.kind == "task":
+            self._begin(frame)
+        elif frame.kind == "cancel":
+            task = self._tasks.get((_field(frame, "id", str), _field(frame, "attempt", int)))
+            if task is not None:
+                self._tell(task, "cancel")
+        elif frame.kind == "shutdown":
+            self._stop()
+            # Half of the time to finish, the other half to give up in order.
+            patience = threading.Timer(_field(frame, "grace_ms", int) / 2_000, self._give_up)
+            patience.daemon = True
+            patience.start()
+        elif frame.kind == "hello":
+            line, payload = _field(frame, "line_max", int), _field(frame, "bytes_max", int)
+            self._channel.limits = Limits(min(line, LINE_BYTES_MAX), min(payload, BYTES_MAX))
+
+    def _begin(self, frame: Frame) -> None:
+        task = _task(frame, self)
+        if self._phase == "shutting_down":
+            # It was on its way when the runner said that it takes nothing new: the end of the process settles it.
+            return
+        if self._phase != "ready":
+            raise ProtocolViolation(f"the supervisor gave a task to a runner that is {self._phase}")
+        self._tasks[task.id, task.attempt] = task
+        handler = self._runner.handlers.get(task.name)
+        if handler is None:
+            known = ", ".join(sorted(self._runner.handlers))
+            self._failed(task, LookupError(f"this runner has no task {task.name!r}; it has {known}"))
+        elif handler.awaits and self._loop is not None:
+            self._loop.begin(task)
+        else:
+            self._orders.put(task)
+
+    # Stopping
+
+    def _tell(self, task: Task, reason: str) -> None:
+        """Tells a task to stop. That somebody has cancelled it is never forgotten again."""
+        if task._stop != "cancel":
+            task._stop = reason
+        if self._loop is not None:
+            self._loop.cancel(task)
+
+    def _stop(self) -> None:
+        """Takes nothing new."""
+        if self._phase == "shutting_down":
+            return
+        with suppress(ChannelClosed):
+            self._enter("shutting_down")
+        self._phase = "shutting_down"
+        self._orders.put(None)
+        if self._loop is not None:
+            self._loop.end()
+
+    def _give_up(self) -> None:
+        """Ends what still runs."""
+        self._gives_up = True
+        for task in list(self._tasks.values()):
+            self._tell(task, "give up")
+        if self._loop is not None:
+            self._loop.give_up_loading()
+        # A sync function in the main thread is interrupted as by a signal from outside.
+        if self._interrupts is not None and signal.getsignal(signal.SIGTERM) == self._on_term:
+            main = threading.main_thread().ident
+            if main is not None:
+                signal.pthread_kill(main, signal.SIGTERM)
+
+    def _catch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("a runner runs in the main thread; call its run() there")
+        # A program that has chosen something else has its reasons.
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._on_term)
+        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+            signal.signal(signal.SIGINT, _on_int)
+        os.register_at_fork(after_in_child=self._forget_signals)
+
+    def _forget_signals(self) -> None:
+        """A forked child is stopped as any process is."""
+        if signal.getsignal(signal.SIGTERM) == self._on_term:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) == _on_int:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
+        """Runs in the main thread, in the middle of anything: it takes no lock. The listening thread does the rest."""
+        if not self._gives_up:
+            self._gives_up = True
+            self._exit_code = _TERMINATED
+            with suppress(BlockingIOError):
+                os.write(self._wake_sink, b"T")
+        interrupts, self._interrupts = self._interrupts, None
+        if self._channel.shielded:
+            # In the middle of a frame. The task learns it where it looks next.
+            self._interrupts = interrupts
+        elif interrupts is not None:
+            raise interrupts("the runner was told to end")
+
+
+def _on_int(_number: int, _frame: FrameType | None) -> None:
+    """SIGINT is for the supervisor, which has the same terminal and stops its runners in order."""
+
+
+def _progress(done: float | None, total: float | None, message: str | None) -> dict[str, Any]:
+    # Numbers of other libraries are numbers too.
+    told: dict[str, Any] = {name: float(n) for name, n in (("done", done), ("total", total)) if n is not None}
+    if message is not None:
+        told["message"] = str(message)
+    return told
+
+
+def _task(frame: Frame, serving: Serving) -> Task:
+    value = frame.fields.get("input")
+    if frame.payload is not None:
+        try:
+            value = json.loads(frame.payload)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolViolation("the supervisor sent the input of a task that is not JSON") from error
+    checkpoint = frame.fields.get("checkpoint")
+    return Task(
+        id=_field(frame, "id", str),
+        attempt=_field(frame, "attempt", int),
+        name=_field(frame, "task", str),
+        input=value,
+        key=_field(frame, "key", str),
+        _outlet=serving,
+        _saved=checkpoint.get("file") if isinstance(checkpoint, dict) else None,
+    )
+
+
+def _field(frame: Frame, name: str, kind: type[Any]) -> Any:
+    value = frame.fields.get(name)
+    if not isinstance(value, kind):
+        raise ProtocolViolation(f"the supervisor sent a {frame.kind!r} whose field {name!r} is {value!r}")
+    return value
