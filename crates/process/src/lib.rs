@@ -9,6 +9,7 @@
 //!                     │ process.reap()           exit status and usage
 //!                     │ stdout.drain(..)         all that it wrote, though a grandchild holds the pipe
 //!                     │ evidence                 memory, kernel log, disk
+//!                     │ channel                  descriptors 3 and 4, where it was asked for
 //!                     └ container.kill_all()     what it left behind; then container.remove()
 //! ```
 
@@ -18,6 +19,7 @@
 )]
 
 pub mod cgroup;
+pub mod channel;
 pub mod descriptors;
 pub mod detached;
 pub mod evidence;
@@ -30,6 +32,7 @@ pub mod stop;
 pub mod watch;
 
 pub use cgroup::Container;
+pub use channel::{Channel, PipeWriter};
 pub use identity::{ProcStat, is_same_process, machine_boot_id, start_time};
 pub use pipe::Pipe;
 pub use spawn::{Launch, SpawnError, Spawned, spawn};

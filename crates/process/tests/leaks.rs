@@ -12,8 +12,14 @@ use outlive_process::{Container, Launch, spawn};
 fn fails(process: ProcessKey, cwd: &str, argv: &[&str]) -> LaunchEvidence {
     let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
     let env = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]);
-    let launch =
-        Launch { process, argv: &argv, cwd: Path::new(cwd), env: &env, memory_bytes_max: Some(64 << 20) };
+    let launch = Launch {
+        process,
+        argv: &argv,
+        cwd: Path::new(cwd),
+        env: &env,
+        memory_bytes_max: Some(64 << 20),
+        has_channel: true,
+    };
     spawn(&launch).expect_err("it cannot start").evidence()
 }
 

@@ -29,12 +29,13 @@ struct Launcher {
     cwd: PathBuf,
     env: BTreeMap<String, String>,
     memory_bytes_max: Option<u64>,
+    has_channel: bool,
 }
 
 impl Launcher {
     fn new() -> Self {
         let env = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]);
-        Self { process: key(), cwd: std::env::temp_dir(), env, memory_bytes_max: None }
+        Self { process: key(), cwd: std::env::temp_dir(), env, memory_bytes_max: None, has_channel: false }
     }
 
     fn start(&self, argv: &[&str]) -> Result<Spawned, SpawnError> {
@@ -45,6 +46,7 @@ impl Launcher {
             cwd: &self.cwd,
             env: &self.env,
             memory_bytes_max: self.memory_bytes_max,
+            has_channel: self.has_channel,
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use crate::channel::{PROGRAM_READS_FD, PROGRAM_WRITES_FD};
+
 /// The step that failed, told by one byte through the report pipe, because an errno alone does not say where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
@@ -12,6 +14,8 @@ pub(super) enum Step {
     Limit,
     /// Leaving the session of the parent.
     Session,
+    /// Putting the private channel in its place.
+    Channel,
 }
 
 impl Step {
@@ -20,6 +24,7 @@ impl Step {
             1 => Some(Self::Contain),
             2 => Some(Self::Limit),
             3 => Some(Self::Session),
+            4 => Some(Self::Channel),
             _ => None,
         }
     }
@@ -29,6 +34,7 @@ impl Step {
             Self::Contain => 1,
             Self::Limit => 2,
             Self::Session => 3,
+            Self::Channel => 4,
         }
     }
 }
@@ -45,6 +51,8 @@ pub(super) struct Plan {
     pub(super) address_space: Option<u64>,
     /// The writing end of the report pipe.
     pub(super) report: RawFd,
+    /// What becomes descriptors 3 and 4; neither is one of the two.
+    pub(super) channel: Option<[RawFd; 2]>,
 }
 
 /// Contains the child, then makes its signals and descriptors those of a fresh program.
@@ -84,6 +92,13 @@ fn steps(plan: &Plan) -> Result<(), Step> {
     // SAFETY: only sets flags. ENOSYS (before 5.11) is harmless: all our own descriptors are close-on-exec anyway.
     let _old_kernel =
         unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    // Last, so that only these two are spared. Nothing that is needed until exec has one of the two numbers (Reserved).
+    for (source, place) in plan.channel.into_iter().flatten().zip([PROGRAM_READS_FD, PROGRAM_WRITES_FD]) {
+        // SAFETY: plain numbers of open descriptors; the copy is not close-on-exec (dup2(2)).
+        if unsafe { libc::dup2(source, place) } < 0 {
+            return Err(Step::Channel);
+        }
+    }
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::MARKER;
 use crate::cgroup::{Container, MemoryLimit};
+use crate::channel::{Channel, ProgramEnds, Reserved};
 use crate::pipe::Pipe;
 use crate::watch::Process;
 pub(crate) use child::reset_signals;
@@ -41,6 +42,8 @@ pub struct Launch<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Memory limit in bytes.
     pub memory_bytes_max: Option<u64>,
+    /// Whether it gets a private channel on descriptors 3 and 4.
+    pub has_channel: bool,
 }
 
 /// A process that was started.
@@ -54,6 +57,8 @@ pub struct Spawned {
     pub stdout: Pipe,
     /// Its standard error.
     pub stderr: Pipe,
+    /// Its private channel, if it was to have one.
+    pub channel: Option<Channel>,
     /// RLIMIT_AS in bytes, where no cgroup could limit its memory.
     pub address_space_bytes_max: Option<u64>,
 }
@@ -73,8 +78,8 @@ pub enum SpawnError {
         /// What the system said.
         source: io::Error,
     },
-    /// No pipes for its output: out of file descriptors.
-    #[error("no pipes for its output could be made: {0}; close something or raise the limit of open files")]
+    /// No pipes for its output or its channel: out of file descriptors.
+    #[error("no pipes to it could be made: {0}; close something or raise the limit of open files")]
     Pipes(#[source] io::Error),
     /// It could not be put into its cgroup or given its limit.
     #[error("it could not be contained: {0}")]
@@ -149,7 +154,12 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
         .stdin(Stdio::null())
         .stdout(stdout_write)
         .stderr(stderr_write);
-    let pid = contained.fork(command, &checked.file)?;
+    // Before anything else that the child needs until exec.
+    let reserved = launch.has_channel.then(Reserved::new).transpose().map_err(SpawnError::Pipes)?;
+    let channel = launch.has_channel.then(Channel::new).transpose().map_err(SpawnError::Pipes)?;
+    let (channel, ends) = channel.unzip();
+    let pid = contained.fork(command, &checked.file, ends.as_ref())?;
+    drop((ends, reserved));
     let process = match Process::open(pid) {
         Ok(process) => process,
         Err(error) => {
@@ -161,7 +171,7 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
         MemoryLimit::AddressSpace(bytes) => Some(bytes),
         MemoryLimit::None | MemoryLimit::Cgroup => None,
     };
-    Ok(Spawned { process, container: contained.keep(), stdout, stderr, address_space_bytes_max })
+    Ok(Spawned { process, container: contained.keep(), stdout, stderr, channel, address_space_bytes_max })
 }
 
 /// The program's file, known to be executable.
@@ -199,13 +209,17 @@ impl Contained {
     }
 
     /// Forks and executes; the child joins the cgroups in between.
-    fn fork(&self, mut command: Command, file: &Path) -> Result<i32, SpawnError> {
+    fn fork(&self, mut command: Command, file: &Path, ends: Option<&ProgramEnds>) -> Result<i32, SpawnError> {
         let container = self.container.as_ref().expect("taken only in keep");
         let joins = container.join_files().map_err(SpawnError::Contain)?;
         let (report, report_write) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|e| SpawnError::Pipes(e.into()))?;
-        let mut plan =
-            Plan { cgroups: [-1; CGROUPS_MAX], address_space: None, report: report_write.as_raw_fd() };
+        let mut plan = Plan {
+            cgroups: [-1; CGROUPS_MAX],
+            address_space: None,
+            report: report_write.as_raw_fd(),
+            channel: ends.map(|ends| [ends.reads.as_raw_fd(), ends.writes.as_raw_fd()]),
+        };
         for (slot, file) in plan.cgroups.iter_mut().zip(&joins) {
             *slot = file.as_raw_fd();
         }
@@ -226,6 +240,7 @@ impl Contained {
                     Some(Step::Contain | Step::Limit | Step::Session) if told == 1 => {
                         Err(SpawnError::Contain(source))
                     }
+                    Some(Step::Channel) if told == 1 => Err(SpawnError::Pipes(source)),
                     _ => Err(SpawnError::Exec { path: file.to_owned(), source }),
                 }
             }

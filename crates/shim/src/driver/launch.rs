@@ -130,6 +130,7 @@ impl Driver {
             cwd: Path::new(&spec.cwd),
             env: &env,
             memory_bytes_max: spec.memory_bytes_max,
+            has_channel: false,
         });
         let spawned = match spawned {
             Ok(spawned) => spawned,
