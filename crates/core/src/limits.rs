@@ -40,6 +40,18 @@ pub const STDERR_TAIL_BYTES_MAX: usize = 65_536;
 pub const EVIDENCE_LINE_BYTES_MAX: usize = 1_024;
 /// How many evidence lines a cause keeps.
 pub const EVIDENCE_LINES_MAX: usize = 12;
+/// Largest file of matchers, in bytes. Many times the built-in ones.
+pub const MATCHERS_BYTES_MAX: usize = 1 << 20;
+/// How many matchers a file may have. Each of them is tried on each line of a tail.
+pub const MATCHERS_MAX: usize = 500;
+/// How many patterns one list of a matcher may have.
+pub const MATCHER_PATTERNS_MAX: usize = 64;
+/// Largest compiled pattern of a matcher, in bytes. A repetition of a repetition grows beyond any bound.
+pub const MATCHER_PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Largest compiled set of all patterns, in bytes, and as much again for what it remembers of a search.
+pub const MATCHERS_SET_BYTES_MAX: usize = 32 << 20;
+/// Longest text that a matcher's title or remedy takes from a line, in bytes.
+pub const MATCHER_CAPTURE_BYTES_MAX: usize = 240;
 /// How many causes of an exception that a runner tells of are kept. A longer chain repeats itself.
 pub const LAST_WORDS_CAUSES_MAX: usize = 8;
 

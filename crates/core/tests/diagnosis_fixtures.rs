@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use outlive_core::diagnosis::evidence::{LaunchEvidence, LaunchStep, Phase};
-use outlive_core::diagnosis::{Cause, CauseCode, Evidence, diagnose};
+use outlive_core::diagnosis::{Cause, CauseCode, Evidence, Matchers, diagnose, diagnose_with};
 use outlive_core::runtime::ExitStatus;
 
 fn fixture(name: &str) -> PathBuf {
@@ -55,17 +55,46 @@ fn programs_give_their_causes() {
         ("address_in_use.py", CauseCode::AddressInUse),
         ("gpu_out_of_memory.py", CauseCode::GpuOutOfMemory),
         ("gpu_fault.py", CauseCode::GpuFault),
+        ("too_many_open_files.py", CauseCode::TooManyOpenFiles),
+        ("connection_refused.py", CauseCode::ConnectionRefused),
+        ("missing_library.py", CauseCode::MissingLibrary),
+        ("missing_file.py", CauseCode::MissingFile),
+        ("missing_weights.py", CauseCode::MissingWeights),
+        ("permission_denied.py", CauseCode::PermissionDenied),
+        ("assertion_failed.py", CauseCode::AssertionFailed),
     ] {
         let about = fs::read_to_string(fixture(name)).expect("the fixture");
         assert!(about.contains(&format!("Cause: {expected}")), "{name} says what it provokes");
         assert_cause(&mut python(name), expected);
     }
     assert_cause(&mut Command::new(fixture("transport_failed.sh")), CauseCode::TransportFailed);
+    assert_cause(&mut Command::new(fixture("panic.sh")), CauseCode::Panic);
     let crash = assert_cause(&mut python("native_crash.py"), CauseCode::NativeCrash);
     assert!(
         crash.evidence.iter().any(|line| line.text.contains("in boom")),
         "the stack is shown: {crash:#?}"
     );
+}
+
+/// A12: the user's own matchers go first, and their name is the cause's.
+#[test]
+fn a_matcher_of_the_users_own_is_used() {
+    let file = fs::read_to_string(fixture("custom.toml")).expect("the fixture");
+    let matchers = Matchers::builtin().with(&Matchers::parse(&file).unwrap()).unwrap();
+    let output = Command::new(fixture("custom.sh")).output().expect("the fixture starts");
+    let evidence = Evidence {
+        phase: Phase::Busy,
+        stderr_tail: String::from_utf8_lossy(&output.stderr).into_owned(),
+        ..Evidence::default()
+    };
+    let status = ExitStatus::Code { code: output.status.code().expect("it exits") };
+    let ours = &diagnose(&evidence, Some(status))[0];
+    assert_eq!(ours.code, CauseCode::ExitCode, "nobody else knows these words");
+    let cause = &diagnose_with(&evidence, Some(status), &matchers)[0];
+    assert_eq!((cause.code, cause.label()), (CauseCode::Custom, "license-server-away"));
+    assert_eq!(cause.summary, "the license server lic01:27000 did not answer");
+    assert_eq!(cause.remedy, "Check the VPN, then `lmstat -c lic01:27000`.");
+    assert!(cause.evidence[0].text.starts_with("FATAL: license server"));
 }
 
 #[test]

@@ -8,12 +8,17 @@ use crate::runtime::{ExitStatus, StopWhy};
 /// How many of its last lines count as what it died of, when no traceback stands at the end.
 const LAST_WORDS_LINES: usize = 20;
 
+/// The same before an exception that only tells of the failure of something else: such reports are long.
+const BEHIND_MESSENGER_LINES: usize = 60;
+
 /// What engines look at.
 pub(super) struct Case<'a> {
     pub(super) evidence: &'a Evidence,
     pub(super) status: Option<ExitStatus>,
     /// Standard error, cleaned. Empty when the program ended well: then nothing it wrote was fatal.
     pub(super) stderr: Vec<String>,
+    /// Standard output, the same.
+    pub(super) stdout: Vec<String>,
     /// The exception that it told of, or that stands in standard error.
     pub(super) exception: Option<Traceback>,
 }
@@ -42,11 +47,12 @@ pub(super) type Pattern = &'static [&'static str];
 impl<'a> Case<'a> {
     pub(super) fn new(evidence: &'a Evidence, status: Option<ExitStatus>) -> Self {
         let survived = status.is_some_and(ExitStatus::is_success);
-        let stderr = if survived { Vec::new() } else { lines::clean(&evidence.stderr_tail) };
+        let clean = |tail| if survived { Vec::new() } else { lines::clean(tail) };
+        let (stderr, stdout) = (clean(&evidence.stderr_tail), clean(&evidence.stdout_tail));
         let told = evidence.exception.as_ref().map(Traceback::told);
         let told = told.or_else(|| evidence.last_words.as_ref().map(Traceback::last_words));
         let exception = told.or_else(|| Traceback::last(&stderr));
-        Self { evidence, status, stderr, exception }
+        Self { evidence, status, stderr, stdout, exception }
     }
 
     /// Who wanted its end, when we ended it.
@@ -104,6 +110,11 @@ impl<'a> Case<'a> {
         self.exception.as_ref().filter(|traceback| traceback.is_final())
     }
 
+    /// The same, unless it only tells that something else has failed: then that is looked for before it.
+    fn telling_exception(&self) -> Option<&Traceback> {
+        self.last_exception().filter(|traceback| !is_messenger(traceback.uncaught()))
+    }
+
     /// The link nearest to the end of the last exception's chain that `wanted` takes, and what it weighs.
     pub(super) fn link(&self, wanted: impl Fn(&Link) -> bool) -> Option<(&Link, Weight)> {
         let (link, sure) = self.exception.as_ref()?.towards_root().find(|(link, _)| wanted(link))?;
@@ -128,7 +139,7 @@ impl<'a> Case<'a> {
             let source = self.exception_source();
             return Some(Hit { weight: Weight::Strong, lines: link.lines().collect(), source });
         }
-        let recent = if self.last_exception().is_some() { self.stderr.len() } else { self.recent_from() };
+        let recent = self.recent_from(&self.stderr, LAST_WORDS_LINES);
         let hits = |from: usize, to: usize| -> Vec<&str> {
             self.stderr[from..to].iter().map(String::as_str).filter(|line| matches(line, patterns)).collect()
         };
@@ -141,17 +152,32 @@ impl<'a> Case<'a> {
         (!weak.is_empty()).then_some(Hit { weight: Weight::Weak, lines: weak, source: "stderr" })
     }
 
-    /// The index of the first of the last words. Frames of stacks do not count: a crash prints many.
-    fn recent_from(&self) -> usize {
+    /// The index of the first of the last words of a stream: of so many lines, and of none when an exception tells
+    /// what it died of. Frames of stacks do not count: a crash prints many.
+    pub(super) fn recent_from(&self, text: &[String], within: usize) -> usize {
+        if self.telling_exception().is_some() {
+            return text.len();
+        }
+        let within =
+            if self.last_exception().is_some() { within.max(BEHIND_MESSENGER_LINES) } else { within };
         let weighty = |line: &str| !line.trim().is_empty() && !line.starts_with("  ");
-        self.stderr
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, line)| weighty(line))
-            .nth(LAST_WORDS_LINES - 1)
-            .map_or(0, |(i, _)| i)
+        let mut lines = text.iter().enumerate().rev().filter(|(_, line)| weighty(line));
+        lines.nth(within.max(1) - 1).map_or(0, |(i, _)| i)
     }
+}
+
+/// Whether an exception only says that another process or part has failed.
+fn is_messenger(link: &Link) -> bool {
+    const TYPES: [&str; 7] = [
+        "ChildFailedError",
+        "CalledProcessError",
+        "BrokenProcessPool",
+        "TerminatedWorkerError",
+        "ProcessExitedException",
+        "WorkerCrashedError",
+        "SystemExit",
+    ];
+    TYPES.contains(&link.short_type()) || link.message.to_lowercase().contains("root cause above")
 }
 
 /// Whether a line holds all pieces of one of the patterns.
@@ -161,7 +187,7 @@ pub(super) fn matches(line: &str, patterns: &[Pattern]) -> bool {
 }
 
 /// Whether a line says that the program went on: a warning, a retry, information.
-fn is_survived(line: &str) -> bool {
+pub(super) fn is_survived(line: &str) -> bool {
     const WORDS: [&str; 13] = [
         "warning",
         "warn",

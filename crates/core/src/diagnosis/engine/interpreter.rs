@@ -1,11 +1,10 @@
 //! The program or its interpreter does not exist or cannot be executed.
 
-use super::launch::errno_text;
 use super::{Finding, Rank};
 use crate::diagnosis::case::{Case, Hit, Pattern, Weight};
 use crate::diagnosis::cause::{CauseCode, Confidence};
 use crate::diagnosis::evidence::{LaunchEvidence, LaunchStep};
-use crate::diagnosis::lines;
+use crate::diagnosis::{errno, lines};
 use crate::runtime::ExitStatus;
 
 const ENOENT: i32 = 2;
@@ -65,7 +64,8 @@ fn of_exec(case: &Case<'_>, launch: &LaunchEvidence) -> Option<Finding> {
     let said = launch.message.split("; ").next().filter(|said| said.contains(program));
     let summary = said.map_or_else(|| format!("`{program}` {what}"), str::to_owned);
     let finding = Finding::new(Rank::Root, CauseCode::MissingInterpreter, Confidence::Certain, summary);
-    let evidence = [lines::fact("execve", errno_text(errno)), lines::fact("launch", launch.message.clone())];
+    let evidence =
+        [lines::fact("execve", errno::of_system_call(errno)), lines::fact("launch", launch.message.clone())];
     Some(finding.evidence(evidence).remedy(remedy))
 }
 

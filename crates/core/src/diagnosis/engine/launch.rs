@@ -4,7 +4,7 @@ use super::{Finding, Rank};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::cause::{CauseCode, Confidence};
 use crate::diagnosis::evidence::{LaunchEvidence, LaunchStep};
-use crate::diagnosis::lines;
+use crate::diagnosis::{errno, lines};
 use crate::runtime::ExitStatus;
 
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
@@ -24,7 +24,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let summary = format!("could not be started: {doing} failed: {}", launch.message);
     let mut facts = Vec::new();
     if let Some(errno) = launch.errno {
-        facts.push(lines::fact("system call", errno_text(errno)));
+        facts.push(lines::fact("system call", errno::of_system_call(errno)));
     }
     if let Some(path) = &launch.path {
         facts.push(lines::fact("path", path.clone()));
@@ -57,29 +57,4 @@ fn remedy(step: LaunchStep, errno: Option<i32>) -> &'static str {
         }
         _ => "`outlive doctor` checks what a launch needs; the daemon's log has the details.",
     }
-}
-
-/// An error number with its name and meaning, as in errno(3) on Linux.
-pub(super) fn errno_text(errno: i32) -> String {
-    let known = match errno {
-        1 => "EPERM, not permitted",
-        2 => "ENOENT, no such file or directory",
-        7 => "E2BIG, argument list too long",
-        8 => "ENOEXEC, not in a format that this machine executes",
-        11 => "EAGAIN, try again: a limit was reached",
-        12 => "ENOMEM, cannot allocate memory",
-        13 => "EACCES, permission denied",
-        20 => "ENOTDIR, not a directory",
-        23 => "ENFILE, too many open files in the system",
-        24 => "EMFILE, too many open files",
-        26 => "ETXTBSY, the file is being written",
-        28 => "ENOSPC, no space left on device",
-        30 => "EROFS, read-only file system",
-        36 => "ENAMETOOLONG, file name too long",
-        40 => "ELOOP, too many symbolic links",
-        98 => "EADDRINUSE, address already in use",
-        122 => "EDQUOT, disk quota exceeded",
-        _ => return format!("errno {errno}"),
-    };
-    format!("errno {errno} ({known})")
 }

@@ -7,9 +7,9 @@ use super::{Finding, Rank};
 use crate::diagnosis::case::{Case, Pattern, Weight, matches};
 use crate::diagnosis::cause::{CauseCode, Confidence, EvidenceLine};
 use crate::diagnosis::evidence::MemoryEvidence;
-use crate::diagnosis::lines;
 use crate::diagnosis::lines::bytes;
 use crate::diagnosis::traceback::Link;
+use crate::diagnosis::{errno, lines};
 use crate::runtime::ExitStatus;
 
 const SIGKILL: i32 = 9;
@@ -22,8 +22,6 @@ const PATTERNS: &[Pattern] = &[
     &["cannot allocate memory"],
     &["std::bad_alloc"],
     &["memory allocation of ", " bytes failed"],
-    &["javascript heap out of memory"],
-    &["java.lang.outofmemoryerror"],
     &["fatal error: runtime: out of memory"],
     &["fatal error: runtime: cannot allocate"],
     &["error: cannot allocate vector of size"],
@@ -48,7 +46,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let memory = &case.evidence.memory;
     let verdict = match case.stopped() {
         // What we end ourselves ends by our signal. A kill that the kernel had counted before may be why it hung.
-        Some(_) if case.ended_by_verdict() => before_our_stop(memory),
+        Some(_) if case.ended_by_verdict() => last_words(case).or_else(|| before_our_stop(memory)),
         Some(_) => None,
         None => counted(case)
             .or_else(|| logged(case))
@@ -129,6 +127,14 @@ fn logged(case: &Case<'_>) -> Option<Verdict> {
     Verdict::new(Rank::Root, Confidence::Certain, summary, first)
 }
 
+/// A runner said that it ends for want of memory, and then did not end.
+fn last_words(case: &Case<'_>) -> Option<Verdict> {
+    case.evidence.last_words.as_ref()?;
+    let (link, _) = case.link(is_memory_error)?;
+    let first = lines::evidence(case.exception_source(), link.lines());
+    Verdict::new(Rank::Told, Confidence::Certain, format!("an allocation failed: {}", link.headline()), first)
+}
+
 /// The program said it: an exception, or an allocator's last message.
 fn said(case: &Case<'_>) -> Option<Verdict> {
     let (weight, words, first) = if let Some((link, weight)) = case.link(is_memory_error) {
@@ -185,7 +191,7 @@ fn had_memory_to_spare(memory: &MemoryEvidence) -> bool {
 fn refused(case: &Case<'_>) -> Option<Verdict> {
     let launch = case.evidence.launch.as_ref().filter(|launch| launch.errno == Some(ENOMEM))?;
     let summary = format!("the system had no memory to start it: {}", launch.message);
-    let first = vec![lines::fact("launch", super::launch::errno_text(ENOMEM))];
+    let first = vec![lines::fact("launch", errno::of_system_call(ENOMEM))];
     Verdict::new(Rank::Root, Confidence::Certain, summary, first)
 }
 

@@ -14,8 +14,16 @@ pub(super) fn is_import_error(link: &Link) -> bool {
     matches!(link.short_type(), "ModuleNotFoundError" | "ImportError" | "PackageNotFoundError")
 }
 
+/// The module is there, and a shared library that it needs is not: a matcher's.
+fn is_library(link: &Link) -> bool {
+    ["shared object file", "undefined symbol", "' not found", "DLL load failed", "Library not loaded"]
+        .iter()
+        .any(|words| link.message.contains(words))
+}
+
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
-    if let Some((link, weight)) = case.link(is_import_error) {
+    let is_module = |link: &Link| is_import_error(link) && !is_library(link);
+    if let Some((link, weight)) = case.link(is_module) {
         let summary = summary_of(link);
         let mut finding = Finding::of_text(weight, CauseCode::MissingModule, summary);
         if weight == Weight::Strong
@@ -50,10 +58,6 @@ fn summary_of(link: &Link) -> String {
 }
 
 fn remedy(case: &Case<'_>, link: &Link) -> String {
-    if link.message.contains("cannot open shared object file") {
-        return "A shared library is missing: install it, or put its directory into LD_LIBRARY_PATH."
-            .to_owned();
-    }
     if link.message.starts_with("cannot import name") {
         return "The module is there without that name: its version is another one than the code wants, or a file of \
                 your own has the same name and hides it."

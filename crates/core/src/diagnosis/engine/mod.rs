@@ -7,11 +7,11 @@ mod address_in_use;
 mod bug;
 mod disk_full;
 mod exit_code;
-mod gpu;
 mod hung;
 mod interpreter;
 mod launch;
 mod machine_restarted;
+mod matched;
 mod memory;
 mod missing_kernel;
 mod missing_module;
@@ -23,13 +23,13 @@ mod runner;
 mod shim_lost;
 mod signal;
 mod timeout;
-mod transport;
 mod unknown;
 
 use std::cmp::Reverse;
 
 use super::case::{Case, Weight};
 use super::cause::{Cause, CauseCode, Confidence, EvidenceLine};
+use super::matchers::Matchers;
 use crate::limits::EVIDENCE_LINES_MAX;
 
 /// Where a finding stands: the root before its consequence.
@@ -43,6 +43,8 @@ enum Rank {
     Verdict,
     /// Something that the program needs was missing: memory, disk, a module, a port.
     Root,
+    /// What follows when something else breaks first: a member of a group is gone, nobody answers.
+    Consequence,
     /// What happened to the program: an exception, a crash, no answer.
     Event,
     /// How the system saw its end: an exit code, a signal, a failed system call.
@@ -87,8 +89,8 @@ impl Finding {
 
 type Engine = fn(&Case<'_>) -> Option<Finding>;
 
-/// Within one rank and confidence the order here decides.
-const ENGINES: [Engine; 26] = [
+/// Within one rank and confidence the matchers go first, in their order, and then the order here decides.
+const ENGINES: [Engine; 23] = [
     bug::examine,
     machine_restarted::examine,
     shim_lost::examine,
@@ -100,15 +102,12 @@ const ENGINES: [Engine; 26] = [
     hung::examine,
     timeout::examine,
     operator::examine,
-    gpu::out_of_memory,
     memory::examine,
     disk_full::examine,
     missing_module::examine,
     missing_kernel::examine,
     interpreter::examine,
     address_in_use::examine,
-    gpu::fault,
-    transport::examine,
     native_crash::examine,
     python_exception::examine,
     never_ready::examine,
@@ -117,16 +116,17 @@ const ENGINES: [Engine; 26] = [
     exit_code::examine,
 ];
 
-/// Asks every engine and sorts what they found.
-pub(super) fn examine_all(case: &Case<'_>) -> Vec<Cause> {
-    let mut findings: Vec<Finding> = ENGINES.iter().filter_map(|engine| engine(case)).collect();
+/// Asks the matchers and every engine, and sorts what they found.
+pub(super) fn examine_all(case: &Case<'_>, matchers: &Matchers) -> Vec<Cause> {
+    let mut findings = matched::examine(case, matchers);
+    findings.extend(ENGINES.iter().filter_map(|engine| engine(case)));
     if findings.iter().all(|finding| finding.rank >= Rank::Suspicion) {
         findings.push(unknown::examine(case));
     }
     findings.sort_by_key(|finding| (finding.rank, Reverse(finding.cause.confidence)));
     let mut causes: Vec<Cause> = Vec::new();
     for Finding { mut cause, .. } in findings {
-        if !causes.iter().any(|known| known.code == cause.code) {
+        if !causes.iter().any(|known| known.label() == cause.label()) {
             cause.evidence.truncate(EVIDENCE_LINES_MAX);
             causes.push(cause);
         }

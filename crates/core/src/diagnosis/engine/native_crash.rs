@@ -9,8 +9,6 @@ use crate::runtime::exit::signal_name;
 
 /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
 const CRASHES: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
-/// The exit code of a Rust panic, and of a Go panic.
-const PANIC_CODES: [i32; 2] = [101, 2];
 /// Lines of a stack that are kept.
 const STACK_LINES: usize = 9;
 
@@ -31,11 +29,7 @@ const PATTERNS: &[Pattern] = &[
     &["munmap_chunk(): invalid pointer"],
     &["realloc(): invalid"],
     &["assertion `", "' failed."],
-    // Rust, Go, Julia, R, sanitizers
-    &["thread '", "panicked at"],
-    &["panic: runtime error: "],
-    &["fatal runtime error: "],
-    &["fatal error: unexpected signal during runtime"],
+    // Julia, R, sanitizers
     &["signal (11): segmentation fault"],
     &["signal (6): aborted"],
     &["*** caught segfault ***"],
@@ -50,8 +44,7 @@ const KERNEL_LOG: &[Pattern] =
 
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let crash = case.fatal_signal().filter(|signal| CRASHES.contains(signal));
-    let panicked = matches!(case.status, Some(ExitStatus::Code { code }) if PANIC_CODES.contains(&code));
-    let direct = crash.is_some() || panicked || case.status == Some(ExitStatus::Unknown);
+    let direct = crash.is_some() || case.status == Some(ExitStatus::Unknown);
     let name = crash.map(|number| format!(" ({})", signal_name(number))).unwrap_or_default();
 
     let stack = stack(case);
