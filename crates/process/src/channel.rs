@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
-use rustix::fs::{Mode, OFlags, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -67,25 +67,5 @@ impl PipeWriter {
     /// As write(2): `BrokenPipe` when nobody can read it any more.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)).await
-    }
-}
-
-/// Keeps the numbers 3 and 4 taken while it lives, so that nothing that a fork needs in the child gets one of them:
-/// neither std's own report pipe, which takes the lowest free numbers, nor ours. What had them before keeps them here,
-/// and is closed in the child.
-#[derive(Debug)]
-pub(crate) struct Reserved {
-    _taken: [OwnedFd; 3],
-}
-
-impl Reserved {
-    /// # Errors
-    /// As open(2), fcntl(2): no file descriptors left.
-    pub(crate) fn new() -> io::Result<Self> {
-        let first = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        // The lowest free ones from 3 on: after two of them neither 3 nor 4 is free.
-        let second = rustix::io::fcntl_dupfd_cloexec(&first, PROGRAM_READS_FD)?;
-        let third = rustix::io::fcntl_dupfd_cloexec(&first, PROGRAM_READS_FD)?;
-        Ok(Self { _taken: [first, second, third] })
     }
 }

@@ -92,7 +92,7 @@ fn steps(plan: &Plan) -> Result<(), Step> {
     // SAFETY: only sets flags. ENOSYS (before 5.11) is harmless: all our own descriptors are close-on-exec anyway.
     let _old_kernel =
         unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    // Last, so that only these two are spared. Nothing that is needed until exec has one of the two numbers (Reserved).
+    // Last, so that only these two are spared. Nothing that is needed until exec has one of the two numbers (see `spawn`).
     for (source, place) in plan.channel.into_iter().flatten().zip([PROGRAM_READS_FD, PROGRAM_WRITES_FD]) {
         // SAFETY: plain numbers of open descriptors; the copy is not close-on-exec (dup2(2)).
         if unsafe { libc::dup2(source, place) } < 0 {

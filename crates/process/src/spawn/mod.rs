@@ -22,7 +22,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::MARKER;
 use crate::cgroup::{Container, MemoryLimit};
-use crate::channel::{Channel, ProgramEnds, Reserved};
+use crate::channel::{Channel, ProgramEnds};
 use crate::pipe::Pipe;
 use crate::watch::Process;
 pub(crate) use child::reset_signals;
@@ -154,12 +154,13 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
         .stdin(Stdio::null())
         .stdout(stdout_write)
         .stderr(stderr_write);
-    // Before anything else that the child needs until exec.
-    let reserved = launch.has_channel.then(Reserved::new).transpose().map_err(SpawnError::Pipes)?;
+    // Invariant: what the child needs until exec (these ends, our report pipe and std's) is never numbered 3 or 4. The
+    // four ends of the pipes above took the lowest free numbers and stay open until the fork is over. Test:
+    // `a_channel_is_at_three_and_four_whatever_this_process_holds`.
     let channel = launch.has_channel.then(Channel::new).transpose().map_err(SpawnError::Pipes)?;
     let (channel, ends) = channel.unzip();
     let pid = contained.fork(command, &checked.file, ends.as_ref())?;
-    drop((ends, reserved));
+    drop(ends);
     let process = match Process::open(pid) {
         Ok(process) => process,
         Err(error) => {
