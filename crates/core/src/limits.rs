@@ -123,6 +123,14 @@ pub const STALL_CHUNK_MS: u64 = 300_000;
 pub const PROGRESS_MS: u64 = 250;
 /// How many ended tasks a group remembers. Older ones are forgotten with their output.
 pub const TASKS_REMEMBERED_MAX: usize = 10_000;
+/// How many ended tasks are forgotten at a time: one record for many.
+pub const TASKS_FORGOTTEN_AT_ONCE: usize = 100;
+/// How many runners one task may lose. A task that ends whoever takes it must not end all of them, again and again.
+pub const TASK_ATTEMPTS_MAX: u64 = 5;
+/// How many lines the explanation has that a task is told when its runner dies. A whole page of `outlive explain`.
+pub const TASK_ERROR_LINES_MAX: usize = 60;
+/// How many breaches of the protocol that it lives on after one process is reported for. More say nothing new.
+pub const VIOLATIONS_NOTED_MAX: usize = 10;
 /// How many failure reports a group remembers.
 pub const GROUP_REPORTS_MAX: usize = 100;
 /// How many inputs wait in a session's mailbox; then the sender is told `busy`.
@@ -164,6 +172,11 @@ pub const SSE_COMMENT_MS: u64 = 250;
 /// How many events are joined into one write of an event stream, in bytes. One large write costs what one small one
 /// costs; a single event may be larger.
 pub const SSE_BATCH_BYTES: usize = 65_536;
+/// Longest chat answer that is held in memory, in bytes: one that is not streamed, and one that is streamed and may be
+/// begun again, whose text is compared. Some hundred times what models say in one turn.
+pub const CHAT_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How many lines of evidence the error object of a chat has: as many as fit a screen; `outlive explain` has all.
+pub const CHAT_EVIDENCE_LINES_MAX: usize = 40;
 /// How many batches wait for one reader of an event stream; then its stream is not read on. With the batch size this
 /// bounds what a slow reader costs to about a megabyte.
 pub const SSE_BATCHES_MAX: usize = 8;

@@ -44,7 +44,7 @@ pub enum GroupEvent {
         /// Which.
         member: RuntimeId,
     },
-    /// A member of a `one_for_all` group died: the others are to end too, and all are started again together.
+    /// A member of a `one_for_all` group died: the others are to end too, and what follows its end follows theirs.
     AllDown {
         /// Which died.
         member: RuntimeId,
@@ -55,6 +55,12 @@ pub enum GroupEvent {
         run: RunId,
         /// Why.
         why: TaskEndingWhy,
+    },
+    /// A task that was being ended did not end in time: it is settled without its runner, which gets nothing new and is
+    /// stopped as soon as it has no other task.
+    CancelIgnored {
+        /// Which.
+        run: RunId,
     },
     /// A task lost its runner and waits again, first in the queue: its next attempt begins at its last checkpoint.
     TaskWaitsAgain {

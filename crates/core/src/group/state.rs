@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::TaskEndingWhy;
-use super::spec::{GroupSpec, NewTask};
+use super::spec::{GroupSpec, MemberSpec, NewTask};
 use crate::diagnosis::FailureReport;
-use crate::id::{Attempt, Generation, Incarnation, ProcessKey, RunId, RuntimeId, Seq};
+use crate::id::{Attempt, Generation, ProcessKey, ReportId, RunId, RuntimeId, Seq};
+use crate::limits::RUNNER_CONCURRENCY_MAX;
 use crate::log::BlobRef;
 use crate::runtime::restart::RestartHistory;
 use crate::runtime::runner::{Greeting, Phase};
 use crate::session::RunOutcome;
+use crate::session::event::AfterExit;
 use crate::session::state::{Ended, Health, Life, Runtime, Status, Wanted};
 use crate::time::WallTime;
 
@@ -36,10 +38,21 @@ pub struct Group {
     pub ended: Ended,
     /// Its failures, oldest first; the oldest of many are forgotten.
     pub reports: VecDeque<FailureReport>,
-    /// Since when no member has been ready; `None` while one is.
-    pub unready_since: Option<WallTime>,
+    /// The member of a `one_for_all` group that died, until all are started again.
+    pub falling: Option<Falling>,
+    /// The tasks that are known, by their idempotency keys.
+    pub keys: BTreeMap<String, RunId>,
     /// The restarts of the whole group that still count, for `one_for_all`.
     pub history: RestartHistory,
+}
+
+/// The first death of a `one_for_all` group.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Falling {
+    /// Who died.
+    pub first: RuntimeId,
+    /// What follows, for all.
+    pub then: AfterExit,
 }
 
 /// A member.
@@ -55,19 +68,66 @@ pub struct Member {
     pub greeting: Option<Greeting>,
     /// The tasks that it has.
     pub running: BTreeSet<RunId>,
+    /// Since when it takes no tasks; `None` while it does.
+    pub unready_since: Option<WallTime>,
+    /// Its last failure.
+    pub last_report: Option<Box<FailureReport>>,
+    /// A task of its present process did not end when it was told to: the process gets nothing new, and ends.
+    pub ignores_cancel: bool,
 }
 
 impl Member {
+    fn new(spec: &MemberSpec, at: WallTime) -> Self {
+        Self {
+            id: spec.runtime,
+            runtime: Runtime::new(Wanted::Up, at),
+            phase: Phase::Connecting,
+            greeting: None,
+            running: BTreeSet::new(),
+            unready_since: Some(at),
+            last_report: None,
+            ignores_cancel: false,
+        }
+    }
+
     /// The process that is current, or was last.
     #[must_use]
     pub const fn process(&self) -> ProcessKey {
         ProcessKey { runtime: self.id, incarnation: self.runtime.incarnation }
     }
 
-    /// Whether it can be given a task now.
+    /// Whether it takes tasks.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready && matches!(self.runtime.status, Status::Ready(Health::Responsive))
+        self.greeting.is_some()
+            && self.phase == Phase::Ready
+            && self.runtime.status == Status::Ready(Health::Responsive)
+            && !self.ignores_cancel
+    }
+
+    /// How many tasks its process takes at a time.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
+        let said = self.greeting.as_ref().map_or(0, |greeting| greeting.concurrency);
+        said.clamp(1, RUNNER_CONCURRENCY_MAX) as usize
+    }
+
+    /// Whether it takes tasks and has room for one.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.is_ready() && self.running.len() < self.concurrency()
+    }
+
+    /// Whether its present process, or the last, has a handler of that name; `None` before it has said so.
+    #[must_use]
+    pub fn has_handler(&self, task: &str) -> Option<bool> {
+        Some(self.greeting.as_ref()?.tasks.contains(task))
+    }
+
+    /// The last report, when it is about the end of the present process.
+    #[must_use]
+    pub fn present_report(&self) -> Option<&FailureReport> {
+        self.last_report.as_deref().filter(|report| report.process == Some(self.process()))
     }
 }
 
@@ -84,8 +144,12 @@ pub struct Task {
     pub attempt: Attempt,
     /// The last state that an attempt has saved, and the last chunk that it covers.
     pub checkpoint: Option<(Seq, Option<BlobRef>)>,
+    /// The report of the death that it was told of, in its present attempt.
+    pub told: Option<ReportId>,
     /// When it was queued.
     pub queued_at: WallTime,
+    /// Since when it has waited, the last time.
+    pub waits_since: WallTime,
     /// When its attempt began.
     pub started_at: Option<WallTime>,
     /// When it ended.
@@ -113,23 +177,8 @@ impl Group {
     #[must_use]
     pub fn new(spec: GroupSpec) -> Self {
         let at = spec.created_at;
-        let members = spec.members.iter().map(|member| Member {
-            id: member.runtime,
-            runtime: Runtime {
-                wanted: Wanted::Up,
-                incarnation: Incarnation(0),
-                status: Status::Down,
-                since: at,
-                pid: None,
-                launched_at: at,
-                history: RestartHistory::default(),
-            },
-            phase: Phase::Connecting,
-            greeting: None,
-            running: BTreeSet::new(),
-        });
         Self {
-            members: members.collect(),
+            members: spec.members.iter().map(|member| Member::new(member, at)).collect(),
             spec,
             generation: Generation(1),
             life: Life::Open,
@@ -139,7 +188,8 @@ impl Group {
             queue: VecDeque::new(),
             ended: Ended::default(),
             reports: VecDeque::new(),
-            unready_since: Some(at),
+            falling: None,
+            keys: BTreeMap::new(),
             history: RestartHistory::default(),
         }
     }
@@ -148,6 +198,18 @@ impl Group {
     #[must_use]
     pub fn member(&self, id: RuntimeId) -> Option<(usize, &Member)> {
         self.members.iter().enumerate().find(|(_, member)| member.id == id)
+    }
+
+    /// What people call a member.
+    #[must_use]
+    pub fn name(&self, id: RuntimeId) -> &str {
+        self.spec.members.iter().find(|member| member.runtime == id).map_or("a runner", |member| &member.name)
+    }
+
+    /// The task that this one is, when it is known already: by its id, or by its idempotency key.
+    #[must_use]
+    pub fn known(&self, new: &NewTask) -> Option<RunId> {
+        if self.tasks.contains_key(&new.id) { Some(new.id) } else { self.keys.get(&new.key).copied() }
     }
 
     /// Whether every task has ended.

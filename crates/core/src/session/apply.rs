@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::event::{AfterExit, Fact, Happened, NewRun, SessionEvent};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{StartWhen, Trust};
-use super::state::{Claiming, Health, Life, Question, Run, RunState, Session, Status, Wanted};
+use super::state::{Claiming, Life, Question, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::FailureReport;
 use crate::id::{ProcessKey, RunId};
-use crate::runtime::ExitStatus;
 use crate::time::WallTime;
 
 /// Folds one fact into the session. Total: a fact that fits nothing changes nothing but the generation.
@@ -96,40 +95,28 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
     match what {
         Happened::Created(spec) => *session = Session::new((**spec).clone()),
         Happened::RunsQueued(runs) => queue(session, at, runs),
-        Happened::RuntimeLaunching(process) => launching(session, at, *process),
-        Happened::RuntimeSpawned { process, pid } => {
+        Happened::RuntimeLaunching(_) | Happened::RestartDue => session.runtime.follow(at, what),
+        Happened::RuntimeSpawned { process, .. }
+        | Happened::RuntimeReady(process)
+        | Happened::RuntimeUnresponsive { process, .. }
+        | Happened::RuntimeRecovered(process)
+        | Happened::RuntimeStopping { process, .. } => {
             if *process == session.process() {
-                session.runtime.pid = Some(*pid);
+                session.runtime.follow(at, what);
             }
         }
-        Happened::RuntimeReady(process) => {
-            if *process == session.process() && session.runtime.status == Status::Launching {
-                enter(session, at, Status::Ready(Health::Responsive));
-            }
-        }
-        Happened::RuntimeUnresponsive { process, hang } => {
+        Happened::RuntimeExited { process, report, then, .. } => {
             if *process == session.process() {
-                enter(session, at, Status::Ready(Health::Unresponsive(hang.clone())));
-            }
-        }
-        Happened::RuntimeRecovered(process) => {
-            if *process == session.process() {
-                enter(session, at, Status::Ready(Health::Responsive));
-            }
-        }
-        Happened::RuntimeStopping { process, why, step } => {
-            if *process == session.process() {
-                enter(session, at, Status::Stopping { why: *why, step: *step });
-            }
-        }
-        Happened::RuntimeExited { process, status, report, then } => {
-            if *process == session.process() {
-                exited(session, at, *status, report.as_deref(), then);
+                session.reports.extend(report.as_deref().cloned());
+                if let AfterExit::Restart { nth, .. } = then {
+                    session.runtime.history.restarted(at, *nth);
+                }
+                session.question = None;
+                session.runtime.follow(at, what);
             }
         }
         Happened::RuntimeDrained { process, report } => drained(session, at, *process, report.as_deref()),
-        Happened::RestartDue => enter(session, at, Status::Down),
-        Happened::RestartAsked => restart_asked(session),
+        Happened::RestartAsked => session.runtime.start_asked(),
         Happened::Interrupted => interrupted(session),
         Happened::RestAsked => rest_asked(session, at),
         Happened::RunEnding { run, why } => {
@@ -158,7 +145,7 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         Happened::Closing(why) => {
             session.life = Life::Closing(*why);
             if let Status::Backoff { .. } = session.runtime.status {
-                enter(session, at, Status::Down);
+                session.runtime.enter(at, Status::Down);
             }
         }
         Happened::Settled => {
@@ -167,22 +154,6 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
             }
         }
         Happened::Closed { save_problem } => closed(session, at, save_problem.as_ref()),
-    }
-}
-
-fn launching(session: &mut Session, at: WallTime, process: ProcessKey) {
-    session.runtime.incarnation = process.incarnation;
-    session.runtime.launched_at = at;
-    session.runtime.pid = None;
-    session.runtime.wanted = Wanted::Up;
-    enter(session, at, Status::Launching);
-}
-
-fn restart_asked(session: &mut Session) {
-    session.runtime.history.reset();
-    session.runtime.wanted = Wanted::Up;
-    if let Status::Draining { then, .. } = &mut session.runtime.status {
-        *then = AfterExit::Restart { after_ms: 0, nth: 0 };
     }
 }
 
@@ -212,26 +183,9 @@ fn answered(session: &mut Session, run: RunId) {
     session.question.take_if(|question| question.run == run);
 }
 
-fn enter(session: &mut Session, at: WallTime, status: Status) {
-    session.runtime.status = status;
-    session.runtime.since = at;
-}
-
-/// A process that is to be started again is not; one that is up has its end asked for beside this.
 fn rest_asked(session: &mut Session, at: WallTime) {
     drop_waiting(session, CancelWhy::Stopped, |_| true);
-    session.runtime.wanted = Wanted::Down;
-    match &mut session.runtime.status {
-        Status::Draining { then: then @ AfterExit::Restart { .. }, .. } => *then = AfterExit::Rest,
-        Status::Backoff { .. } => enter(session, at, Status::Down),
-        Status::Draining { then: AfterExit::Stay | AfterExit::Rest | AfterExit::GiveUp { .. }, .. }
-        | Status::Down
-        | Status::Launching
-        | Status::Ready(_)
-        | Status::Stopping { .. }
-        | Status::Exited(_)
-        | Status::GaveUp { .. } => {}
-    }
+    session.runtime.rest_asked(at);
 }
 
 /// Runs queued while a restart is under way wait for the process after the present one. What waits already is run
@@ -294,42 +248,14 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
     session.queue.extend(behind);
 }
 
-fn exited(
-    session: &mut Session,
-    at: WallTime,
-    status: ExitStatus,
-    report: Option<&FailureReport>,
-    then: &AfterExit,
-) {
-    session.reports.extend(report.cloned());
-    if let AfterExit::Restart { nth, .. } = then {
-        session.runtime.history.restarted(at, *nth);
-    }
-    if *then == AfterExit::Rest {
-        session.runtime.wanted = Wanted::Down;
-    }
-    session.question = None;
-    enter(session, at, Status::Draining { status, then: then.clone() });
-}
-
 fn drained(session: &mut Session, at: WallTime, process: ProcessKey, report: Option<&FailureReport>) {
-    let Status::Draining { status, then } = &session.runtime.status else { return };
-    if process != session.process() {
+    if process != session.process() || !matches!(session.runtime.status, Status::Draining { .. }) {
         return;
     }
-    let next = match then {
-        AfterExit::Restart { after_ms, nth: _ } if session.life == Life::Open => {
-            Status::Backoff { after_ms: *after_ms }
-        }
-        AfterExit::Rest => Status::Down,
-        AfterExit::Stay | AfterExit::Restart { .. } => Status::Exited(*status),
-        AfterExit::GiveUp { reason } => Status::GaveUp { reason: reason.clone() },
-    };
     if let (Some(report), Some(last)) = (report, session.reports.last_mut())
         && last.id == report.id
     {
         *last = report.clone();
     }
-    session.runtime.pid = None;
-    enter(session, at, next);
+    session.runtime.drained(at, session.life == Life::Open);
 }

@@ -19,6 +19,7 @@ pub mod decide;
 pub mod event;
 pub mod input;
 pub mod outcome;
+pub(crate) mod process;
 pub mod residence;
 pub mod spec;
 pub mod state;

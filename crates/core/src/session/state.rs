@@ -257,15 +257,7 @@ impl Session {
             spec,
             generation: Generation(1),
             life: Life::Open,
-            runtime: Runtime {
-                wanted,
-                incarnation: Incarnation(0),
-                status: Status::Down,
-                since: created,
-                pid: None,
-                launched_at: created,
-                history: RestartHistory::default(),
-            },
+            runtime: Runtime::new(wanted, created),
             runs: BTreeMap::new(),
             batches: 0,
             order: Vec::new(),
@@ -309,24 +301,13 @@ impl Session {
     /// Whether the runtime has a process, or is about to.
     #[must_use]
     pub const fn has_process(&self) -> bool {
-        match self.runtime.status {
-            Status::Launching | Status::Ready(_) | Status::Stopping { .. } | Status::Draining { .. } => true,
-            Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => false,
-        }
+        self.runtime.has_process()
     }
 
     /// Whether the runtime has a process, or is about to, that can still do what it is asked.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        match self.runtime.status {
-            Status::Launching | Status::Ready(_) => true,
-            Status::Down
-            | Status::Stopping { .. }
-            | Status::Draining { .. }
-            | Status::Exited(_)
-            | Status::Backoff { .. }
-            | Status::GaveUp { .. } => false,
-        }
+        self.runtime.is_up()
     }
 
     /// Why the run that is running is being ended before its time, and since when; `None` when it is not.

@@ -9,6 +9,7 @@ pub use wish::effective;
 
 use super::event::{EndingWhy, Happened};
 use super::input::{Decision, Denied, Effect, Input, Timer};
+use super::process::Stops;
 use super::state::{Life, RunState, Session, Status};
 use crate::id::{Attempt, RunId};
 use crate::runtime::{StopStep, StopWhy};
@@ -101,18 +102,11 @@ fn end_run(session: &Session, run: RunId, why: EndingWhy, now: Now) -> Decision 
 /// Stops the process if there is one to stop; a softer rung than the present one changes nothing.
 pub(super) fn stop_process(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
     let process = session.process();
-    match &session.runtime.status {
-        Status::Launching | Status::Ready(_) => Decision::none()
+    match session.runtime.stops(from) {
+        Stops::Begins => Decision::none()
             .happened(now.wall, Happened::RuntimeStopping { process, why, step: from })
             .effect(Effect::Stop { process, why, from }),
-        Status::Stopping { step, .. } if from > *step => {
-            Decision::none().effect(Effect::Stop { process, why, from })
-        }
-        Status::Stopping { .. }
-        | Status::Down
-        | Status::Draining { .. }
-        | Status::Exited(_)
-        | Status::Backoff { .. }
-        | Status::GaveUp { .. } => Decision::none(),
+        Stops::Harder => Decision::none().effect(Effect::Stop { process, why, from }),
+        Stops::Not => Decision::none(),
     }
 }

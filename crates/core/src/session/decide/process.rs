@@ -4,84 +4,40 @@
 use super::super::event::{AfterExit, EndingWhy, Fact, Happened};
 use super::super::input::{Decision, Effect, ProcessInput};
 use super::super::outcome::{CancelWhy, RunOutcome};
+use super::super::process::by_policy;
 use super::super::spec::HangPolicy;
-use super::super::state::{Health, Life, RunState, Session, Status};
+use super::super::state::{Life, RunState, Session, Status};
 use super::{end_run, stop_process};
-use crate::diagnosis::evidence::Phase;
 use crate::diagnosis::report::Failure;
 use crate::diagnosis::{Evidence, FailureReport, NextStep};
 use crate::id::{Attempt, ProcessKey, ReportId, RunId};
-use crate::runtime::restart::{Ended, EndedHow, RestartDecision};
-use crate::runtime::{ExitReport, Program, RestartType, StopStep, StopWhy};
+use crate::runtime::restart::{Ended, EndedHow};
+use crate::runtime::{ExitReport, Program, StopStep, StopWhy};
 use crate::time::Now;
 
 pub(super) fn decide(session: &Session, process: ProcessKey, what: ProcessInput, now: Now) -> Decision {
     if process != session.process() {
         return Decision::none();
     }
+    let mut decision = Decision::none();
+    if let Some(happened) = session.runtime.noticed(process, &what) {
+        decision = decision.happened(now.wall, happened);
+    }
     match what {
-        ProcessInput::Spawned { pid } => spawned(session, process, pid, now),
-        ProcessInput::Ready => match session.runtime.status {
-            Status::Launching => Decision::none().happened(now.wall, Happened::RuntimeReady(process)),
-            Status::Down
-            | Status::Ready(_)
-            | Status::Stopping { .. }
-            | Status::Draining { .. }
-            | Status::Exited(_)
-            | Status::Backoff { .. }
-            | Status::GaveUp { .. } => Decision::none(),
-        },
+        ProcessInput::Spawned { .. }
+        | ProcessInput::Ready
+        | ProcessInput::Responsive
+        | ProcessInput::Stopping { .. } => decision,
+        ProcessInput::Unresponsive(_) if decision.is_none() => decision,
+        ProcessInput::Unresponsive(_) => unresponsive(session, decision, now),
         ProcessInput::RunFinished { run, attempt, outcome, execution_count } => {
             run_finished(session, run, attempt, outcome, execution_count, now)
         }
         ProcessInput::InputRequested { run, prompt, password, attended } => {
             input_requested(session, run, prompt, password, attended, now)
         }
-        ProcessInput::Unresponsive(hang) => match session.runtime.status {
-            Status::Ready(_) => unresponsive(session, process, hang, now),
-            Status::Down
-            | Status::Launching
-            | Status::Stopping { .. }
-            | Status::Draining { .. }
-            | Status::Exited(_)
-            | Status::Backoff { .. }
-            | Status::GaveUp { .. } => Decision::none(),
-        },
-        ProcessInput::Responsive => match session.runtime.status {
-            Status::Ready(Health::Unresponsive(_)) => {
-                Decision::none().happened(now.wall, Happened::RuntimeRecovered(process))
-            }
-            Status::Ready(Health::Responsive)
-            | Status::Down
-            | Status::Launching
-            | Status::Stopping { .. }
-            | Status::Draining { .. }
-            | Status::Exited(_)
-            | Status::Backoff { .. }
-            | Status::GaveUp { .. } => Decision::none(),
-        },
-        ProcessInput::Stopping { why, step } => stopping(session, process, why, step, now),
         ProcessInput::Exited { report, id } => exited(session, *report, id, now),
         ProcessInput::Drained(evidence) => drained(session, process, *evidence, now),
-    }
-}
-
-fn spawned(session: &Session, process: ProcessKey, pid: i32, now: Now) -> Decision {
-    match (&session.runtime.status, session.runtime.pid) {
-        (Status::Launching | Status::Ready(_) | Status::Stopping { .. }, None) => {
-            Decision::none().happened(now.wall, Happened::RuntimeSpawned { process, pid })
-        }
-        (
-            Status::Launching
-            | Status::Ready(_)
-            | Status::Stopping { .. }
-            | Status::Down
-            | Status::Draining { .. }
-            | Status::Exited(_)
-            | Status::Backoff { .. }
-            | Status::GaveUp { .. },
-            _,
-        ) => Decision::none(),
     }
 }
 
@@ -148,16 +104,10 @@ fn input_requested(
     Decision { facts: [asked.facts, refused.facts].concat(), effects: refused.effects }
 }
 
-fn unresponsive(
-    session: &Session,
-    process: ProcessKey,
-    hang: crate::diagnosis::evidence::HangEvidence,
-    now: Now,
-) -> Decision {
-    let mut decision = Decision::none().happened(now.wall, Happened::RuntimeUnresponsive { process, hang });
+fn unresponsive(session: &Session, mut decision: Decision, now: Now) -> Decision {
     match session.spec.on_hang {
         HangPolicy::Report => {}
-        HangPolicy::Interrupt => decision = decision.effect(Effect::Interrupt(process)),
+        HangPolicy::Interrupt => decision = decision.effect(Effect::Interrupt(session.process())),
         HangPolicy::Restart => {
             let stop = stop_process(session, StopWhy::Hung, StopStep::Term, now);
             decision.facts.extend(stop.facts);
@@ -167,39 +117,10 @@ fn unresponsive(
     decision
 }
 
-/// The shim tells each rung that it reaches; the one that we asked for is known already, and so is why: it may be a
-/// restart that was asked for meanwhile.
-fn stopping(session: &Session, process: ProcessKey, why: StopWhy, step: StopStep, now: Now) -> Decision {
-    match session.runtime.status {
-        Status::Stopping { step: known, .. } if known >= step => Decision::none(),
-        Status::Stopping { why, .. } => {
-            Decision::none().happened(now.wall, Happened::RuntimeStopping { process, why, step })
-        }
-        Status::Launching | Status::Ready(_) => {
-            Decision::none().happened(now.wall, Happened::RuntimeStopping { process, why, step })
-        }
-        Status::Down
-        | Status::Draining { .. }
-        | Status::Exited(_)
-        | Status::Backoff { .. }
-        | Status::GaveUp { .. } => Decision::none(),
-    }
-}
-
 /// The one death: cause, what it interrupts, what follows.
 fn exited(session: &Session, mut exit: ExitReport, id: ReportId, now: Now) -> Decision {
-    let (phase, stop_why) = match &session.runtime.status {
-        Status::Stopping { why, .. } => (Phase::Stopping, Some(*why)),
-        Status::Launching => (Phase::Launching, None),
-        Status::Ready(_) if session.running.is_some() => (Phase::Busy, None),
-        Status::Ready(_) => (Phase::Idle, None),
-        Status::Down
-        | Status::Draining { .. }
-        | Status::Exited(_)
-        | Status::Backoff { .. }
-        | Status::GaveUp { .. } => {
-            return Decision::none();
-        }
+    let Some((phase, stop_why)) = session.runtime.ends(session.running.is_some()) else {
+        return Decision::none();
     };
     // The shim knows what the process was at; where the shim itself is gone, nobody but the session does.
     if exit.evidence.shim_lost.is_some() {
@@ -266,19 +187,7 @@ fn what_follows(
     if stop == Some(StopWhy::User) && !session.is_command() {
         ended.how = EndedHow::Abnormal;
     }
-    let mut policy = session.spec.restart;
-    if stop == Some(StopWhy::Hung) {
-        policy.restart = RestartType::Permanent;
-    }
-    match policy.decide(&session.runtime.history, ended, now.wall) {
-        RestartDecision::No => (AfterExit::Stay, NextStep::Nothing),
-        RestartDecision::Restart { after_ms, nth, of } => {
-            (AfterExit::Restart { after_ms, nth }, NextStep::Restart { after_ms, nth, of })
-        }
-        RestartDecision::GiveUp { reason } => {
-            (AfterExit::GiveUp { reason: reason.clone() }, NextStep::GiveUp { reason })
-        }
-    }
+    by_policy(session.spec.restart, &session.runtime.history, ended, stop, now)
 }
 
 /// A run, as people call it: cells and runs are counted from 1.
