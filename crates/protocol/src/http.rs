@@ -51,6 +51,7 @@
 mod chunk;
 mod doctor;
 mod notebook;
+mod openai;
 mod runner;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,10 @@ pub use doctor::{DoctorCheck, DoctorLevel, DoctorView};
 pub use notebook::{
     CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,
     NotebookView, OpenSession, Opened, SaveHow, SaveSession, SavedState, SetTrust, Where,
+};
+pub use openai::{
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDiagnostics, ChatError, ChatMessage,
+    ChatModel, ChatModels, ChatRefusal, ChatRequest, ChatStreamOptions, ChatWishes,
 };
 pub use runner::{GroupConfig, GroupView, MemberConfig, MemberView, Members, SubmitTask, TaskView};
 

@@ -5,6 +5,7 @@
 //! bytes follow, at most [`RUNNER_BYTES_MAX`], and a newline after them.
 
 mod codec;
+mod json;
 
 use outlive_core::id::{Attempt, RunId};
 #[cfg(doc)]
@@ -13,7 +14,8 @@ use outlive_core::runtime::runner::{Phase, Progress, Saved};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use codec::{Decoder, RunnerCodecError, Violation, encode};
+pub use codec::{Decoder, Frame, RunnerCodecError, Violation, encode};
+pub use json::Json;
 
 /// The newest version that is spoken.
 pub const VERSION: u32 = 1;
@@ -114,8 +116,8 @@ pub enum FromRunner {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
         /// Any JSON value; `null` is one.
-        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-        json: Option<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+        json: Option<Json>,
         /// What raw bytes are, as a MIME type.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mime: Option<String>,
@@ -137,8 +139,8 @@ pub enum FromRunner {
         /// Its attempt.
         attempt: Attempt,
         /// The state.
-        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-        state: Option<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+        state: Option<Json>,
     },
     /// Terminal: the task succeeded; the value stands here or in the raw bytes, as JSON.
     Result {
@@ -147,8 +149,8 @@ pub enum FromRunner {
         /// Its attempt.
         attempt: Attempt,
         /// What it returned.
-        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-        value: Option<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
+        value: Option<Json>,
     },
     /// Terminal: the task raised.
     Error {
@@ -173,6 +175,9 @@ pub enum FromRunner {
         /// The task in which it was raised.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<RunId>,
+        /// The thread that alone ended of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
     },
     /// Nothing follows.
     End,
@@ -180,11 +185,6 @@ pub enum FromRunner {
 
 const fn one() -> u32 {
     1
-}
-
-/// A field that is there and `null` is a value.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(from).map(Some)
 }
 
 /// An exception.

@@ -1,11 +1,15 @@
 //! Frames to bytes and back, with every length checked before anything is allocated for it.
 
-use outlive_core::limits::{RUNNER_BYTES_MAX, RUNNER_LINE_BYTES_MAX};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::borrow::Cow;
+use std::marker::PhantomData;
 
-use super::Framed;
+use outlive_core::id::{Attempt, RunId};
+use outlive_core::limits::{RUNNER_BYTES_MAX, RUNNER_LINE_BYTES_MAX};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::json::{Json, as_written};
+use super::{Framed, FromRunner, ToRunner};
 
 /// Why a frame cannot be sent. Nothing of it was: the channel lives.
 #[derive(Debug, thiserror::Error)]
@@ -99,43 +103,116 @@ pub fn encode<T: Serialize>(framed: &Framed<T>) -> Result<Vec<u8>, RunnerCodecEr
     Ok(line)
 }
 
+/// What one side says to the other.
+pub trait Frame: Sized {
+    /// Reads a line of the type `kind`; `None` when that is of a later version.
+    ///
+    /// # Errors
+    /// When its fields are not what the type says.
+    fn read(kind: &str, line: &str) -> Result<Option<Self>, serde_json::Error>;
+}
+
+impl Frame for ToRunner {
+    fn read(_kind: &str, line: &str) -> Result<Option<Self>, serde_json::Error> {
+        known(serde_json::from_str(line))
+    }
+}
+
+impl Frame for FromRunner {
+    fn read(kind: &str, line: &str) -> Result<Option<Self>, serde_json::Error> {
+        // These come by the hundred thousand, and what they carry is kept as it was written.
+        Ok(Some(match kind {
+            "chunk" => {
+                let Carrier { id, attempt, text, json, mime, .. } = serde_json::from_str(line)?;
+                Self::Chunk { id, attempt, text, json, mime }
+            }
+            "checkpoint" => {
+                let Carrier { id, attempt, state, .. } = serde_json::from_str(line)?;
+                Self::Checkpoint { id, attempt, state }
+            }
+            "result" => {
+                let Carrier { id, attempt, value, .. } = serde_json::from_str(line)?;
+                Self::Result { id, attempt, value }
+            }
+            _ => return known(serde_json::from_str(line)),
+        }))
+    }
+}
+
+/// A frame of a task that carries something.
+#[derive(Deserialize)]
+struct Carrier {
+    id: RunId,
+    attempt: Attempt,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "as_written")]
+    json: Option<Json>,
+    #[serde(default)]
+    mime: Option<String>,
+    #[serde(default, deserialize_with = "as_written")]
+    state: Option<Json>,
+    #[serde(default, deserialize_with = "as_written")]
+    value: Option<Json>,
+}
+
+fn known<T>(read: Result<T, serde_json::Error>) -> Result<Option<T>, serde_json::Error> {
+    match read {
+        Ok(frame) => Ok(Some(frame)),
+        Err(error) if error.to_string().starts_with("unknown variant") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes bytes as they come and gives frames.
 ///
-/// It holds at most one line and one frame's raw bytes. After a [`Violation`] it gives nothing more.
+/// It holds at most one line and what was pushed with its end, and one frame's raw bytes. After a [`Violation`] it
+/// gives nothing more and holds nothing.
 #[derive(Debug)]
 pub struct Decoder<T> {
     /// What has come and is not taken yet.
     buffer: Vec<u8>,
+    /// Where the next line begins.
+    start: usize,
     /// Up to here no newline was found.
     searched: usize,
-    /// Where the next frame begins.
-    start: usize,
-    /// A frame whose raw bytes have not all come.
-    pending: Option<(Option<T>, usize)>,
-    is_broken: bool,
+    state: State<T>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Lines(PhantomData<T>),
+    /// A frame whose raw bytes have not all come; `None` for one that is skipped.
+    Bytes {
+        frame: Option<T>,
+        bytes: Vec<u8>,
+        count: usize,
+    },
+    Broken,
 }
 
 impl<T> Default for Decoder<T> {
     fn default() -> Self {
-        Self { buffer: Vec::new(), searched: 0, start: 0, pending: None, is_broken: false }
+        Self { buffer: Vec::new(), start: 0, searched: 0, state: State::Lines(PhantomData) }
     }
 }
 
-impl<T: DeserializeOwned> Decoder<T> {
+impl<T: Frame> Decoder<T> {
     /// More bytes have come. Take all frames before giving it more.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 {
-            self.buffer.drain(..self.start);
-            self.searched -= self.start;
-            self.start = 0;
+        if matches!(self.state, State::Broken) {
+            return;
         }
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Whether a part of a frame is held.
     #[must_use]
     pub fn is_within(&self) -> bool {
-        self.pending.is_some() || self.start < self.buffer.len()
+        matches!(self.state, State::Bytes { .. }) || self.start < self.buffer.len()
     }
 
     /// The next frame; `None` when more bytes are needed. Frames of an unknown type are skipped.
@@ -144,19 +221,20 @@ impl<T: DeserializeOwned> Decoder<T> {
     /// [`Violation`].
     pub fn next(&mut self) -> Result<Option<Framed<T>>, Violation> {
         loop {
-            if self.is_broken {
-                return Ok(None);
-            }
-            let found = match self.pending.take() {
-                Some((frame, count)) => self.rest(frame, count),
-                None => self.line(),
+            let found = match std::mem::replace(&mut self.state, State::Lines(PhantomData)) {
+                State::Lines(_) => self.line(),
+                State::Bytes { frame, bytes, count } => self.rest(frame, bytes, count),
+                State::Broken => {
+                    self.state = State::Broken;
+                    return Ok(None);
+                }
             };
             match found {
                 Ok(Step::Frame(framed)) => return Ok(Some(framed)),
                 Ok(Step::Skipped) => {}
                 Ok(Step::Wait) => return Ok(None),
                 Err(violation) => {
-                    *self = Self { is_broken: true, ..Self::default() };
+                    *self = Self { state: State::Broken, ..Self::default() };
                     return Err(violation);
                 }
             }
@@ -165,43 +243,45 @@ impl<T: DeserializeOwned> Decoder<T> {
 
     fn line(&mut self) -> Result<Step<T>, Violation> {
         let from = self.searched.max(self.start);
-        let Some(length) = memchr(&self.buffer[from..]) else {
-            self.searched = self.buffer.len();
-            let held = &self.buffer[self.start..];
-            if held.len() >= RUNNER_LINE_BYTES_MAX {
-                return Err(Violation::LineTooLong { max: RUNNER_LINE_BYTES_MAX, start: start_of(held) });
-            }
-            return Ok(Step::Wait);
-        };
-        let end = from + length;
+        let found = self.buffer[from..].iter().position(|byte| *byte == b'\n');
+        let end = found.map_or(self.buffer.len(), |length| from + length);
         let line = &self.buffer[self.start..end];
+        // With its newline it would be longer than allowed.
         if line.len() >= RUNNER_LINE_BYTES_MAX {
             return Err(Violation::LineTooLong { max: RUNNER_LINE_BYTES_MAX, start: start_of(line) });
         }
-        let parsed = parse::<T>(line)?;
+        if found.is_none() {
+            self.searched = end;
+            return Ok(Step::Wait);
+        }
+        let (frame, count) = parse::<T>(line)?;
         self.start = end + 1;
-        self.searched = self.start;
-        match parsed {
-            (Some(frame), None) => Ok(Step::Frame(Framed { frame, bytes: None })),
-            (None, None) => Ok(Step::Skipped),
-            (frame, Some(count)) => self.rest(frame, count),
+        match count {
+            Some(count) => self.rest(frame, Vec::new(), count),
+            None => Ok(frame.map_or(Step::Skipped, |frame| Step::Frame(Framed { frame, bytes: None }))),
         }
     }
 
-    /// The raw bytes of a frame, and the newline behind them.
-    fn rest(&mut self, frame: Option<T>, count: usize) -> Result<Step<T>, Violation> {
-        if self.buffer.len() - self.start < count + 1 {
-            self.pending = Some((frame, count));
-            return Ok(Step::Wait);
+    /// The raw bytes of a frame, and the newline behind them. A length may lie: room is made for what has come.
+    fn rest(&mut self, frame: Option<T>, mut bytes: Vec<u8>, count: usize) -> Result<Step<T>, Violation> {
+        let here = &self.buffer[self.start..];
+        let taken = here.len().min(count - bytes.len());
+        if bytes.capacity() - bytes.len() < taken {
+            bytes.reserve_exact(taken.max(bytes.len()).min(count - bytes.len()));
         }
-        let end = self.start + count;
-        if self.buffer[end] != b'\n' {
-            return Err(Violation::NoNewline { bytes: count });
+        bytes.extend_from_slice(&here[..taken]);
+        self.start += taken;
+        match here.get(taken) {
+            None => {
+                self.state = State::Bytes { frame, bytes, count };
+                Ok(Step::Wait)
+            }
+            Some(b'\n') => {
+                self.start += 1;
+                Ok(frame.map_or(Step::Skipped, |frame| Step::Frame(Framed { frame, bytes: Some(bytes) })))
+            }
+            Some(_) => Err(Violation::NoNewline { bytes: count }),
         }
-        let bytes = self.buffer[self.start..end].to_vec();
-        self.start = end + 1;
-        self.searched = self.start;
-        Ok(frame.map_or(Step::Skipped, |frame| Step::Frame(Framed { frame, bytes: Some(bytes) })))
     }
 }
 
@@ -211,36 +291,33 @@ enum Step<T> {
     Wait,
 }
 
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
+/// What every frame has.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    bytes: Option<&'a RawValue>,
 }
 
 /// The frame, unless its type is unknown, and how many raw bytes follow.
-fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<(Option<T>, Option<usize>), Violation> {
+fn parse<T: Frame>(line: &[u8]) -> Result<(Option<T>, Option<usize>), Violation> {
     let text = std::str::from_utf8(line).map_err(|_| Violation::NotUtf8 { start: start_of(line) })?;
     let not_a_frame = |why: String| Violation::NotAFrame { why, start: start_of(line) };
-    let value: Value = serde_json::from_str(text).map_err(|error| not_a_frame(error.to_string()))?;
-    let Some(object) = value.as_object() else { return Err(not_a_frame("it is no JSON object".to_owned())) };
-    if !object.get("type").is_some_and(Value::is_string) {
-        return Err(not_a_frame("it has no type".to_owned()));
+    if !text.trim_start().starts_with('{') {
+        return Err(not_a_frame("it is no JSON object".to_owned()));
     }
-    let bytes = match object.get("bytes") {
-        None => None,
-        Some(count) => {
-            let fits = count.as_u64().and_then(|count| usize::try_from(count).ok());
-            let fits = fits.filter(|count| *count <= RUNNER_BYTES_MAX);
-            Some(fits.ok_or_else(|| Violation::TooManyBytes {
-                bytes: start_of(count.to_string().as_bytes()),
-                max: RUNNER_BYTES_MAX,
-            })?)
-        }
-    };
-    match serde_json::from_value(value) {
-        Ok(frame) => Ok((Some(frame), bytes)),
-        // Of a later version.
-        Err(error) if error.to_string().starts_with("unknown variant") => Ok((None, bytes)),
-        Err(error) => Err(not_a_frame(error.to_string())),
-    }
+    let head: Head<'_> = serde_json::from_str(text).map_err(|error| not_a_frame(error.to_string()))?;
+    let count = head.bytes.map(|bytes| {
+        let count = bytes.get().parse().ok().filter(|count| *count <= RUNNER_BYTES_MAX);
+        count.ok_or_else(|| Violation::TooManyBytes {
+            bytes: start_of(bytes.get().as_bytes()),
+            max: RUNNER_BYTES_MAX,
+        })
+    });
+    let count = count.transpose()?;
+    let frame = T::read(&head.kind, text).map_err(|error| not_a_frame(error.to_string()))?;
+    Ok((frame, count))
 }
 
 fn start_of(line: &[u8]) -> String {
