@@ -125,6 +125,8 @@ pub const PROGRESS_MS: u64 = 250;
 pub const TASKS_REMEMBERED_MAX: usize = 10_000;
 /// How many ended tasks are forgotten at a time: one record for many.
 pub const TASKS_FORGOTTEN_AT_ONCE: usize = 100;
+/// How many forgotten tasks leave the log at a time: each time, parts of it are written anew.
+pub const TASKS_TRIMMED_AT_ONCE: usize = 1_000;
 /// How many runners one task may lose. A task that ends whoever takes it must not end all of them, again and again.
 pub const TASK_ATTEMPTS_MAX: u64 = 5;
 /// How many lines the explanation has that a task is told when its runner dies. A whole page of `outlive explain`.

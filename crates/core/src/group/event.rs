@@ -15,6 +15,13 @@ pub enum GroupEvent {
     Created(Box<GroupSpec>),
     /// A task waits.
     TaskQueued(Box<NewTask>),
+    /// A task is about to be given to a runner: its next attempt, which is opened after this, is this process's.
+    TaskGiven {
+        /// Which.
+        run: RunId,
+        /// To whom.
+        process: ProcessKey,
+    },
     /// A runner has said what it can do.
     Greeted {
         /// Which.

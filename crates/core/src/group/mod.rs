@@ -9,10 +9,11 @@ pub mod apply;
 pub mod decide;
 pub mod event;
 pub mod input;
+pub mod outlook;
 pub mod spec;
 pub mod state;
 
-pub use advance::{advance, recover, timers};
+pub use advance::{advance, recover, recover_member, timers};
 pub use apply::apply;
 pub use decide::decide;
 pub use event::GroupEvent;

@@ -142,6 +142,8 @@ pub struct Task {
     pub state: TaskState,
     /// The attempt that counts; 0 before the first.
     pub attempt: Attempt,
+    /// The process that has its attempt, or had it last.
+    pub given: Option<ProcessKey>,
     /// The last state that an attempt has saved, and the last chunk that it covers.
     pub checkpoint: Option<(Seq, Option<BlobRef>)>,
     /// The report of the death that it was told of, in its present attempt.

@@ -55,14 +55,7 @@ fn run_ended(session: &mut Session, id: RunId, outcome: &RunOutcome, count: Opti
     }
     answered(session, id);
     if let Some(run) = session.runs.get_mut(&id).filter(|run| !matches!(run.state, RunState::Ended(_))) {
-        match outcome {
-            RunOutcome::Succeeded => session.ended.succeeded += 1,
-            RunOutcome::Raised { .. }
-            | RunOutcome::Failed { .. }
-            | RunOutcome::TimedOut { .. }
-            | RunOutcome::Unserved { .. } => session.ended.failed += 1,
-            RunOutcome::Cancelled { .. } => session.ended.cancelled += 1,
-        }
+        session.ended.count(outcome);
         run.state = RunState::Ended(outcome.clone());
         run.execution_count = count.or(run.execution_count);
         run.ended_at = Some(at);

@@ -164,6 +164,19 @@ pub struct Ended {
     pub cancelled: u32,
 }
 
+impl Ended {
+    pub(crate) fn count(&mut self, outcome: &RunOutcome) {
+        match outcome {
+            RunOutcome::Succeeded => self.succeeded += 1,
+            RunOutcome::Raised { .. }
+            | RunOutcome::Failed { .. }
+            | RunOutcome::TimedOut { .. }
+            | RunOutcome::Unserved { .. } => self.failed += 1,
+            RunOutcome::Cancelled { .. } => self.cancelled += 1,
+        }
+    }
+}
+
 /// A question that waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Question {
