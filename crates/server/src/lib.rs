@@ -5,7 +5,7 @@
 //! 1. `listen` binds the sockets and accepts connections: bounded in number, never spinning, each task owned;
 //! 2. `door` decides who may come in: peer credentials or token, Host, Origin, the API's version;
 //! 3. `native` takes the request apart by its route, calls [`outlive_node::api::Api`] and puts the answer together.
-//!    Its one route table makes the router and the OpenAPI document.
+//!    Its one route table makes the router and the OpenAPI document. `openai` does so for OpenAI's chat API;
 //! 4. `stream` carries events to one reader: batched, bounded, always with a last word; `websocket` does so too, and
 //!    carries the frames of those who edit a notebook live.
 //!
@@ -15,6 +15,7 @@
 mod door;
 mod listen;
 pub mod native;
+mod openai;
 pub mod problem;
 mod serve;
 mod stream;

@@ -7,16 +7,29 @@ use outlive_core::id::{RunId, SessionId};
 use outlive_core::limits::{JSON_DEPTH_MAX, REQUEST_BYTES_MAX};
 use outlive_protocol::http::{API_VERSION, Problem};
 
+use crate::openai;
+
 /// The media type of every refusal (RFC 9457).
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// A problem as an answer: with its status, and the headers that HTTP asks for with it.
-pub(crate) fn response(problem: &Problem) -> Response<Body> {
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = Response::new(Body::from(json(problem)));
+/// The fact that names the field of a body that does not fit.
+pub(crate) const FIELD: &str = "field";
+
+/// A problem as an answer to a request for `path`, in the words of the surface that was asked.
+pub(crate) fn response(path: &str, problem: &Problem) -> Response<Body> {
+    if openai::speaks(path) {
+        return openai::refusal::response(problem);
+    }
+    with_headers(problem.status, MEDIA_TYPE, json(problem))
+}
+
+/// A refusal with its status, and the headers that HTTP asks for with it.
+pub(crate) fn with_headers(status: u16, media_type: &'static str, body: Vec<u8>) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outlive\""));
     }
@@ -24,7 +37,7 @@ pub(crate) fn response(problem: &Problem) -> Response<Body> {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
@@ -127,6 +140,37 @@ pub(crate) fn wrong_media_type(found: Option<&str>) -> Problem {
 pub(crate) fn bad_json(detail: String) -> Problem {
     Problem::new(400, "bad-json", "The body does not fit", detail)
         .hint("GET /v1/openapi.json shows what each route takes.")
+}
+
+pub(crate) fn bad_field(field: &str, detail: &str) -> Problem {
+    bad_json(detail.to_owned()).fact(FIELD, field)
+}
+
+pub(crate) fn no_such_model(name: &str, models: &[String]) -> Problem {
+    let known = match models {
+        [] => "no group that can chat is up".to_owned(),
+        models => format!("these can chat: {}", models.join(", ")),
+    };
+    // OpenAI's own code for this: clients know it.
+    Problem::new(
+        404,
+        "model_not_found",
+        "There is no such model",
+        format!("There is no model {name:?}; {known}."),
+    )
+    .hint("A model is a group of runners with the capability `chat`: `outlive up FILE.toml` brings one up.")
+    .fact(FIELD, "model")
+}
+
+pub(crate) fn not_a_chat_model(name: &str) -> Problem {
+    Problem::new(
+        400,
+        "not-a-chat-model",
+        "The group cannot chat",
+        format!("The runners of {name:?} do not declare the capability `chat`."),
+    )
+    .hint("GET /v1/models lists those that do; POST /v1/runners/{name}/tasks gives a task to any group.")
+    .fact(FIELD, "model")
 }
 
 pub(crate) fn json_too_deep() -> Problem {
@@ -316,6 +360,13 @@ pub(crate) fn out_of_descriptors() -> Problem {
 pub(crate) fn bug(detail: &str) -> Problem {
     Problem::new(500, "bug", "A defect of Outlive", detail)
         .hint("The daemon's log has more; please report it with the command that led here.")
+}
+
+pub(crate) fn no_such_task(group: &str, run: RunId) -> Problem {
+    Problem::new(404, "no-such-task", "There is no such task", format!("Group {group:?} has no task {run}."))
+        .hint(
+            "GET /v1/runners/{name}/tasks lists the tasks of a group; one that ended long ago is forgotten.",
+        )
 }
 
 pub(crate) fn no_such_run(session: SessionId, run: RunId) -> Problem {

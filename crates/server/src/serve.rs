@@ -132,12 +132,12 @@ impl Site {
         let (head, body) = request.into_parts();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let mut response = match door.admit(&head) {
-            Err(refused) => problem::response(&refused),
+            Err(refused) => problem::response(&path, &refused),
             Ok(Admitted { guest: Guest::Preflight, origin }) => preflight(origin),
             Ok(Admitted { guest, origin }) => {
                 let mut request = Request::from_parts(head, body);
                 request.extensions_mut().insert(guest);
-                let mut response = self.route(request).await;
+                let mut response = self.route(&path, request).await;
                 allow_origin(&mut response, origin);
                 response
             }
@@ -150,11 +150,13 @@ impl Site {
         response
     }
 
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
+    async fn route(&self, path: &str, request: Request<Body>) -> Response<Body> {
         match AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(_panic) => problem::response(&problem::bug("The daemon's code for this request panicked.")),
+            Err(_panic) => {
+                problem::response(path, &problem::bug("The daemon's code for this request panicked."))
+            }
         }
     }
 }
@@ -164,7 +166,10 @@ fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("outlive-api"));
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("outlive-api, outlive-run, x-request-id"),
+        );
         headers.append(VARY, HeaderValue::from_static("origin"));
     }
 }
@@ -173,7 +178,7 @@ fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     headers.insert(
         ACCESS_CONTROL_ALLOW_HEADERS,
         HeaderValue::from_static(

@@ -19,7 +19,8 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, future};
 use outlive_core::limits::{SSE_BATCH_BYTES, SSE_BATCHES_MAX, SSE_COMMENT_MS};
 use outlive_node::api::{Delivered, Events};
 use outlive_protocol::http::{Problem, StreamEvent};
@@ -47,18 +48,41 @@ pub(crate) struct Streams {
     pub stall: Duration,
 }
 
+/// What a stream says next.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// More follows.
+    More(Bytes),
+    /// Its last word.
+    Last(Bytes),
+}
+
 impl Streams {
     /// The answer that carries `events`. Dropping it detaches.
     pub(crate) fn respond(&self, events: Events) -> Response<Body> {
+        self.begin(events, write_event, problem_event)
+    }
+
+    /// The answer that carries the events of another dialect; `cut` makes its last word of a problem.
+    pub(crate) fn carry(&self, lines: BoxStream<'static, Line>, cut: fn(Problem) -> Bytes) -> Response<Body> {
+        self.begin(lines, write_line, cut)
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        events: BoxStream<'static, T>,
+        write: Write<T>,
+        cut: fn(Problem) -> Bytes,
+    ) -> Response<Body> {
         let (queue, batches) = mpsc::channel(SSE_BATCHES_MAX);
         let (farewell, last_word) = oneshot::channel();
         let Self { tasks, shutdown, stall } = self.clone();
         tasks.spawn(async move {
-            let ending = pump(events, &queue, &shutdown, stall).await;
+            let ending = pump(events, write, &queue, &shutdown, stall).await;
             // A body that is gone needs no last word.
             let _ = farewell.send(ending);
         });
-        let mut response = Response::new(Body::from_stream(body(batches, last_word)));
+        let mut response = Response::new(Body::from_stream(body(batches, last_word, cut)));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -67,6 +91,9 @@ impl Streams {
         response
     }
 }
+
+/// Writes an event; true when it is the stream's last.
+type Write<T> = fn(&T, &mut BytesMut) -> bool;
 
 /// How a pump ended.
 enum Ending {
@@ -79,18 +106,22 @@ enum Ending {
 fn body(
     batches: mpsc::Receiver<Bytes>,
     last_word: oneshot::Receiver<Ending>,
+    cut: fn(Problem) -> Bytes,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
     let batches = stream::unfold(batches, async |mut batches| Some((batches.recv().await?, batches)));
-    let last_word = stream::once(last_word).filter_map(async |ending| match ending {
-        Ok(Ending::Complete) => None,
-        Ok(Ending::Cut(problem)) => Some(problem_event(problem)),
-        Err(_panicked) => Some(problem_event(problem::bug("The task that carried this stream panicked."))),
+    let last_word = stream::once(last_word).filter_map(move |ending| {
+        future::ready(match ending {
+            Ok(Ending::Complete) => None,
+            Ok(Ending::Cut(problem)) => Some(cut(problem)),
+            Err(_panicked) => Some(cut(problem::bug("The task that carried this stream panicked."))),
+        })
     });
     batches.chain(last_word).map(Ok)
 }
 
-async fn pump(
-    events: Events,
+async fn pump<T>(
+    events: BoxStream<'static, T>,
+    write: Write<T>,
     queue: &mpsc::Sender<Bytes>,
     shutdown: &CancellationToken,
     stall: Duration,
@@ -112,7 +143,7 @@ async fn pump(
             Ok(Some(first)) => first,
             Ok(None) => return Ending::Cut(unfinished()),
         };
-        let (batch, is_over) = collect(first, &mut events);
+        let (batch, is_over) = collect(first, &mut events, write);
         let sent = tokio::select! {
             biased;
             sent = timeout(stall, queue.send(batch)) => sent,
@@ -134,28 +165,29 @@ async fn pump(
 }
 
 /// One batch of Server-Sent Events. True when it holds the stream's last event.
-fn collect(first: Delivered, events: &mut stream::Fuse<Events>) -> (Bytes, bool) {
+fn collect<T>(first: T, events: &mut stream::Fuse<BoxStream<'static, T>>, write: Write<T>) -> (Bytes, bool) {
     let mut out = BytesMut::new();
-    let is_over = batch(first, events, |delivered| {
+    let is_over = batch(first, events, |event| {
         let before = out.len();
-        write_event(&mut out, delivered);
-        out.len() - before
+        let is_last = write(event, &mut out);
+        (out.len() - before, is_last)
     });
     (out.freeze(), is_over)
 }
 
 /// Gives `each` the first event and what is ready behind it, as long as the bytes that `each` makes of them are not
-/// too many. True when the stream's last event was among them.
-pub(crate) fn batch(
-    first: Delivered,
-    events: &mut stream::Fuse<Events>,
-    mut each: impl FnMut(&Delivered) -> usize,
+/// too many. `each` says how many, and whether it was the stream's last event; true when that was among them.
+pub(crate) fn batch<T>(
+    first: T,
+    events: &mut stream::Fuse<BoxStream<'static, T>>,
+    mut each: impl FnMut(&T) -> (usize, bool),
 ) -> bool {
     let mut bytes = 0;
     let mut next = Some(first);
-    while let Some(delivered) = next {
-        bytes += each(&delivered);
-        if matches!(delivered.event, StreamEvent::End { .. } | StreamEvent::Problem { .. }) {
+    while let Some(event) = next {
+        let (size, is_last) = each(&event);
+        bytes += size;
+        if is_last {
             return true;
         }
         if bytes >= SSE_BATCH_BYTES {
@@ -166,8 +198,19 @@ pub(crate) fn batch(
     false
 }
 
+/// Whether nothing follows.
+pub(crate) const fn is_last(event: &StreamEvent) -> bool {
+    matches!(event, StreamEvent::End { .. } | StreamEvent::Problem { .. })
+}
+
+fn write_line(line: &Line, out: &mut BytesMut) -> bool {
+    let (Line::More(bytes) | Line::Last(bytes)) = line;
+    out.put_slice(bytes);
+    matches!(line, Line::Last(_))
+}
+
 /// `id:` (for events that are a place to come back to), `event:`, `data:` with one line of JSON.
-fn write_event(out: &mut BytesMut, Delivered { cursor, event }: &Delivered) {
+fn write_event(Delivered { cursor, event }: &Delivered, out: &mut BytesMut) -> bool {
     // A line break would end the field; our cursors are digits and dots.
     if let Some(cursor) = cursor.as_deref().filter(|cursor| !cursor.contains(['\n', '\r', '\0'])) {
         out.put_slice(b"id: ");
@@ -179,11 +222,12 @@ fn write_event(out: &mut BytesMut, Delivered { cursor, event }: &Delivered) {
     out.put_slice(b"\ndata: ");
     serde_json::to_writer(out.writer(), event).expect("events have string keys, and memory does not fail");
     out.put_slice(b"\n\n");
+    is_last(event)
 }
 
 fn problem_event(problem: Problem) -> Bytes {
     let mut out = BytesMut::new();
-    write_event(&mut out, &Delivered { cursor: None, event: StreamEvent::Problem { problem } });
+    write_event(&Delivered { cursor: None, event: StreamEvent::Problem { problem } }, &mut out);
     out.freeze()
 }
 

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What the adapter itself looks at in a request for a chat completion. The runner gets the body as it came, without
-/// `outlive`.
+/// What the adapter itself looks at in a request for a chat completion. The runner gets the body as it came, with all
+/// other fields and without `outlive`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChatRequest {
     /// The group of runners, by name.
@@ -27,20 +27,13 @@ pub struct ChatRequest {
     /// What Outlive offers beyond OpenAI's API (`extra_body` of their client).
     #[serde(default)]
     pub outlive: Option<ChatWishes>,
-    /// Everything else is the runner's.
-    #[serde(flatten)]
-    #[schemars(skip)]
-    pub rest: Map<String, Value>,
 }
 
-/// A message of a conversation.
+/// A message of a conversation; its content is the runner's.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChatMessage {
     /// Who says it: `system`, `user`, `assistant`, `tool`, …
     pub role: String,
-    /// What is said, and what else belongs to it.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
 }
 
 /// How a streamed answer is told.

@@ -15,6 +15,8 @@ use crate::stream;
 pub(crate) trait Answer: Send + 'static {
     const STATUS: StatusCode;
     const DESCRIPTION: &'static str;
+    /// Another status with the same content, and when it is given.
+    const OR: Option<(StatusCode, &'static str)> = None;
     /// The content object of its response, if it has a body.
     fn content(generator: &mut SchemaGenerator) -> Option<Value>;
     fn into_response(self) -> Response<Body>;
@@ -49,6 +51,42 @@ json_answers! {
     Created CREATED "Made"
     /// 202 with JSON.
     Accepted ACCEPTED "Under way; the state before its end"
+}
+
+macro_rules! one_of_two {
+    ($($(#[$doc:meta])* $name:ident { $first:ident $status:ident $description:literal, $other:ident $or:ident $when:literal })*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) enum $name<T> {
+                $first(T),
+                $other(T),
+            }
+
+            impl<T: Serialize + JsonSchema + Send + 'static> Answer for $name<T> {
+                const STATUS: StatusCode = StatusCode::$status;
+                const DESCRIPTION: &'static str = $description;
+                const OR: Option<(StatusCode, &'static str)> = Some((StatusCode::$or, $when));
+
+                fn content(generator: &mut SchemaGenerator) -> Option<Value> {
+                    Found::<T>::content(generator)
+                }
+
+                fn into_response(self) -> Response<Body> {
+                    match self {
+                        Self::$first(value) => json_response(StatusCode::$status, &value),
+                        Self::$other(value) => json_response(StatusCode::$or, &value),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+one_of_two! {
+    /// 201, or 200 for what was there.
+    MadeOrFound { Made CREATED "Made", Found OK "It was there, as asked for" }
+    /// 202, or 200 for what had ended.
+    UnderWayOrOver { UnderWay ACCEPTED "Under way; the state before its end", Over OK "It had ended" }
 }
 
 /// 202 without a body.
@@ -163,9 +201,10 @@ fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(crate) fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let Ok(json) = serde_json::to_vec(value) else {
-        return problem::response(&problem::bug("An answer could not be written as JSON."));
+        let refused = problem::bug("An answer could not be written as JSON.");
+        return problem::with_headers(refused.status, problem::MEDIA_TYPE, problem::json(&refused));
     };
     let mut response = Response::new(Body::from(json));
     *response.status_mut() = status;

@@ -103,7 +103,7 @@ pub(super) async fn attach(
 }
 
 /// Events, in the way that the client asks for them.
-fn respond(app: &App, handshake: Option<Handshake>, events: Events) -> Response<Body> {
+pub(super) fn respond(app: &App, handshake: Option<Handshake>, events: Events) -> Response<Body> {
     let Some(handshake) = handshake else { return app.streams.respond(events) };
     let patience = app.patience.clone();
     handshake.grant(websocket::events::config(), patience.clone(), |socket| {
@@ -261,7 +261,7 @@ pub(super) async fn blob(app: App, call: Call<BlobPath, Nothing, NoBody>) -> Ans
 
 /// Where a reader goes on. The header goes first: a browser that reconnects sends it with the address of its first
 /// request, whose cursor is old by then.
-fn place<T>(
+pub(super) fn place<T>(
     headers: &HeaderMap,
     query: Option<String>,
     parse: impl FnOnce(&str) -> Result<T, String>,

@@ -4,11 +4,12 @@
 //! the same Rust types; `request` takes requests apart, `answer` puts answers together, `handlers` calls the node.
 
 pub(crate) mod answer;
-mod blob;
+pub(crate) mod blob;
 mod handlers;
 mod openapi;
 pub(crate) mod request;
 pub(crate) mod route;
+mod runners;
 mod table;
 
 use std::sync::Arc;
@@ -45,9 +46,9 @@ pub(crate) fn router(app: App) -> Router {
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> Response<Body> {
-    problem::response(&problem::no_such_route(method.as_str(), uri.path()))
+    problem::response(uri.path(), &problem::no_such_route(method.as_str(), uri.path()))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response<Body> {
-    problem::response(&problem::wrong_method(method.as_str(), uri.path()))
+    problem::response(uri.path(), &problem::wrong_method(method.as_str(), uri.path()))
 }

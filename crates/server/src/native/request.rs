@@ -72,6 +72,22 @@ pub(crate) struct RunPath {
     pub run: RunId,
 }
 
+/// `/runners/{name}`
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct GroupPath {
+    /// The group.
+    pub name: String,
+}
+
+/// `/runners/{name}/tasks/{run}`
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct TaskPath {
+    /// The group.
+    pub name: String,
+    /// The task.
+    pub run: RunId,
+}
+
 /// `/sessions/{id}/cells/{cell}`
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct CellPath {
@@ -158,6 +174,20 @@ pub(crate) struct AttachRunQuery {
     pub follow: bool,
 }
 
+/// `GET /runners/{name}/tasks/{run}/attach`
+#[derive(Deserialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
+pub(crate) struct AttachTaskQuery {
+    /// What the reader has, as ATTEMPT.SEQ (0.0: nothing). The header `Last-Event-ID` goes before it.
+    pub cursor: Option<String>,
+    /// Stay for what is still to come; else the stream ends at the present head.
+    #[serde(default = "yes")]
+    pub follow: bool,
+    /// Cancel the task when this client goes away before its end.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
 const fn yes() -> bool {
     true
 }
@@ -165,12 +195,15 @@ const fn yes() -> bool {
 impl Fields for Nothing {}
 impl Fields for SessionPath {}
 impl Fields for RunPath {}
+impl Fields for GroupPath {}
+impl Fields for TaskPath {}
 impl Fields for CellPath {}
 impl Fields for BlobPath {}
 impl Fields for ListQuery {}
 impl Fields for AttachQuery {}
 impl Fields for NotebookQuery {}
 impl Fields for AttachRunQuery {}
+impl Fields for AttachTaskQuery {}
 
 async fn path<P: Fields>(template: &str, head: &mut Parts) -> Result<P, Problem> {
     let parts = RawPathParams::from_request_parts(head, &())
@@ -241,7 +274,7 @@ fn document_json<T: JsonSchema>(generator: &mut SchemaGenerator, required: bool)
 }
 
 /// A page of another origin can send a form or text without asking first, but not JSON.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let found = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = found.as_deref().and_then(|value| value.split(';').next()).map(str::trim);
     if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
@@ -252,7 +285,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The whole body. What is kept never exceeds the limit, whatever the client says or sends.
-async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     let announced = body.size_hint().lower();
     let mut kept = BytesMut::new();
     let mut size = 0;
@@ -272,7 +305,7 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     Ok(kept.freeze())
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if is_too_deep(bytes) {
         return Err(problem::json_too_deep());
     }
@@ -283,9 +316,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         // The root's path is a dot, which says nothing.
-        let place = Some(error.path().to_string()).filter(|path| path != ".");
-        let place = place.map_or_else(String::new, |path| format!("`{path}`: "));
-        problem::bad_json(format!("{place}{}.", error.inner()))
+        let field = Some(error.path().to_string()).filter(|path| path != ".");
+        let place = field.as_ref().map_or_else(String::new, |field| format!("`{field}`: "));
+        let refused = problem::bad_json(format!("{place}{}.", error.inner()));
+        field.into_iter().fold(refused, |refused, field| refused.fact(problem::FIELD, field))
     })?;
     json.end().map_err(|error| problem::bad_json(format!("{error}.")))?;
     Ok(value)

@@ -8,7 +8,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use outlive_protocol::http::Problem;
 use schemars::SchemaGenerator;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::App;
 use super::answer::Answer;
@@ -48,7 +48,7 @@ macro_rules! methods {
                         let call = Call::read(path, app.body_deadline, request).await?;
                         Ok::<_, Problem>(handler(app, call).await?.into_response())
                     };
-                    answer.await.unwrap_or_else(|refused| problem::response(&refused)).into_response()
+                    answer.await.unwrap_or_else(|refused| problem::response(path, &refused)).into_response()
                 });
                 let document = Box::new(move |generator: &mut SchemaGenerator| {
                     operation::<P, Q, B, A>(generator, id, summary)
@@ -62,6 +62,7 @@ macro_rules! methods {
 methods! {
     get "get" GET
     post "post" POST
+    put "put" PUT
     delete "delete" DELETE
 }
 
@@ -80,12 +81,16 @@ fn operation<P: Fields, Q: Fields, B: RequestBody, A: Answer>(
     if let Some(content) = A::content(generator) {
         answer["content"] = content;
     }
-    let status = A::STATUS.as_str();
-    let mut operation = json!({
-        "operationId": id,
-        "summary": summary,
-        "responses": { status: answer, "default": refusal },
-    });
+    let mut responses = Map::new();
+    if let Some((status, when)) = A::OR {
+        let mut other = answer.clone();
+        other["description"] = when.into();
+        responses.insert(status.as_str().to_owned(), other);
+    }
+    responses.insert(A::STATUS.as_str().to_owned(), answer);
+    responses.insert("default".to_owned(), refusal);
+    responses.sort_keys();
+    let mut operation = json!({ "operationId": id, "summary": summary, "responses": responses });
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }

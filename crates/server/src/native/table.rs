@@ -1,7 +1,8 @@
 //! Every route, once.
 
-use super::handlers as h;
-use super::route::{Route, delete, get, post};
+use super::route::{Route, delete, get, post, put};
+use super::{handlers as h, runners as r};
+use crate::openai::handlers as o;
 
 /// The table. The order is that of the OpenAPI document.
 #[rustfmt::skip]
@@ -39,6 +40,21 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/sessions/{id}/runs/{run}/attach", "attachRun", "The output of one run; the id of an event is ATTEMPT.SEQ", h::attach_run),
         get("/v1/sessions/{id}/reports", "listReports", "The failures of a session, oldest first", h::reports),
         get("/v1/sessions/{id}/blobs/{sha256}", "getBlob", "A large content, whole", h::blob),
+        get("/v1/runners", "listGroups", "The groups of runners that are up", r::groups),
+        get("/v1/runners/{name}", "getGroup", "One group of runners, with its members", r::group),
+        put("/v1/runners/{name}", "bringGroupUp", "Bring a group of runners up; one that is up with the same configuration is left alone", r::up),
+        delete("/v1/runners/{name}", "bringGroupDown", "Stop all runners of a group and end it", r::down),
+        post("/v1/runners/{name}/start", "startRunners", "Start a runner of the group, or all that are down", r::start),
+        post("/v1/runners/{name}/stop", "stopRunners", "Stop a runner of the group, or all; the group stays", r::stop),
+        post("/v1/runners/{name}/restart", "restartRunners", "Start a runner of the group anew, or all", r::restart),
+        get("/v1/runners/{name}/tasks", "listTasks", "The tasks of a group, in the order in which they were queued", r::tasks),
+        post("/v1/runners/{name}/tasks", "submitTask", "Queue a task; the same id or key again gives the same task", r::submit),
+        get("/v1/runners/{name}/tasks/{run}", "getTask", "One task", r::task),
+        delete("/v1/runners/{name}/tasks/{run}", "cancelTask", "Cancel a task; one that has ended is left alone", r::cancel),
+        get("/v1/runners/{name}/tasks/{run}/attach", "attachTask", "The output of one task; the id of an event is ATTEMPT.SEQ", r::attach),
+        post("/v1/chat/completions", "createChatCompletion", "OpenAI's chat completions; the model is a group whose runners declare `chat`", o::chat),
+        get("/v1/models", "listModels", "The groups that can chat, as OpenAI lists models", o::models),
+        get("/v1/models/{model}", "getModel", "One group that can chat", o::model),
         get("/metrics", "getMetrics", "The daemon's counters, in Prometheus' text format", h::metrics),
     ]
 }

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use super::close_code;
 use super::socket::{Ending, Message, Mouth, Patience, Socket, text};
 use crate::problem;
-use crate::stream::{batch, unfinished};
+use crate::stream::{batch, is_last, unfinished};
 
 /// What a client may say here: nothing but pings and its close. What it says all the same is read and ignored.
 pub(crate) fn config() -> WebSocketConfig {
@@ -73,7 +73,7 @@ async fn say(
         let message = text(&delivered.event, delivered.cursor.as_deref());
         let bytes = message.len();
         messages.push(message);
-        bytes
+        (bytes, is_last(&delivered.event))
     });
     for message in messages {
         mouth.put(message).await?;
