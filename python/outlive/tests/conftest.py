@@ -8,10 +8,13 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from supervisor import Supervisor
 
 
 class World:
@@ -78,3 +81,22 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             yield made
         finally:
             made.outlive("daemon", "stop")
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
+    """Starts runners of a text: by ``python program.py``, or with `target` by ``python -m outlive.runner``."""
+    started: list[Supervisor] = []
+
+    def start(program: str, target: str | None = None, **more: Any) -> Supervisor:
+        path = tmp_path / f"program{len(started)}.py"
+        path.write_text(textwrap.dedent(program))
+        arguments = [str(path)] if target is None else ["-m", "outlive.runner", target.format(path)]
+        place = tmp_path / str(len(started))
+        place.mkdir()
+        started.append(Supervisor(place, arguments, **more))
+        return started[-1]
+
+    yield start
+    for supervisor in started:
+        supervisor.close()

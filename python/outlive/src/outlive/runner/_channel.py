@@ -70,7 +70,7 @@ class Channel:
         if self._told is error or not self.mine:
             return
         self._told = error
-        frame: dict[str, Any] = {"type": "last_words", "exception": _words.words(error)}
+        frame: dict[str, Any] = {"type": "last_words", "exception": _words.words(error, self.limits.line)}
         if task is not None:
             frame["id"] = task
         if thread is not None:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 _READ_BYTES: Final = 1 << 16
 _TERMINATED: Final = 128 + signal.SIGTERM
-_TEXT, _JSON, _BYTES = "text/plain", "application/json", "application/octet-stream"
+_TEXT_CHARACTERS: Final = 10_000
+"""So many fit into a line, even where each takes the six bytes of an escape."""
 
 
 class Serving:
@@ -142,12 +143,12 @@ class Serving:
         self._interrupts = Stopped
         try:
             yield
-        except BaseException:
-            self._leave_if_child(1)
+        except BaseException as error:
+            self._leave_if_child(error)
             raise
         finally:
             self._interrupts = None
-        self._leave_if_child(0)
+        self._leave_if_child()
 
     # The end of a task
 
@@ -157,12 +158,12 @@ class Serving:
         try:
             yield lambda value: self._succeeded(task, value)
         except BaseException as error:  # also SystemExit and KeyboardInterrupt are a task's
-            self._leave_if_child(1)
+            self._leave_if_child(error)
             with suppress(ChannelClosed):
                 self._failed(task, error)
 
     def _succeeded(self, task: Task, value: object) -> None:
-        self._leave_if_child(0)
+        self._leave_if_child()
         try:
             self._end(task, "result", {"value": value})
         except FrameTooLarge:
@@ -171,7 +172,7 @@ class Serving:
     def _failed(self, task: Task, error: BaseException) -> None:
         reason = task._stop or ("give up" if self._gives_up else None)
         if not isinstance(error, TaskCancelled) or reason is None:
-            self._end(task, "error", {"exception": _words.words(error)})
+            self._end(task, "error", {"exception": _words.words(error, self._channel.limits.line)})
         elif reason == "cancel":
             self._end(task, "cancelled", {})
 
@@ -182,34 +183,39 @@ class Serving:
         if self._tasks.pop((task.id, task.attempt), None) is not None:
             self._channel.write(buffers)
 
-    def _leave_if_child(self, code: int) -> None:
-        """A child that a handler has forked, and that came back from it, has nothing to do here."""
+    def _leave_if_child(self, error: BaseException | None = None) -> None:
+        """A child that the program has forked, and that came back here, ends as a program does."""
         if self._channel.mine:
             return
-        if code:
-            traceback.print_exc()
+        code: object = 0
+        if isinstance(error, SystemExit):
+            code = error.code
+        elif error is not None:
+            traceback.print_exception(error)
+            code = 1
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
         with suppress(OSError, ValueError):
             sys.stdout.flush()
-        os._exit(code)
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
     # What tasks say
 
     def chunk(self, task: Task, chunk: object) -> None:
-        """Sends a piece of output. What does not fit into a line is sent as bytes."""
+        """Sends a piece of output, also one that does not fit into a line: text in pieces, JSON as bytes."""
         if isinstance(chunk, Chunk):
             self._send("chunk", task, {"mime": chunk.mime}, chunk.data)
         elif isinstance(chunk, bytes | bytearray | memoryview):
-            self._send("chunk", task, {"mime": _BYTES}, chunk)
+            self._send("chunk", task, {}, chunk)
         elif isinstance(chunk, str):
-            try:
-                self._send("chunk", task, {"text": chunk})
-            except FrameTooLarge:
-                self._send("chunk", task, {"mime": _TEXT}, chunk.encode())
+            # Text is one text, in however many pieces it comes.
+            for start in range(0, max(len(chunk), 1), _TEXT_CHARACTERS):
+                self._send("chunk", task, {"text": chunk[start : start + _TEXT_CHARACTERS]})
         else:
             try:
                 self._send("chunk", task, {"json": chunk})
             except FrameTooLarge:
-                self._send("chunk", task, {"mime": _JSON}, to_json(chunk))
+                self._send("chunk", task, {"mime": "application/json"}, to_json(chunk))
 
     def progress(self, task: Task, done: float | None, total: float | None, message: str | None) -> None:
         """Sends how far it is."""
@@ -353,7 +359,13 @@ class Serving:
             signal.signal(signal.SIGTERM, self._on_term)
         if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
             signal.signal(signal.SIGINT, _on_int)
-        os.register_at_fork(after_in_child=self._forget_signals)
+        # Blocked meanwhile, so that one which comes to the child before it has forgotten our handler is not lost.
+        block, term = signal.pthread_sigmask, (signal.SIGTERM,)
+        os.register_at_fork(
+            before=partial(block, signal.SIG_BLOCK, term),
+            after_in_parent=partial(block, signal.SIG_UNBLOCK, term),
+            after_in_child=self._forget_signals,
+        )
 
     def _forget_signals(self) -> None:
         """A forked child is stopped as any process is."""
@@ -361,6 +373,7 @@ class Serving:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) == _on_int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         """Runs in the main thread, in the middle of anything: it takes no lock. The listening thread does the rest."""

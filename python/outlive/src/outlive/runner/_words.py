@@ -7,26 +7,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ._frames import LINE_BYTES_MAX, to_json
+from ._frames import to_json
 
 CAUSES_MAX = 8
 """How many exceptions of a chain are told."""
 _CHARACTERS = 16_384
 """How much of a traceback is told at first; halved until all of it fits into a line."""
 _CHARACTERS_MIN = 64
-_ENVELOPE_BYTES = 1_024
+_ENVELOPE_BYTES = 512
 """Room in the line for what stands around an exception."""
-_HERE = str(Path(__file__).parent)
+_CALLERS = tuple(str(Path(__file__).with_name(name)) for name in ("_handler.py", "_loading.py", "__main__.py"))
+"""Where this package calls the program."""
 
 
-def words(error: BaseException) -> dict[str, Any]:
-    """The exception and what caused it, in a form that always fits into one line."""
-    characters = _CHARACTERS
+def words(error: BaseException, line_bytes_max: int) -> dict[str, Any]:
+    """The exception and what caused it, in a form that fits into one line."""
+    chain, characters = _chain(error), _CHARACTERS
     while True:
-        told = _tell(_chain(error), characters)
-        if characters <= _CHARACTERS_MIN or len(to_json(told)) <= LINE_BYTES_MAX - _ENVELOPE_BYTES:
+        told = _tell(chain, characters)
+        if len(to_json(told)) <= line_bytes_max - _ENVELOPE_BYTES:
             return told
-        characters //= 2
+        if characters > _CHARACTERS_MIN:
+            characters //= 2
+        elif len(chain) > 1:
+            del chain[len(chain) // 2 :]
+        else:
+            return {"type": told["type"], "message": told["message"]}
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -82,11 +88,12 @@ def _clean(text: str, characters: int) -> str:
 
 
 def _of_the_program(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without what stands above the program: this package and the import system."""
-    at = trace
+    """The traceback from where the program was called last: what stands above it is this package's and the loop's."""
+    at, called = trace, trace
     while at is not None:
         file = at.tb_frame.f_code.co_filename
-        if not file.startswith((_HERE, "<frozen importlib")):
-            return at
+        if file in _CALLERS or (at is called and file.startswith("<frozen importlib")):
+            # The call itself, when nothing was reached by it.
+            called = at.tb_next or at
         at = at.tb_next
-    return trace
+    return called
