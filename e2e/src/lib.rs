@@ -9,6 +9,7 @@
 //!   ├──── api ─────────► Api, Events            HTTP over the Unix socket   (http, events)
 //!   ├──── kernel ──────► Session, Transcript    one session and its output  (session, transcript)
 //!   ├──── untitled, open ► Session, Peer        a notebook, edited live     (session, peer, websocket)
+//!   ├──── runners ─────► Group, Task            runners and their tasks     (runners)
 //!   └──── processes ───► Process                /proc                       (process)
 //! ```
 
@@ -20,9 +21,12 @@ pub mod http;
 pub mod notebook;
 pub mod peer;
 pub mod process;
+pub mod random;
 pub mod report;
+pub mod runners;
 pub mod session;
 pub mod soak;
+pub mod stress;
 pub mod transcript;
 pub mod websocket;
 pub mod world;
@@ -34,6 +38,7 @@ pub use events::{Event, Events};
 pub use http::{Api, Response};
 pub use peer::Peer;
 pub use process::{Process, Signal};
+pub use runners::{Group, Task};
 pub use session::Session;
 pub use transcript::Transcript;
 pub use world::World;

@@ -85,6 +85,12 @@ impl Transcript {
         self.text("stderr")
     }
 
+    /// All text that a task said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.text("text")
+    }
+
     fn text(&self, kind: &str) -> String {
         self.of_kind(kind).filter_map(|chunk| chunk["text"].as_str()).collect()
     }

@@ -68,6 +68,24 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         sessions: u64,
     },
+    /// Many tasks over a few runners that are killed all the time: each ends once, with all that was said.
+    Stress {
+        /// How long they take about, with nobody killed.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// How many tasks.
+        #[arg(long, default_value_t = 200)]
+        tasks: u64,
+        /// How many runners.
+        #[arg(long, default_value_t = 4)]
+        runners: u64,
+        /// How often one of them is killed, in milliseconds.
+        #[arg(long, default_value_t = 300)]
+        kill_ms: u64,
+        /// The same seed kills the same runners in the same order.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Feeds random bytes to everything that parses bytes from outside.
     Fuzz {
         /// How long for each target, in seconds.
@@ -96,6 +114,9 @@ fn run(command: Command, root: &Path) -> Result<()> {
         Command::Bench { quick, dev, rest } => programs::bench(root, quick, dev, &rest),
         Command::Chaos { rounds, seed } => programs::chaos(root, rounds, seed),
         Command::Soak { minutes, seed, sessions } => programs::soak(root, minutes, seed, sessions),
+        Command::Stress { seconds, tasks, runners, kill_ms, seed } => {
+            programs::stress(root, [seconds, tasks, runners, kill_ms, seed])
+        }
         Command::Fuzz { seconds } => fuzz::run(root, seconds),
         Command::Python => {
             println!("{}", python::test_environment(root)?.display());

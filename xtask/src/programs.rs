@@ -1,4 +1,4 @@
-//! Builds and runs the programs that exercise the real binary: benchmarks, chaos, soak.
+//! Builds and runs the programs that exercise the real binary: benchmarks, chaos, soak, stress.
 
 use std::path::Path;
 
@@ -37,6 +37,14 @@ pub fn chaos(root: &Path, rounds: u64, seed: u64) -> Result<()> {
 /// Something was lost, mixed up or left behind.
 pub fn soak(root: &Path, minutes: u64, seed: u64, sessions: u64) -> Result<()> {
     end_to_end(root, "soak", &[minutes, seed, sessions])
+}
+
+/// Kills runners in mid-task.
+///
+/// # Errors
+/// A task was lost, doubled or ended twice, or something was left behind.
+pub fn stress(root: &Path, plan: [u64; 5]) -> Result<()> {
+    end_to_end(root, "stress", &plan)
 }
 
 fn end_to_end(root: &Path, program: &str, arguments: &[u64]) -> Result<()> {

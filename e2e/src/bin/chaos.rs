@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use outlive_e2e::clock::{PATIENCE, eventually, within};
 use outlive_e2e::process::{self, Signal};
+use outlive_e2e::random::Random;
 use outlive_e2e::{Daemon, Session, Transcript, World};
 use serde_json::json;
 
@@ -33,7 +34,7 @@ fn main() {
     let mut arguments =
         std::env::args().skip(1).map(|text| text.parse::<u64>().expect("usage: chaos ROUNDS SEED"));
     let rounds = arguments.next().unwrap_or(8);
-    let mut random = Random(arguments.next().unwrap_or(1).max(1));
+    let mut random = Random::new(arguments.next().unwrap_or(1));
     let world = World::new();
     let mut daemon = world.daemon();
     for round in 0..rounds {
@@ -145,16 +146,4 @@ fn sessions(world: &World) -> Vec<String> {
 fn end(session: &Session) {
     session.post("/stop", &json!({"force": true}));
     session.wait_until("closed", within(Duration::from_secs(30)), |view| !view["closed_at"].is_null());
-}
-
-/// Marsaglia's xorshift64: small, seeded, good enough to choose a moment.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }

@@ -8,7 +8,6 @@
 //! ```
 
 mod look;
-mod random;
 mod subject;
 
 use std::path::PathBuf;
@@ -17,10 +16,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use look::Look;
-use random::Random;
+
 use subject::Subject;
 
 use crate::clock::{self, PATIENCE, eventually, within};
+use crate::random::Random;
 use crate::{Daemon, World};
 
 /// Threads that use sessions.

@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::random::Random;
 use super::{Field, KERNELS_MAX, fresh_path, soon};
 use crate::clock::{PATIENCE, within};
 use crate::process::{self, Signal};
+use crate::random::Random;
 use crate::{Peer, Session, notebook};
 
 /// Peers of one session at a time.
