@@ -62,8 +62,8 @@ HANDLERS = """
 
     @runner.task
     def sleeps(task):
-        task.emit(".")
         try:
+            task.emit(".")
             time.sleep(600)
         finally:
             task.emit("woken")
@@ -75,8 +75,8 @@ HANDLERS = """
 ASYNC = """
     @runner.task
     async def awaits(task):
-        task.emit(".")
         try:
+            task.emit(".")
             await asyncio.sleep(600)
         finally:
             task.emit("cleaned up")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import suppress
 from typing import Any
 
 from . import _words
@@ -30,6 +31,7 @@ class Channel:
         self.limits = Limits()
         self.shielded = 0
         """Above zero while the main thread writes: a signal handler must not raise then."""
+        self.phase = "connecting"
         self.pid = os.getpid()
         self._main = threading.main_thread().ident
         self._lock = threading.Lock()
@@ -84,14 +86,12 @@ class Channel:
 
     def end(self) -> None:
         """Says that nothing follows, and closes the sending side. Never raises; a second time does nothing."""
-        if not self.mine or self._sink is None:
+        if not self.mine:
             return
-        try:
-            if self._greeted:
-                self.send({"type": "end"})
-        except ChannelClosed:
-            pass
         with self._lock:
+            if self._greeted and self._sink is not None:
+                with suppress(ChannelClosed):
+                    self._write_all(self._sink, encode({"type": "end"}, self.limits))
             self._close()
 
     def send(self, fields: dict[str, Any], payload: Buffer | None = None) -> None:
@@ -104,7 +104,15 @@ class Channel:
         """
         self.write(encode(fields, self.limits, payload))
 
-    def write(self, buffers: list[Buffer]) -> None:
+    def enter(self, phase: str, fields: dict[str, Any]) -> None:
+        """Tells the phase that the runner is in. Nothing comes after ``shutting_down``.
+
+        Raises:
+            ChannelClosed: nobody takes it any more.
+        """
+        self.write(encode({"type": "state", "state": phase, **fields}, self.limits), phase)
+
+    def write(self, buffers: list[Buffer], phase: str | None = None) -> None:
         """Sends the buffers of a frame."""
         if not self.mine:
             raise ChannelClosed(
@@ -114,6 +122,9 @@ class Channel:
         self.shielded += shield
         try:
             with self._lock:
+                if phase is not None and self.phase == "shutting_down":
+                    return
+                self.phase = phase or self.phase
                 if self._sink is None:
                     raise ChannelClosed("the runner has said its end, or its supervisor is gone; nothing can be sent")
                 self._write_all(self._sink, buffers)

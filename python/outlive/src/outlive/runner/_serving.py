@@ -52,11 +52,14 @@ class Serving:
         """Those that have no terminal yet."""
         self._orders: SimpleQueue[Task | None] = SimpleQueue()
         """For sync handlers; ``None`` is the end."""
-        self._phase = "connecting"
+        self._stopping = threading.Lock()
+        """Held from the first of several reasons to stop on."""
         self._gives_up = False
         self._exit_code = 0
         self._interrupts: type[BaseException] | None = None
         """What SIGTERM raises in the main thread: something only while that runs code of the program's."""
+        self._in_main: Task | None = None
+        """The task that the main thread works at."""
         self._wake_source, self._wake_sink = os.pipe()
         os.set_blocking(self._wake_sink, False)
         self._loop: Loop | None = None
@@ -80,7 +83,7 @@ class Serving:
             else:
                 self._serve()
         except Stopped:
-            pass
+            self._stop()
         except BaseException as error:
             channel.last_words(error)
             raise
@@ -129,7 +132,8 @@ class Serving:
         while (task := self._orders.get()) is not None:
             with self.settling(task) as settle:
                 task.check()
-                self._interrupts = interrupts
+                if interrupts is not None:
+                    self._in_main, self._interrupts = task, interrupts
                 try:
                     value = self._runner.handlers[task.name].run(task)
                 finally:
@@ -239,10 +243,7 @@ class Serving:
     def _enter(
         self, phase: str, done: float | None = None, total: float | None = None, message: str | None = None
     ) -> None:
-        if self._phase == "shutting_down":
-            return
-        self._phase = phase
-        self._channel.send({"type": "state", "state": phase, **_progress(done, total, message)})
+        self._channel.enter(phase, _progress(done, total, message))
 
     # What the supervisor says
 
@@ -255,7 +256,7 @@ class Serving:
             self._channel.last_words(error)
             traceback.print_exc()
         # Nobody can give it work or hear it.
-        if self._phase != "shutting_down":
+        if self._channel.phase != "shutting_down":
             self._exit_code = 1
             self._stop()
             self._give_up()
@@ -303,11 +304,11 @@ class Serving:
 
     def _begin(self, frame: Frame) -> None:
         task = _task(frame, self)
-        if self._phase == "shutting_down":
+        if self._channel.phase == "shutting_down":
             # It was on its way when the runner said that it takes nothing new: the end of the process settles it.
             return
-        if self._phase != "ready":
-            raise ProtocolViolation(f"the supervisor gave a task to a runner that is {self._phase}")
+        if self._channel.phase != "ready":
+            raise ProtocolViolation(f"the supervisor gave a task to a runner that is {self._channel.phase}")
         self._tasks[task.id, task.attempt] = task
         handler = self._runner.handlers.get(task.name)
         if handler is None:
@@ -328,12 +329,11 @@ class Serving:
             self._loop.cancel(task)
 
     def _stop(self) -> None:
-        """Takes nothing new."""
-        if self._phase == "shutting_down":
+        """Takes nothing new. Once, whichever thread is the first."""
+        if not self._stopping.acquire(blocking=False):
             return
         with suppress(ChannelClosed):
             self._enter("shutting_down")
-        self._phase = "shutting_down"
         self._orders.put(None)
         if self._loop is not None:
             self._loop.end()
@@ -387,6 +387,9 @@ class Serving:
             # In the middle of a frame. The task learns it where it looks next.
             self._interrupts = interrupts
         elif interrupts is not None:
+            if self._in_main is not None:
+                # What it says while it cleans up is taken.
+                self._in_main._stop_raised = True
             raise interrupts("the runner was told to end")
 
 
