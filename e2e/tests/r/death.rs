@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outlive_e2e::clock::{PATIENCE, within};
+use outlive_e2e::clock::within;
 use outlive_e2e::process::{self, Signal};
 use outlive_e2e::{Group, World, report};
 use serde_json::{Value, json};
@@ -32,7 +32,9 @@ fn a_runner_that_is_killed_from_outside() {
             explained(&group, &ended)
         });
         assert_eq!(reports[0]["id"], reports[1]["id"], "one death, one report");
-        assert_eq!(report::code(&reports[0]), "signal", "{:#}", reports[0]);
+        if signal == Signal::KILL {
+            assert_eq!(report::code(&reports[0]), "signal", "{:#}", reports[0]);
+        }
         assert!(reports[0].to_string().contains(name), "{name} is named: {:#}", reports[0]);
         group.wait_incarnation(0, life as u64 + 2);
     }
@@ -157,6 +159,5 @@ fn the_shim_is_killed() {
     assert_eq!(ended.len(), 1, "the other member's task goes on");
     assert_eq!(report::code(&explained(&group, &ended[0].outcome())), "shim-lost");
     assert_eq!(group.process(1 - place).pid, other.pid, "the other member is left alone");
-    assert!(within(PATIENCE).left() > Duration::ZERO);
     assert_eq!(group.run("text('again')").said(), "again");
 }
