@@ -89,7 +89,7 @@ fn whole() -> &'static Whole {
             for n in 0..8 {
                 last = document(&engine, at, vec![n; 10 + usize::from(n)]).await;
             }
-            engine.trim(session(), Lane::Document, last).await.expect("it can be trimmed");
+            engine.trim(session(), &[Lane::Document].into(), last).await.expect("it can be trimmed");
             for n in 0..8 {
                 document(&engine, at, vec![n; 10 + usize::from(n)]).await;
             }

@@ -121,6 +121,15 @@ pub const STALL_FIRST_CHUNK_MS: u64 = 300_000;
 pub const STALL_CHUNK_MS: u64 = 300_000;
 /// How often a runner's progress is told at most, in milliseconds: people cannot read faster.
 pub const PROGRESS_MS: u64 = 250;
+/// How much may wait in a shim for a runner to read it, in bytes: some tens of the largest tasks. More are refused.
+pub const RUNNER_OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// How long a runner may live on after it has closed its channel, in milliseconds. One that is ending does not take so long.
+pub const CHANNEL_CLOSED_MS: u64 = 1_000;
+/// How long a runner may live on after it has said `end`, in milliseconds: its own clean-up runs in it, as after a
+/// request to stop.
+pub const RUNNER_SAID_END_MS: u64 = STOP_ASK_MS;
+/// How many harmless violations of its protocol are told of one runner. The next ones say nothing new.
+pub const VIOLATIONS_TOLD_MAX: u32 = 16;
 /// How many ended tasks a group remembers. Older ones are forgotten with their output.
 pub const TASKS_REMEMBERED_MAX: usize = 10_000;
 /// How many ended tasks are forgotten at a time: one record for many.

@@ -104,7 +104,9 @@ async fn load(context: &Context, handles: &[Handle]) -> Load {
     let idle = handles.iter().filter_map(|handle| {
         let view = handle.view.borrow();
         let resident = *handle.resident.borrow();
-        let is_idle = view.runtime.state == RuntimeState::Idle && view.runs.queued == 0;
+        // Runners are kept up: their group says what ends them.
+        let is_idle =
+            view.group.is_none() && view.runtime.state == RuntimeState::Idle && view.runs.queued == 0;
         is_idle.then(|| IdleKernel {
             id: handle.id,
             idle_since: resident.idle_since,

@@ -5,6 +5,7 @@
 //! | [`api`] | what a surface may ask of a node |
 //! | [`node`] | the node: start, recovery, the answers, the end |
 //! | [`session`] | the task that owns a session |
+//! | `group` | the task that owns a group of runners |
 //! | [`watch`] | readers of a session's or a run's log, live |
 //! | [`runtimes`] | processes behind their shims |
 //! | [`files`] | notebooks and claims on their paths |
@@ -20,6 +21,7 @@ pub mod doctor;
 mod evict;
 pub mod files;
 mod group;
+mod hosted;
 pub mod lock;
 pub mod metrics;
 pub mod node;

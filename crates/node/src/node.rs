@@ -1,6 +1,7 @@
 //! The node: its start and recovery, its answers, its end.
 
 mod recover;
+mod unwatched;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use futures_util::StreamExt as _;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
 use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS};
-use outlive_core::log::Lane;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
@@ -20,7 +20,7 @@ use outlive_protocol::http::{
     OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView, Stop, StopNode,
     SubmitRuns,
 };
-use outlive_store::{Engine, LaneFilter};
+use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -30,13 +30,14 @@ use crate::budget::Budgets;
 use crate::bus::LocalBus;
 use crate::context::{Context, Entered, Found, Presence, Seams};
 use crate::files::LocalFiles;
+use crate::hosted::Hosted;
 use crate::problem;
 use crate::runtimes::LocalRuntimes;
 use crate::seams::{Clock, Identity};
-use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk, Visiting};
+use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk, KnownRun, Visiting};
 use crate::session::open::{self, Folded};
 use crate::session::peers::DocumentPeer;
-use crate::session::{view, with_sources};
+use crate::session::with_sources;
 use crate::watch;
 
 pub(crate) use recover::recover;
@@ -71,7 +72,7 @@ pub enum StartError {
 
 /// One node.
 pub struct Node {
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
     state: PathBuf,
     started_at: WallTime,
     processes: TaskTracker,
@@ -205,10 +206,24 @@ impl Node {
     }
 
     async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
-        let all = self.runs(id).await?;
-        all.into_iter().find(|view| view.id == run).ok_or_else(|| {
-            Problem::new(404, "no-such-run", "No such run", format!("session {id} has no run {run}"))
-        })
+        Ok(self.known_run(id, run).await?.view)
+    }
+
+    async fn known_run(&self, id: SessionId, run: RunId) -> Result<KnownRun, Problem> {
+        if let Some(entered) = self.here(id).await? {
+            match entered.handle.ask(Ask::Run(run)).await {
+                Ok(Answer::Run(known)) => return Ok(*known),
+                // It has ended meanwhile: its log is all there is.
+                Err(problem) if problem.code == "session-ended" => {}
+                Err(problem) => return Err(problem),
+                Ok(other) => return Err(unexpected(&other)),
+            }
+        }
+        let Folded { hosted, fold, .. } = self.load(id).await?;
+        let view =
+            hosted.and_then(|hosted| hosted.run(&fold, run)).ok_or_else(|| problem::no_run(id, run))?;
+        let known = fold.run(run).cloned().unwrap_or_default();
+        Ok(KnownRun { view, known, before: fold.before(run) })
     }
 
     async fn load(&self, id: SessionId) -> Result<Folded, Problem> {
@@ -327,7 +342,7 @@ impl Api for Node {
             return Ok(runs);
         }
         let folded = self.load(id).await?;
-        Ok(folded.session.map(|session| view::runs(&session, &folded.fold)).unwrap_or_default())
+        Ok(folded.hosted.map(|hosted| hosted.runs(&folded.fold)).unwrap_or_default())
     }
 
     async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
@@ -381,13 +396,14 @@ impl Api for Node {
     async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
         let entered = self.here(id).await?;
         let open = entered.is_some();
-        let view = self.run(id, run).await?;
-        let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Run(run)]);
-        let folded =
-            open::load_lanes(&self.context, id, &lanes).await.map_err(|error| problem::store(&error))?;
-        let known = folded.fold.run(run).cloned().unwrap_or_default();
+        let known = self.known_run(id, run).await?;
         let how = AttachRun { follow: how.follow && open, ..how };
-        Ok(self.read_through(id, open, watch::run::attach(&self.context, &view, known, how)))
+        let events = self.read_through(id, open, watch::run::attach(&self.context, known, how));
+        Ok(if how.cancel && how.follow {
+            unwatched::cancelled_with(Arc::clone(&self.context), id, run, events)
+        } else {
+            events
+        })
     }
 
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
@@ -397,7 +413,7 @@ impl Api for Node {
             return Ok(reports);
         }
         let folded = self.load(id).await?;
-        Ok(folded.session.map(|session| session.reports).unwrap_or_default())
+        Ok(folded.hosted.map(Hosted::into_reports).unwrap_or_default())
     }
 
     async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem> {
@@ -509,7 +525,7 @@ impl Drop for Reading {
     }
 }
 
-fn unexpected(answer: &Answer) -> Problem {
+pub(crate) fn unexpected(answer: &Answer) -> Problem {
     problem::internal(format!("the session answered something else: {answer:?}"))
 }
 

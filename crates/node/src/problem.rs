@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use outlive_core::id::SessionId;
+use outlive_core::id::{RunId, SessionId};
 use outlive_document::file::{ReadError, WriteError};
 use outlive_protocol::http::{FileConflict, Problem};
 
@@ -45,6 +45,24 @@ pub fn store(error: &dyn std::error::Error) -> Problem {
 pub fn no_session(id: SessionId) -> Problem {
     Problem::new(404, "no-such-session", "No such session", format!("there is no session {id}"))
         .hint("`outlive ps -a` lists them")
+}
+
+/// No such run.
+#[must_use]
+pub fn no_run(session: SessionId, run: RunId) -> Problem {
+    Problem::new(404, "no-such-run", "No such run", format!("session {session} has no run {run}"))
+}
+
+/// What only a group of runners does was asked of another session.
+#[must_use]
+pub fn not_runners(session: SessionId) -> Problem {
+    Problem::new(
+        409,
+        "not-runners",
+        "The session is no group of runners",
+        format!("session {session} has no runners"),
+    )
+    .hint("`outlive runners` lists the groups")
 }
 
 /// A path that cannot be had.

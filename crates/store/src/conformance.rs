@@ -27,6 +27,7 @@ pub async fn run_all<E: Engine>(make: impl AsyncFn() -> E) {
     logs::sessions_are_apart_and_can_be_dropped(&make().await).await;
     logs::a_closed_session_goes_on(&make().await).await;
     logs::trimming_takes_one_lane_only(&make().await).await;
+    logs::trimming_takes_several_runs_at_once_and_no_other(&make().await).await;
     logs::trimming_a_document_frees_its_space(&make().await).await;
     logs::the_fold_of_what_was_written_counts_all_of_it(&make().await).await;
     tables::rows_change_by_compare_and_swap(&make().await).await;

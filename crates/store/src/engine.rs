@@ -22,6 +22,7 @@
 //!
 //! **Blobs.** Large payloads beside a session's log, named by their SHA-256; they go with their session.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -200,12 +201,17 @@ pub trait Engine: Send + Sync + 'static {
     /// [`ReadError`].
     async fn all_dropped(&self) -> Result<Vec<(SessionId, Dropped)>, ReadError>;
 
-    /// May remove records of `lane` before `before`; never of the control lane, which the fold needs whole. Of the
+    /// May remove records of these lanes before `before`; never of the control lane, which the fold needs whole. Of the
     /// document lane, more than twice `TRIM_BYTES_MIN` that can go does go. Returns how many bytes were freed.
     ///
     /// # Errors
     /// [`ReadError`]; the log is as before then.
-    async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError>;
+    async fn trim(
+        &self,
+        session: SessionId,
+        lanes: &BTreeSet<Lane>,
+        before: Position,
+    ) -> Result<u64, ReadError>;
 
     /// Removes a session's log and blobs, at once.
     ///

@@ -3,6 +3,7 @@
 //! A plan is asked before each operation. It may be a script, or draw from a seeded generator; the same answers give
 //! the same faults. A torn tail is what [`crate::Memory::lose_behind`] makes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -190,8 +191,13 @@ impl<E: Engine> Engine for Faulty<E> {
         self.inner.all_dropped().await
     }
 
-    async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError> {
-        self.inner.trim(session, lane, before).await
+    async fn trim(
+        &self,
+        session: SessionId,
+        lanes: &BTreeSet<Lane>,
+        before: Position,
+    ) -> Result<u64, ReadError> {
+        self.inner.trim(session, lanes, before).await
     }
 
     async fn drop_session(&self, session: SessionId) -> Result<(), Unavailable> {

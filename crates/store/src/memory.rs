@@ -1,6 +1,6 @@
 //! Everything in memory: for tests and the simulation. It ends with its process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -179,14 +179,20 @@ impl Engine for Memory {
         Ok(Vec::new())
     }
 
-    async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError> {
+    async fn trim(
+        &self,
+        session: SessionId,
+        lanes: &BTreeSet<Lane>,
+        before: Position,
+    ) -> Result<u64, ReadError> {
         let mut inner = self.lock();
-        let Some(log) = inner.sessions.get_mut(&session).filter(|_| lane != Lane::Control) else {
+        let Some(log) = inner.sessions.get_mut(&session) else {
             return Ok(0);
         };
         let mut freed = 0;
         log.records.retain(|stored| {
-            let goes = stored.lane == lane && stored.position < before;
+            let goes =
+                stored.lane != Lane::Control && lanes.contains(&stored.lane) && stored.position < before;
             if goes {
                 freed += stored.encoded.body.len() as u64;
             }

@@ -182,7 +182,7 @@ async fn a_log_goes_on_over_segments_and_trimming_closed_ones_frees_space() {
     assert_eq!(before.len() as u64, records + 1);
     let used = engine.usage(id).await.unwrap().log_bytes;
     let keep_from = positions[records as usize / 2];
-    let freed = engine.trim(id, Lane::Document, keep_from).await.unwrap();
+    let freed = engine.trim(id, &[Lane::Document].into(), keep_from).await.unwrap();
     assert!(freed > SEGMENT_BYTES_MAX / 3, "{freed} bytes");
     assert_eq!(engine.usage(id).await.unwrap().log_bytes, used - freed);
     let expected: Vec<_> =

@@ -164,7 +164,7 @@ async fn rounds(rounds: Vec<Round>) {
         assert_eq!(written[..expected.len()], expected[..]);
         if let Some(trim) = trim {
             // With enough to trim the log goes on in another segment: damage finds several.
-            engine.trim(session(), Lane::Document, trim.get(&written).position).await.unwrap();
+            engine.trim(session(), &[Lane::Document].into(), trim.get(&written).position).await.unwrap();
             let left = read_all(&engine).await;
             assert!(left.iter().all(|entry| written.contains(entry)));
             written = left;

@@ -3,7 +3,7 @@
 mod index;
 mod registry;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use outlive_core::id::{ProcessKey, SessionId};
@@ -58,6 +58,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Ends every session's task; processes go on.
     pub stop: CancellationToken,
+    /// The groups that are in memory, by their names.
+    groups: Mutex<HashMap<String, SessionId>>,
     registry: Mutex<registry::Registry>,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
@@ -78,8 +80,27 @@ impl Context {
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            groups: Mutex::default(),
             registry: Mutex::default(),
             refused: Mutex::default(),
+        }
+    }
+
+    /// The group in memory that has this name.
+    pub fn group_named(&self, name: &str) -> Option<SessionId> {
+        self.groups.lock().expect("nothing panics while it holds the groups").get(name).copied()
+    }
+
+    /// A group is in memory from now on.
+    pub fn name_group(&self, name: &str, id: SessionId) {
+        self.groups.lock().expect("nothing panics while it holds the groups").insert(name.to_owned(), id);
+    }
+
+    /// A group has ended.
+    pub fn unname_group(&self, name: &str, id: SessionId) {
+        let mut groups = self.groups.lock().expect("nothing panics while it holds the groups");
+        if groups.get(name) == Some(&id) {
+            groups.remove(name);
         }
     }
 

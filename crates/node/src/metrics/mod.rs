@@ -12,8 +12,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use outlive_core::diagnosis::CauseCode;
-use outlive_core::session::Fact;
 use outlive_core::session::event::Happened;
+use outlive_core::session::{Fact, RunOutcome};
 
 pub use render::render;
 #[cfg(test)]
@@ -47,6 +47,10 @@ pub struct Metrics {
     ended: Counter,
     evictions: Evictions,
     rested: Counter,
+    /// Tasks that ended, by how.
+    tasks: Mutex<BTreeMap<&'static str, u64>>,
+    /// Processes of groups that were started anew.
+    restarts: Counter,
     failures: Mutex<BTreeMap<CauseCode, u64>>,
     /// What all sessions take up on the disk, and when that was measured.
     stored: Mutex<Option<render::Stored>>,
@@ -113,6 +117,24 @@ impl Metrics {
     /// An idle kernel was stopped because a budget is exceeded.
     pub fn kernel_rested(&self) {
         self.rested.add();
+    }
+
+    /// A task of a group has ended.
+    pub fn task_ended(&self, outcome: &RunOutcome) {
+        let name = match outcome {
+            RunOutcome::Succeeded => "succeeded",
+            RunOutcome::Raised { .. } => "raised",
+            RunOutcome::Failed { .. } => "failed",
+            RunOutcome::TimedOut { .. } => "timed_out",
+            RunOutcome::Unserved { .. } => "unserved",
+            RunOutcome::Cancelled { .. } => "cancelled",
+        };
+        *self.tasks.lock().expect("nothing panics while it holds the tasks").entry(name).or_default() += 1;
+    }
+
+    /// A runner was started anew.
+    pub fn runner_restarted(&self) {
+        self.restarts.add();
     }
 
     /// Something has become a fact.

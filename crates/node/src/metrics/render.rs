@@ -74,6 +74,16 @@ fn counted(context: &Context, text: &mut Text) {
         let labels = format!("reason=\"{}\"", why.name());
         skipped = skipped.value(&labels, metrics.evictions.skipped[why as usize].get());
     }
+    let tasks = metrics.tasks.lock().expect("nothing panics while it holds the tasks").clone();
+    let mut family = text.counter("outlive_tasks_total", "Tasks of runners that ended, by their outcome.");
+    for (outcome, number) in tasks {
+        family = family.value(&format!("outcome=\"{outcome}\""), number);
+    }
+    text.counter(
+        "outlive_runner_restarts_total",
+        "Processes of runners that were started anew after an end.",
+    )
+    .value("", metrics.restarts.get());
     let failures = metrics.failures.lock().expect("nothing panics while it holds the failures").clone();
     let mut family = text.counter("outlive_failures_total", "Processes that failed, by the cause.");
     for (code, number) in failures {
@@ -98,9 +108,22 @@ async fn there(context: &Context, text: &mut Text, views: &[std::sync::Arc<Sessi
     let peers = views.iter().map(|view| u64::from(view.peers)).sum();
     text.gauge("outlive_peers", "Clients attached to sessions.").value("", peers);
     let mut runtimes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let (mut queued, mut running) = (0, 0);
     for view in views {
-        *runtimes.entry(runtime(&view.runtime.state)).or_default() += 1;
+        match &view.group {
+            Some(group) => {
+                queued += u64::from(view.runs.queued);
+                running += u64::from(view.runs.running);
+                for member in &group.members {
+                    *runtimes.entry(runtime(&member.runtime.state)).or_default() += 1;
+                }
+            }
+            None => *runtimes.entry(runtime(&view.runtime.state)).or_default() += 1,
+        }
     }
+    text.gauge("outlive_tasks", "Tasks of runners that have not ended, by where they are.")
+        .value("state=\"queued\"", queued)
+        .value("state=\"running\"", running);
     let mut family = text.gauge("outlive_runtimes", "Runtimes of open sessions, by their state.");
     for (state, number) in runtimes {
         family = family.value(&format!("state=\"{state}\""), number);

@@ -5,18 +5,23 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
-use outlive_core::log::fold::Fold;
+use outlive_core::limits::MAILBOX_MAX;
+use outlive_core::log::fold::{Fold, RunFold};
 use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::session::Denied;
 use outlive_core::session::residence::Resident;
 use outlive_core::session::spec::{StartWhen, Trust};
-use outlive_core::session::{Denied, Session};
-use outlive_core::time::WallTime;
+use outlive_core::time::{Tick, WallTime};
 use outlive_protocol::http::{
-    Close, EditNotebook, Edited, NotebookView, Opened, Problem, RunView, SaveSession, SessionView, SubmitRuns,
+    Close, EditNotebook, Edited, GroupConfig, Members, NotebookView, Opened, Problem, RunView, SaveSession,
+    SessionView, SubmitRuns, SubmitTask,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::peers::DocumentPeer;
+use crate::api::MemberWish;
+use crate::hosted::Hosted;
+use crate::problem;
 use crate::watch::feed::Feed;
 
 /// What can be asked of a session's task.
@@ -69,12 +74,27 @@ pub enum Ask {
     Document(DocumentAsk),
     /// Something about the notebook's file.
     File(FileAsk),
+    /// Something that only a group of runners does.
+    Group(GroupAsk),
     /// Its runs.
     Runs,
+    /// One of its runs, and where a reader of it begins.
+    Run(RunId),
     /// Its failures.
     Reports,
     /// All of its state, and the fold of its log that it stands on.
     State,
+}
+
+/// What can be asked of a group of runners.
+#[derive(Debug)]
+pub enum GroupAsk {
+    /// Queue a task.
+    Submit(SubmitTask),
+    /// Start, stop or restart members.
+    Members(MemberWish, Members),
+    /// What it was made with.
+    Config,
 }
 
 /// What can be asked of a notebook's content.
@@ -114,7 +134,11 @@ pub enum Answer {
     /// The failures.
     Reports(Vec<FailureReport>),
     /// The state.
-    State(Box<(Session, Fold)>),
+    State(Box<(Hosted, Fold)>),
+    /// A run.
+    Run(Box<KnownRun>),
+    /// What a group was made with.
+    Config(Box<GroupConfig>),
     /// The session after a save.
     Opened(Box<Opened>),
     /// The notebook.
@@ -125,6 +149,17 @@ pub enum Answer {
     Outputs(Vec<serde_json::Value>),
     /// A place among those who edit live.
     Joined(DocumentPeer),
+}
+
+/// A run as its session's task knows it.
+#[derive(Debug)]
+pub struct KnownRun {
+    /// As clients see it.
+    pub view: RunView,
+    /// Its attempts and output so far.
+    pub known: RunFold,
+    /// The fold before its first record: a reader begins there.
+    pub before: Fold,
 }
 
 /// A question with the way back.
@@ -293,7 +328,30 @@ pub struct Handle {
     pub resident: watch::Receiver<Resident>,
 }
 
+/// What a session's task keeps of its handle.
+#[derive(Debug)]
+pub struct Desk {
+    /// What is asked.
+    pub mailbox: mpsc::Receiver<Message>,
+    /// Its state, to be shown after each change.
+    pub view: watch::Sender<Arc<SessionView>>,
+    /// Why it is in memory.
+    pub resident: watch::Sender<Resident>,
+}
+
 impl Handle {
+    /// The handle of a session that looks like this, and what its task keeps of it.
+    #[must_use]
+    pub fn new(first: SessionView, now: Tick) -> (Self, Desk) {
+        let (id, position) = (first.id, first.position);
+        let (asks, mailbox) = mpsc::channel(MAILBOX_MAX);
+        let (shown, view) = watch::channel(Arc::new(first));
+        let (residence, resident) = watch::channel(Resident::new(now));
+        let feed = Arc::new(Feed::new(position));
+        let handle = Self { id, mailbox: asks, view, feed, peers: Arc::default(), resident };
+        (handle, Desk { mailbox, view: shown, resident: residence })
+    }
+
     /// Asks the task.
     ///
     /// # Errors
@@ -312,6 +370,21 @@ impl Handle {
         })?;
         answered.await.map_err(|_| ended(self.id))?
     }
+}
+
+/// What a task answers about one of its runs, which looks like this if there is one.
+///
+/// # Errors
+/// `no-such-run`.
+pub fn known_run(
+    session: SessionId,
+    fold: &Fold,
+    run: RunId,
+    view: Option<RunView>,
+) -> Result<Answer, Problem> {
+    let view = view.ok_or_else(|| problem::no_run(session, run))?;
+    let known = fold.run(run).cloned().unwrap_or_default();
+    Ok(Answer::Run(Box::new(KnownRun { view, known, before: fold.before(run) })))
 }
 
 /// The session's task is gone.

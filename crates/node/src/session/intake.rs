@@ -3,13 +3,12 @@
 use outlive_core::id::{ProcessKey, ReportId, RunId, Src};
 use outlive_core::limits::{COALESCE_BYTES_MAX, COALESCE_RECORDS_MAX};
 use outlive_core::log::{Chunk, Payload, Source};
-use outlive_core::session::Input;
 use outlive_core::session::input::ProcessInput;
 use outlive_protocol::shim::{Notice, Numbered, StateNotice};
 
-/// One step of the session's task.
+/// One step of the task that owns a process; `I` is what it decides.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step<I> {
     /// Append this output.
     Output {
         /// Whose it is.
@@ -22,7 +21,7 @@ pub(super) enum Step {
     /// Decide this.
     Decide {
         /// The input.
-        input: Input,
+        input: I,
         /// What is accounted for when all that follows from it is stored.
         source: Source,
     },
@@ -30,14 +29,14 @@ pub(super) enum Step {
     Nothing,
 }
 
-/// Turns a batch of records into steps; neighbouring output of one run becomes one append.
-pub(super) fn steps(
+/// Turns a batch of records into steps; neighbouring output of one run becomes one append. What is not output is what
+/// `decided` says.
+pub(crate) fn steps<I>(
     process: ProcessKey,
     records: Vec<Numbered>,
-    attended: bool,
-    mut report_id: impl FnMut() -> ReportId,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+    mut decided: impl FnMut(StateNotice) -> Option<I>,
+) -> Vec<Step<I>> {
+    let mut steps: Vec<Step<I>> = Vec::new();
     let mut room = 0_usize;
     for record in records {
         let source = Source { process, through: record.src };
@@ -58,7 +57,9 @@ pub(super) fn steps(
                     }
                 }
             }
-            Notice::State(state) => steps.push(decided(state, source, attended, &mut report_id)),
+            Notice::State(state) => {
+                steps.push(decided(state).map_or(Step::Nothing, |input| Step::Decide { input, source }));
+            }
         }
     }
     steps
@@ -71,13 +72,13 @@ fn inline_bytes(chunk: &Chunk) -> usize {
     }
 }
 
-fn decided(
+/// What every process says of itself; `Err` is what only a runner says.
+pub(crate) fn of_process(
     state: StateNotice,
-    source: Source,
     attended: bool,
-    report_id: &mut impl FnMut() -> ReportId,
-) -> Step {
-    let input = match state {
+    mut report_id: impl FnMut() -> ReportId,
+) -> Result<Option<ProcessInput>, StateNotice> {
+    Ok(Some(match state {
         StateNotice::Spawned { pid, pid_start: _ } => ProcessInput::Spawned { pid },
         StateNotice::Ready { kernel_info: _ } => ProcessInput::Ready,
         StateNotice::RunFinished { run, attempt, outcome, execution_count } => {
@@ -92,18 +93,16 @@ fn decided(
         StateNotice::Exited { report } => ProcessInput::Exited { report, id: report_id() },
         StateNotice::Drained { evidence } => ProcessInput::Drained(evidence),
         // The run's `Open` said it; a gap is told by its chunk.
-        StateNotice::RunStarted { .. } | StateNotice::Gap { .. } => return Step::Nothing,
-        // Of runners, which no notebook or command is.
-        StateNotice::Greeted { .. }
+        StateNotice::RunStarted { .. } | StateNotice::Gap { .. } => return Ok(None),
+        said @ (StateNotice::Greeted { .. }
         | StateNotice::Entered { .. }
         | StateNotice::Checkpointed { .. }
         | StateNotice::Stalled { .. }
-        | StateNotice::Violated { .. } => return Step::Nothing,
-    };
-    Step::Decide { input: Input::Process(source.process, input), source }
+        | StateNotice::Violated { .. }) => return Err(said),
+    }))
 }
 
 /// The last record of a batch.
-pub(super) fn last(records: &[Numbered]) -> Option<Src> {
+pub(crate) fn last(records: &[Numbered]) -> Option<Src> {
     records.last().map(|record| record.src)
 }

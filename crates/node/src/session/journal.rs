@@ -1,5 +1,6 @@
 //! The log as its owner writes it: one append in flight, fenced by the claim, folded as it is acknowledged.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,10 +232,33 @@ impl Journal {
 
     /// What stands in the document lane before this may go. It is only a matter of space.
     pub async fn trim_document(&self, before: Position) {
-        match self.engine.trim(self.session, Lane::Document, before).await {
+        match self.engine.trim(self.session, &[Lane::Document].into(), before).await {
             Ok(bytes) => tracing::debug!(session = %self.session, bytes, "the document's log is shorter"),
             Err(error) => {
                 tracing::warn!(session = %self.session, error = %with_sources(&error), "the document's log stays");
+            }
+        }
+    }
+
+    /// Says again up to where a process's records are accounted for, because records that say so are removed.
+    pub async fn account(&mut self, source: Source) -> Result<(), WriteError> {
+        let nothing = FencedBody::Journal(Vec::new());
+        self.append(Lane::Journal, nothing, Some(source), Durability::Written).await.map(drop)
+    }
+
+    /// Forgets runs; what is returned removes what the log has of them. It is only a matter of space.
+    pub fn forget_runs(&mut self, runs: BTreeSet<RunId>) -> impl Future<Output = ()> + Send + use<> {
+        for run in &runs {
+            self.fold.forget(*run);
+        }
+        let (engine, session, before) = (Arc::clone(&self.engine), self.session, self.position().next());
+        async move {
+            let lanes = runs.into_iter().map(Lane::Run).collect();
+            match engine.trim(session, &lanes, before).await {
+                Ok(bytes) => tracing::debug!(%session, bytes, "ended runs have left the log"),
+                Err(error) => {
+                    tracing::warn!(%session, error = %with_sources(&error), "ended runs stay in the log");
+                }
             }
         }
     }

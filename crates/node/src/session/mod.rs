@@ -12,8 +12,8 @@
 //! | [`view`] | the state as clients see it |
 
 pub mod handle;
-mod intake;
-mod journal;
+pub(crate) mod intake;
+pub(crate) mod journal;
 mod notebook;
 pub mod open;
 pub mod peers;
@@ -22,3 +22,4 @@ pub mod view;
 
 pub use handle::{Handle, Message};
 pub(crate) use notebook::{hex, with_sources};
+pub(crate) use task::{ROUND_RECORDS_MAX, report_id};

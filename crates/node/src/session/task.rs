@@ -47,7 +47,7 @@ pub(super) use file::tests::world::{Daemon, Doom, PATIENCE, World};
 use required::Waiting;
 
 /// How many records of a shim are taken into one round, so that commands are answered in between.
-const ROUND_RECORDS_MAX: usize = 512;
+pub(crate) const ROUND_RECORDS_MAX: usize = 512;
 
 /// A session and all that its task holds for it.
 pub(super) struct Task {
@@ -322,7 +322,8 @@ impl Task {
             self.context.metrics.happened(fact);
             apply(&mut self.session, fact);
             self.project(&entry, fact);
-            let told = crate::watch::about(&self.session, self.journal.fold(), fact);
+            let run = |id| view::run(&self.session, self.journal.fold(), id);
+            let told = crate::watch::about(self.session.spec.id, run, fact);
             self.feed.publish(entry.position, told);
         }
         for effect in decision.effects {
@@ -414,6 +415,6 @@ impl Task {
 }
 
 /// A fresh id for a report.
-pub(super) fn report_id() -> ReportId {
+pub(crate) fn report_id() -> ReportId {
     ReportId::from_uuid(Uuid::now_v7())
 }

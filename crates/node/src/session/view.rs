@@ -1,5 +1,6 @@
 //! A session's state as clients see it.
 
+use outlive_core::diagnosis::FailureReport;
 use outlive_core::diagnosis::evidence::HangEvidence;
 use outlive_core::id::{Epoch, Generation, Position, RunId};
 use outlive_core::limits::{QUEUE_VIEW_RUNS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
@@ -57,12 +58,7 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
             prompt: question.prompt.clone(),
             password: question.password,
         }),
-        last_report: session.reports.last().map(|report| ReportSummary {
-            id: report.id,
-            code: report.cause().code,
-            summary: report.cause().summary.clone(),
-            at: report.at,
-        }),
+        last_report: session.reports.last().map(summary),
         save_problem,
         peers,
         rests_at: None,
@@ -126,20 +122,8 @@ fn runtime(session: &Session) -> RuntimeView {
         Program::Command { argv } => argv.first().cloned().unwrap_or_default(),
         Program::Runner { name, .. } => name.clone(),
     };
-    let cause = || session.present_report().map(|report| report.cause().code);
-    let state = match &session.runtime.status {
-        Status::Down => RuntimeState::Down,
-        Status::Launching => RuntimeState::Launching,
-        Status::Ready(Health::Responsive) if session.running.is_some() => RuntimeState::Busy,
-        Status::Ready(Health::Responsive) => RuntimeState::Idle,
-        Status::Ready(Health::Unresponsive(hang)) => RuntimeState::Unresponsive { detail: describe(hang) },
-        Status::Stopping { why, step } => RuntimeState::Stopping { why: *why, step: *step },
-        Status::Draining { status, .. } | Status::Exited(status) => {
-            RuntimeState::Exited { status: *status, cause: cause() }
-        }
-        Status::Backoff { after_ms } => RuntimeState::Backoff { after_ms: *after_ms },
-        Status::GaveUp { reason } => RuntimeState::GaveUp { reason: reason.clone() },
-    };
+    let work = if session.running.is_some() { Work::Some } else { Work::None };
+    let state = runtime_state(&session.runtime.status, work, session.present_report());
     RuntimeView {
         id: session.spec.runtime,
         incarnation: session.runtime.incarnation,
@@ -147,6 +131,46 @@ fn runtime(session: &Session) -> RuntimeView {
         state,
         pid: session.runtime.pid,
         since: session.runtime.since,
+    }
+}
+
+/// Whether a runtime has something to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// It has.
+    Some,
+    /// It has not.
+    None,
+}
+
+/// What a runtime is doing; `failure` is that of its present process.
+#[must_use]
+pub fn runtime_state(status: &Status, work: Work, failure: Option<&FailureReport>) -> RuntimeState {
+    match status {
+        Status::Down => RuntimeState::Down,
+        Status::Launching => RuntimeState::Launching,
+        Status::Ready(Health::Responsive) => match work {
+            Work::Some => RuntimeState::Busy,
+            Work::None => RuntimeState::Idle,
+        },
+        Status::Ready(Health::Unresponsive(hang)) => RuntimeState::Unresponsive { detail: describe(hang) },
+        Status::Stopping { why, step } => RuntimeState::Stopping { why: *why, step: *step },
+        Status::Draining { status, .. } | Status::Exited(status) => {
+            RuntimeState::Exited { status: *status, cause: failure.map(|report| report.cause().code) }
+        }
+        Status::Backoff { after_ms } => RuntimeState::Backoff { after_ms: *after_ms },
+        Status::GaveUp { reason } => RuntimeState::GaveUp { reason: reason.clone() },
+    }
+}
+
+/// A failure in a line.
+#[must_use]
+pub fn summary(report: &FailureReport) -> ReportSummary {
+    ReportSummary {
+        id: report.id,
+        code: report.cause().code,
+        summary: report.cause().summary.clone(),
+        at: report.at,
     }
 }
 

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use outlive_core::id::{Cursor, RunId};
-use outlive_core::log::fold::{Fold, RunFold, Verdict};
+use outlive_core::log::fold::{Fold, Verdict};
 use outlive_core::log::follow::{Follower, Step};
 use outlive_core::log::{Entry, FencedBody, Lane, Record, RunRecord};
-use outlive_protocol::http::{RunView, StreamEvent};
+use outlive_protocol::http::StreamEvent;
 use outlive_store::LaneFilter;
 
 use super::told::views;
 use super::{Reader, Telling, Told};
 use crate::api::{AttachRun, Delivered, Events};
 use crate::context::Context;
+use crate::session::handle::KnownRun;
 
-/// Attaches to a run whose state in the log is `known`.
+/// Attaches to a run.
 #[must_use]
-pub fn attach(context: &Context, run: &RunView, known: RunFold, how: AttachRun) -> Events {
+pub fn attach(context: &Context, run: KnownRun, how: AttachRun) -> Events {
+    let KnownRun { view: run, known, before } = run;
     // Before the log is read: what is appended from now on is heard.
     let live = how.follow.then(|| context.bus.subscribe(run.session));
     let attempt = known.attempt();
@@ -33,11 +35,13 @@ pub fn attach(context: &Context, run: &RunView, known: RunFold, how: AttachRun) 
     }
     let telling = RunTelling {
         run: run.id,
-        fold: Fold::default(),
+        fold: before,
         follower,
         lanes: LaneFilter::Only(vec![Lane::Control, Lane::Run(run.id)]),
     };
-    let reader = Reader::new(Arc::clone(&context.engine), run.session, live, first, telling);
+    let from = telling.fold.position();
+    let reader =
+        Reader::new(Arc::clone(&context.engine), run.session, live, first, telling).starting_behind(from);
     Box::pin(stream::unfold(
         reader,
         |mut reader| async move { reader.next().await.map(|event| (event, reader)) },

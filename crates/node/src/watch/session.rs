@@ -10,8 +10,6 @@ use futures_util::{FutureExt as _, stream};
 use outlive_core::id::{Generation, Position, SessionId};
 use outlive_core::log::Entry;
 use outlive_core::log::fold::{Fold, Verdict};
-use outlive_core::session::Session;
-use outlive_core::session::state::Life;
 use outlive_protocol::http::{SessionView, StreamEvent};
 use outlive_store::LaneFilter;
 use tokio::sync::watch;
@@ -19,10 +17,10 @@ use tokio::sync::watch;
 use super::{Reader, Step, Telling, Told, away, state, told};
 use crate::api::{AttachSession, Delivered, Events, From};
 use crate::context::Context;
+use crate::hosted::Hosted;
 use crate::session::Handle;
 use crate::session::handle::{Answer, Ask, Peer};
-use crate::session::open::{facts_in, fold_session};
-use crate::session::view;
+use crate::session::open::facts_in;
 
 /// Attaches to a session whose present state is `now`; `handle` when it is open here.
 pub async fn attach(
@@ -53,7 +51,7 @@ async fn with_outputs(
             From::Head => now.position,
         },
         fold: Fold::default(),
-        session: None,
+        hosted: None,
         phase: Phase::History,
         lanes: LaneFilter::All,
         present: present.clone(),
@@ -64,7 +62,7 @@ async fn with_outputs(
     if let (From::Head, Some(handle)) = (how.from, handle)
         && let Ok(Answer::State(state)) = handle.ask(Ask::State).await
     {
-        (telling.session, telling.fold) = (Some(state.0), state.1);
+        (telling.hosted, telling.fold) = (Some(state.0), state.1);
         telling.after = telling.fold.position();
     }
     let through = telling.fold.position();
@@ -195,7 +193,7 @@ enum Phase {
 struct SessionTelling {
     after: Position,
     fold: Fold,
-    session: Option<Session>,
+    hosted: Option<Hosted>,
     phase: Phase,
     lanes: LaneFilter,
     /// The views of the session's task, if it is open here; otherwise the log alone says how it stands.
@@ -223,15 +221,16 @@ impl Telling for SessionTelling {
     fn tell(&mut self, entry: &Entry, out: &mut VecDeque<Delivered>) -> Told {
         let Verdict::Counted(effect) = self.fold.push(entry) else { return Told::More };
         let facts = facts_in(entry, &effect);
-        fold_session(&mut self.session, entry, &effect);
+        Hosted::fold(&mut self.hosted, entry, &effect);
         let mut events: Vec<_> = told::output(entry, &effect).into_iter().collect();
-        if let Some(session) = &self.session {
-            events.extend(facts.iter().flat_map(|fact| told::about(session, &self.fold, fact)));
+        if let Some(hosted) = &self.hosted {
+            let run = |id| hosted.run(&self.fold, id);
+            events.extend(facts.iter().flat_map(|fact| told::about(hosted.id(), run, fact)));
         }
         if self.phase == Phase::Live && !self.follows && !facts.is_empty() {
             events.extend(self.shown());
         }
-        let over = self.session.as_ref().is_some_and(|session| matches!(session.life, Life::Closed { .. }));
+        let over = self.hosted.as_ref().is_some_and(Hosted::is_closed);
         if over {
             if !self.follows && self.phase == Phase::History {
                 events.extend(self.shown());
@@ -255,7 +254,7 @@ impl SessionTelling {
     fn shown(&self) -> Option<StreamEvent> {
         let view = match &self.present {
             Some(view) => (**view.borrow()).clone(),
-            None => view::session(self.session.as_ref()?, self.fold.position(), 0),
+            None => self.hosted.as_ref()?.view(self.fold.position()),
         };
         Some(StreamEvent::Session { session: Box::new(view) })
     }

@@ -1,18 +1,17 @@
 //! What a record of the log means for clients.
 
-use outlive_core::id::{Attempt, Seq};
-use outlive_core::log::fold::{Effect, Fold};
+use outlive_core::group::GroupEvent;
+use outlive_core::id::{Attempt, RunId, Seq, SessionId};
+use outlive_core::log::fold::Effect;
 use outlive_core::log::{Chunk, Entry, FencedBody, Record, RunRecord};
+use outlive_core::session::Fact;
 use outlive_core::session::event::Happened;
-use outlive_core::session::{Fact, Session};
-use outlive_protocol::http::{ChunkView, StreamEvent};
-
-use crate::session::view;
+use outlive_protocol::http::{ChunkView, RunView, StreamEvent};
 
 /// What a fact means, once it is applied; the session's view apart.
 #[must_use]
-pub fn about(session: &Session, fold: &Fold, fact: &Fact) -> Vec<StreamEvent> {
-    let run = |id| view::run(session, fold, id).map(|run| StreamEvent::Run { run: Box::new(run) });
+pub fn about(session: SessionId, run: impl Fn(RunId) -> Option<RunView>, fact: &Fact) -> Vec<StreamEvent> {
+    let run = |id| run(id).map(|run| StreamEvent::Run { run: Box::new(run) });
     match fact {
         Fact::RunOpened { run: id, .. } | Fact::RunEnded { run: id, .. } => run(*id).into_iter().collect(),
         Fact::Journal(event) => match &event.what {
@@ -22,8 +21,16 @@ pub fn about(session: &Session, fold: &Fold, fact: &Fact) -> Vec<StreamEvent> {
                 vec![StreamEvent::Report { report: report.clone() }]
             }
             Happened::PathChanged { path, why } => {
-                vec![StreamEvent::PathChanged { session: session.spec.id, path: path.clone(), why: *why }]
+                vec![StreamEvent::PathChanged { session, path: path.clone(), why: *why }]
             }
+            Happened::Group(event) => match event {
+                GroupEvent::TaskQueued(task) => run(task.id).into_iter().collect(),
+                GroupEvent::TaskEnding { run: id, .. } | GroupEvent::TaskWaitsAgain { run: id } => {
+                    run(*id).into_iter().collect()
+                }
+                GroupEvent::Noted { report } => vec![StreamEvent::Report { report: report.clone() }],
+                _ => Vec::new(),
+            },
             _ => Vec::new(),
         },
         Fact::RunTold { .. } | Fact::RunCheckpointed { .. } => Vec::new(),

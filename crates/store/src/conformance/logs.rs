@@ -315,8 +315,8 @@ pub(super) async fn trimming_takes_one_lane_only(engine: &impl Engine) {
     }
     let before = read_all(engine, session, &LaneFilter::All).await;
     let middle = before[20].position;
-    engine.trim(session, Lane::Document, middle).await.expect("it can be trimmed");
-    engine.trim(session, Lane::Control, middle).await.expect("to no effect");
+    engine.trim(session, &[Lane::Document].into(), middle).await.expect("it can be trimmed");
+    engine.trim(session, &[Lane::Control].into(), middle).await.expect("to no effect");
     let after = read_all(engine, session, &LaneFilter::All).await;
     // An engine may trim less than it was told to, never more.
     let must_stay = |entry: &&Entry| entry.lane != Lane::Document || entry.position >= middle;
@@ -324,6 +324,27 @@ pub(super) async fn trimming_takes_one_lane_only(engine: &impl Engine) {
     assert_eq!(stays(&after), stays(&before));
     assert!(after.iter().all(|entry| before.contains(entry)));
     put(engine, session, Lane::Journal, at, &journal(at)).await;
+}
+
+pub(super) async fn trimming_takes_several_runs_at_once_and_no_other(engine: &impl Engine) {
+    let (session, at) = claimed(engine).await;
+    let lanes: Vec<_> = (0..3).map(|_| Lane::Run(run())).collect();
+    for _ in 0..5 {
+        for lane in &lanes {
+            put(engine, session, *lane, at, &open(at, 1)).await;
+        }
+        put(engine, session, Lane::Journal, at, &journal(at)).await;
+    }
+    let before = read_all(engine, session, &LaneFilter::All).await;
+    let (gone, kept) = ([lanes[0], lanes[2]], before.last().expect("there is one").position);
+    engine.trim(session, &gone.into(), kept).await.expect("they can be trimmed");
+    let after = read_all(engine, session, &LaneFilter::All).await;
+    let stays = |entries: &[Entry]| {
+        entries.iter().filter(|entry| !gone.contains(&entry.lane)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(stays(&after), stays(&before));
+    assert!(after.iter().all(|entry| before.contains(entry)));
+    put(engine, session, lanes[1], at, &open(at, 1)).await;
 }
 
 pub(super) async fn trimming_a_document_frees_its_space(engine: &impl Engine) {
@@ -340,7 +361,8 @@ pub(super) async fn trimming_a_document_frees_its_space(engine: &impl Engine) {
         let snapshot = document(at, vec![round; 50_000]);
         let position = put(engine, session, Lane::Document, at, &snapshot).await;
         put(engine, session, Lane::Journal, at, &journal(at)).await;
-        let freed = engine.trim(session, Lane::Document, position).await.expect("it can be trimmed");
+        let freed =
+            engine.trim(session, &[Lane::Document].into(), position).await.expect("it can be trimmed");
         assert!(freed >= TRIM_BYTES_MIN, "{freed} bytes in round {round}");
         most = most.max(engine.usage(session).await.expect("a size").log_bytes);
         expected = Some((position, snapshot));

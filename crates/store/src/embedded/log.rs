@@ -10,7 +10,7 @@
 //! before the next append; after a failed fsync nothing is appended until the log has been renewed ([`super::renew`]),
 //! because what the kernel still holds of the file may not be what is on the disk (`renew::tests`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -253,10 +253,14 @@ impl SessionLog {
     }
 
     /// Closes the segment that is appended to, if enough of a document can go from it: closed ones can be trimmed.
-    pub(super) fn close_for_trim(&self, lane: Lane, before: Position) -> Result<Flush, Unavailable> {
+    pub(super) fn close_for_trim(
+        &self,
+        lanes: &BTreeSet<Lane>,
+        before: Position,
+    ) -> Result<Flush, Unavailable> {
         let mut state = self.lock();
         let goes = |segment: &Segment| segment.documents.before(before) >= TRIM_BYTES_MIN;
-        let open = lane == Lane::Document && matches!(state.life, Life::Open);
+        let open = lanes.contains(&Lane::Document) && matches!(state.life, Life::Open);
         if !open || !state.segments.last().is_some_and(goes) {
             return Ok(Flush::Known);
         }

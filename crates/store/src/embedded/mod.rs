@@ -24,7 +24,7 @@ mod renew;
 mod segment;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -263,13 +263,20 @@ impl Engine for Embedded {
         Ok(found.map_err(|source| Unavailable::new("read what recovery said", source))?)
     }
 
-    async fn trim(&self, session: SessionId, lane: Lane, before: Position) -> Result<u64, ReadError> {
-        if lane == Lane::Control {
+    async fn trim(
+        &self,
+        session: SessionId,
+        lanes: &BTreeSet<Lane>,
+        before: Position,
+    ) -> Result<u64, ReadError> {
+        let mut lanes = lanes.clone();
+        lanes.remove(&Lane::Control);
+        if lanes.is_empty() {
             return Ok(0);
         }
         let log = self.log(session).await?;
-        self.flusher.note(&log, log.close_for_trim(lane, before)?);
-        let trimmed = blocking("trim a session's log", move || read::trim(&log, lane, before)).await?;
+        self.flusher.note(&log, log.close_for_trim(&lanes, before)?);
+        let trimmed = blocking("trim a session's log", move || read::trim(&log, &lanes, before)).await?;
         Ok(trimmed.map_err(|source| Unavailable::new("trim a session's log", source))?)
     }
 

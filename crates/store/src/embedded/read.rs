@@ -1,5 +1,6 @@
 //! Reading a session's log from its segments, and trimming them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -133,15 +134,16 @@ pub(super) fn from_disk(
     }
 }
 
-/// Removes the records of `lane` before `before` from the closed segments of a log. Blocks. Returns the bytes freed.
-pub(super) fn trim(log: &SessionLog, lane: Lane, before: Position) -> io::Result<u64> {
+/// Removes the records of these lanes before `before` from the closed segments of a log. Blocks. Returns the bytes freed.
+pub(super) fn trim(log: &SessionLog, lanes: &BTreeSet<Lane>, before: Position) -> io::Result<u64> {
     let may_hold = |segment: &Segment| {
-        segment.after < before && (lane != Lane::Document || segment.documents.before(before) > 0)
+        segment.after < before
+            && (lanes.iter().any(|lane| *lane != Lane::Document) || segment.documents.before(before) > 0)
     };
     let mut freed = 0;
     for segment in log.closed_segments().iter().filter(|segment| may_hold(segment)) {
         let temporary = segment.path.with_extension("trim");
-        let copied = copy_without(segment, &temporary, lane, before);
+        let copied = copy_without(segment, &temporary, lanes, before);
         match copied {
             Ok(trimmed) if trimmed.bytes < segment.bytes => {
                 let now = trimmed.bytes;
@@ -160,7 +162,12 @@ pub(super) fn trim(log: &SessionLog, lane: Lane, before: Position) -> io::Result
 }
 
 /// Writes a segment without some of its records. Its last record stays: the next segment's head names it.
-fn copy_without(segment: &Segment, to: &Path, lane: Lane, before: Position) -> io::Result<Segment> {
+fn copy_without(
+    segment: &Segment,
+    to: &Path,
+    lanes: &BTreeSet<Lane>,
+    before: Position,
+) -> io::Result<Segment> {
     let damaged =
         || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", segment.path.display()));
     let mut copy =
@@ -184,7 +191,7 @@ fn copy_without(segment: &Segment, to: &Path, lane: Lane, before: Position) -> i
         going = None;
         if frame.kind != KIND_HEAD {
             let stored = Stored::parse(&frame).ok_or_else(damaged)?;
-            if stored.lane == lane && stored.position < before {
+            if lanes.contains(&stored.lane) && stored.position < before {
                 going = Some((stored.lane, stored.position));
                 continue;
             }

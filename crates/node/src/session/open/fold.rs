@@ -4,17 +4,17 @@ use outlive_core::id::{Position, SessionId};
 use outlive_core::log::fold::{Effect as LogEffect, Fold, Verdict};
 use outlive_core::log::record::{FencedBody, RunRecord};
 use outlive_core::log::{Entry, Record};
-use outlive_core::session::event::{Happened, SessionEvent};
-use outlive_core::session::{Fact, Session, apply};
+use outlive_core::session::Fact;
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 
 use crate::context::Context;
+use crate::hosted::Hosted;
 use crate::session::notebook::restore::DocumentLane;
 
 /// What a log says, folded.
 pub struct Folded {
     /// The state; `None` when the log ends before the session was created.
-    pub session: Option<Session>,
+    pub hosted: Option<Hosted>,
     /// The fold.
     pub fold: Fold,
     /// What its notebook is made of.
@@ -34,7 +34,7 @@ pub async fn load(context: &Context, id: SessionId) -> Result<Folded, ReadError>
 /// # Errors
 /// When the log cannot be read.
 pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) -> Result<Folded, ReadError> {
-    let mut folded = Folded { session: None, fold: Fold::default(), document: DocumentLane::default() };
+    let mut folded = Folded { hosted: None, fold: Fold::default(), document: DocumentLane::default() };
     let mut after = Position(0);
     loop {
         let page = context.engine.read(id, after, lanes, ReadLimit::default()).await?;
@@ -44,22 +44,9 @@ pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) ->
         after = page.through;
         for entry in &page.entries {
             if let Verdict::Counted(effect) = folded.fold.push(entry) {
-                fold_session(&mut folded.session, entry, &effect);
+                Hosted::fold(&mut folded.hosted, entry, &effect);
                 folded.document.push(entry);
             }
-        }
-    }
-}
-
-/// The facts in a record that counts, applied to the session.
-pub fn fold_session(session: &mut Option<Session>, entry: &Entry, effect: &LogEffect) {
-    for fact in facts_in(entry, effect) {
-        match (&mut *session, &fact) {
-            (None, Fact::Journal(SessionEvent { what: Happened::Created(spec), .. })) => {
-                *session = Some(Session::new((**spec).clone()));
-            }
-            (None, _) => {}
-            (Some(session), fact) => apply(session, fact),
         }
     }
 }
@@ -73,6 +60,16 @@ pub fn facts_in(entry: &Entry, effect: &LogEffect) -> Vec<Fact> {
         (FencedBody::Run(RunRecord::Open { attempt, base, at }), LogEffect::Opened { run, .. }) => {
             vec![Fact::RunOpened { run: *run, attempt: *attempt, base: Some(*base), at: *at }]
         }
+        // What a process has said has a source; what its owner says of it has none.
+        (FencedBody::Run(RunRecord::Data { chunks, .. }), LogEffect::Appended { run, .. })
+            if fenced.source.is_none() =>
+        {
+            vec![Fact::RunTold { run: *run, chunks: chunks.clone() }]
+        }
+        (
+            FencedBody::Run(RunRecord::Checkpoint { attempt, seq, blob }),
+            LogEffect::Checkpointed { run, .. },
+        ) => vec![Fact::RunCheckpointed { run: *run, attempt: *attempt, seq: *seq, blob: blob.clone() }],
         (
             FencedBody::Run(RunRecord::End { outcome, report, execution_count, at, .. }),
             LogEffect::Ended { run, .. },

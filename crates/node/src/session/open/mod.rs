@@ -16,17 +16,14 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use outlive_core::id::{RunId, RuntimeId, SessionId};
-use outlive_core::limits::MAILBOX_MAX;
 use outlive_core::runtime::Program;
 use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
-use outlive_core::session::residence::Resident;
 use outlive_core::session::spec::{AfterWork, Place, StartWhen, Trust, Workload};
 use outlive_core::session::{Fact, Session, SessionSpec, apply};
 use outlive_protocol::http::{CreateSession, Problem, SubmitRuns};
-use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::handle::{Handle, Peers};
+use super::handle::{Desk, Handle};
 use super::journal::{Journal, WriteError};
 use super::notebook::document::Which;
 use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, restore, with_sources};
@@ -35,11 +32,11 @@ use super::view;
 use crate::budget::room;
 use crate::context::{Context, PathSlot, Presence, Reservation};
 use crate::problem;
-use crate::watch::feed::Feed;
 use notebook::Opened;
 
-pub use fold::{Folded, facts_in, fold_session, load, load_lanes};
+pub use fold::{Folded, facts_in, load, load_lanes};
 pub use notebook::{new, open};
+pub(crate) use resume::gone;
 pub use resume::{resume, wake};
 
 /// Makes a session. Its path is claimed before anything is written; what fails leaves nothing behind.
@@ -93,7 +90,7 @@ async fn make(
                 slot.confirm();
             }
             context.metrics.session_opened();
-            start(context, reservation, task, &handle);
+            start(context, reservation, &handle, task.run());
             Ok(handle)
         }
         Err(problem) => {
@@ -238,13 +235,13 @@ pub(super) fn runs_of(
     }
 }
 
-async fn blob_directory(context: &Context, id: SessionId) -> Result<PathBuf, Problem> {
+pub(crate) async fn blob_directory(context: &Context, id: SessionId) -> Result<PathBuf, Problem> {
     let directory =
         context.engine.blob_directory(id).await.map_err(|error| problem::internal(with_sources(&error)))?;
     directory.ok_or_else(|| problem::internal("this store keeps no blobs on this machine"))
 }
 
-fn not_written(error: &WriteError) -> Problem {
+pub(crate) fn not_written(error: &WriteError) -> Problem {
     Problem::new(503, "store-unavailable", "The store does not take it", with_sources(error))
         .hint("`outlive doctor` says what is wrong, most often a full disk")
 }
@@ -256,20 +253,9 @@ fn task(
     notebook: Option<NotebookPlane>,
     blobs: &Path,
 ) -> (Task, Handle) {
-    let (asks, mailbox) = mpsc::channel(MAILBOX_MAX);
-    let peers = Arc::new(Peers::default());
     let first = view::session(&session, journal.position(), 0);
-    let (shown, view) = watch::channel(Arc::new(view::behind(None, first, journal.fold().epoch())));
-    let (resident, residence) = watch::channel(Resident::new(context.clock.now().tick));
-    let feed = Arc::new(Feed::new(journal.position()));
-    let handle = Handle {
-        id: session.spec.id,
-        mailbox: asks,
-        view,
-        feed: Arc::clone(&feed),
-        peers: Arc::clone(&peers),
-        resident: residence,
-    };
+    let first = view::behind(None, first, journal.fold().epoch());
+    let (handle, Desk { mailbox, view, resident }) = Handle::new(first, context.clock.now().tick);
     let task = Task {
         context: Arc::clone(context),
         session,
@@ -279,9 +265,9 @@ fn task(
         timers: BTreeMap::new(),
         mailbox,
         waiting: Vec::new(),
-        view: shown,
-        feed,
-        peers,
+        view,
+        feed: Arc::clone(&handle.feed),
+        peers: Arc::clone(&handle.peers),
         resident,
         blobs: blobs.display().to_string(),
         stop: context.stop.clone(),
@@ -290,9 +276,15 @@ fn task(
     (task, handle)
 }
 
-fn start(context: &Arc<Context>, reservation: &Reservation, task: Task, handle: &Handle) {
+/// The session is open from now on, and its task runs.
+pub(crate) fn start(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    handle: &Handle,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
     reservation.opened(handle.clone());
-    context.tasks.spawn(guarded(Arc::clone(context), handle.id, task.run()));
+    context.tasks.spawn(guarded(Arc::clone(context), handle.id, task));
 }
 
 /// A panic ends that session's task and nothing else: whoever asks or watches is told.

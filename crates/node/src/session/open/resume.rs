@@ -6,15 +6,17 @@ use std::sync::Arc;
 use outlive_core::id::SessionId;
 use outlive_core::log::Lane;
 use outlive_core::session::spec::Place;
-use outlive_core::session::state::{Life as SessionLife, Status};
+use outlive_core::session::state::Status;
 use outlive_core::session::{Effect, Session, recover};
 use outlive_protocol::http::Problem;
 use outlive_store::LaneFilter;
 use tokio::sync::mpsc;
 
-use super::{blob_directory, fold_session, load, load_lanes, not_written, start, task};
+use super::{blob_directory, load, load_lanes, not_written, start, task};
 use crate::budget::room;
 use crate::context::{Context, Entered, Found, Presence, Reservation};
+use crate::group;
+use crate::hosted::Hosted;
 use crate::problem;
 use crate::seams::{FoundShim, FromLink, Link};
 use crate::session::handle::{Visiting, ended};
@@ -22,7 +24,6 @@ use crate::session::journal::Journal;
 use crate::session::notebook::restore::DocumentLane;
 use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane, with_sources};
 use crate::session::task::{Life, Task};
-use crate::session::view;
 
 /// Enters a session; one that is dormant is taken up again first. Whoever comes while it is made, woken or evicted waits
 /// for that.
@@ -70,47 +71,53 @@ pub async fn resume(
     // What it was for and what it shows; its output is read once, by the journal.
     let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Journal, Lane::Document]);
     let folded = load_lanes(context, id, &lanes).await.map_err(|error| problem::store(&error))?;
-    let Some(before) = folded.session else {
+    let Some(before) = folded.hosted else {
         // Its creation was never answered, or its log is gone: nobody would supervise what it had started.
         refuse_all(context, &shims, "its session has no log");
         context.forget_paths_of(id);
         return context.forget(id).await.map_err(|error| problem::store(&error));
     };
-    if let SessionLife::Closed { .. } = before.life {
+    if before.is_closed() {
         refuse_all(context, &shims, "its session is closed");
         context.forget_paths_of(id);
         let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
-        let view = view::session(whole.session.as_ref().unwrap_or(&before), whole.fold.position(), 0);
+        let view = whole.hosted.as_ref().unwrap_or(&before).view(whole.fold.position());
         return context.index(&view, Presence::Ended).await.map_err(|error| problem::store(&error));
     }
     let blobs = blob_directory(context, id).await?;
+    let before = match before {
+        Hosted::Session(session) => session,
+        Hosted::Group(_) => return group::resume(context, reservation, shims, &blobs).await,
+    };
     let mut notebook = reopen_notebook(context, &before, folded.document, &blobs).await?;
     let now = context.clock.now().tick;
-    let mut session = None;
+    let mut hosted = None;
     let journal = Journal::claim(id, context, |entry, effect| {
-        fold_session(&mut session, entry, effect);
-        if let (Some(notebook), Some(session)) = (&mut notebook, &session) {
+        Hosted::fold(&mut hosted, entry, effect);
+        if let (Some(notebook), Some(Hosted::Session(session))) = (&mut notebook, &hosted) {
             notebook.apply(entry, effect, session, now);
         }
     })
     .await
     .map_err(|error| not_written(&error))?;
-    let session = session.ok_or_else(|| problem::internal("the log changed while it was read"))?;
+    let Some(Hosted::Session(session)) = hosted else {
+        return Err(problem::internal("the log changed while it was read"));
+    };
     if let (Some(notebook), Place::Notebook) = (&mut notebook, session.spec.place) {
         notebook.compare(now);
     }
-    let (mut task, handle) = task(context, session, journal, notebook, &blobs);
+    let (mut task, handle) = task(context, *session, journal, notebook, &blobs);
     // Before anything is started for it: the next daemon must take it up.
     let view = handle.view.borrow().clone();
     context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
     task.take_up(shims);
     // Before anybody can ask for it, or for the path that it may have.
     task.take_up_file().await.map_err(|error| not_written(&error))?;
-    start(context, reservation, task, &handle);
+    start(context, reservation, &handle, task.run());
     Ok(())
 }
 
-fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
+pub(crate) fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
     for shim in shims {
         context.refuse(shim, reason);
     }
@@ -191,7 +198,7 @@ impl Task {
 }
 
 /// A link that says at once that the process is gone.
-fn gone(process: outlive_core::id::ProcessKey, now: outlive_core::time::WallTime) -> Link {
+pub(crate) fn gone(process: outlive_core::id::ProcessKey, now: outlive_core::time::WallTime) -> Link {
     use outlive_core::diagnosis::Evidence;
     use outlive_core::diagnosis::evidence::ShimLostEvidence;
     use outlive_core::runtime::{ExitReport, ExitStatus};

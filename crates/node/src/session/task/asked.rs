@@ -6,10 +6,12 @@ use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Input, effective};
 use outlive_protocol::http::{Problem, SubmitRuns};
 
-use super::super::handle::{Answer, Ask, Message, denied, ended};
+use super::super::handle::{Answer, Ask, Message, denied, ended, known_run};
 use super::super::journal::WriteError;
 use super::super::{open, view};
 use super::Task;
+use crate::hosted::Hosted;
+use crate::problem;
 
 impl Task {
     pub(super) async fn asked(&mut self, message: Message) -> Result<(), WriteError> {
@@ -26,8 +28,15 @@ impl Task {
     async fn answer(&mut self, ask: Ask) -> Result<Result<Answer, Problem>, WriteError> {
         let input = match ask {
             Ask::Runs => return Ok(Ok(Answer::Runs(view::runs(&self.session, self.journal.fold())))),
+            Ask::Run(run) => {
+                let fold = self.journal.fold();
+                let view = view::run(&self.session, fold, run);
+                return Ok(known_run(self.session.spec.id, fold, run, view));
+            }
+            Ask::Group(_) => return Ok(Err(problem::not_runners(self.session.spec.id))),
             Ask::State => {
-                let state = (self.session.clone(), self.journal.fold().clone());
+                let hosted = Hosted::Session(Box::new(self.session.clone()));
+                let state = (hosted, self.journal.fold().clone());
                 return Ok(Ok(Answer::State(Box::new(state))));
             }
             Ask::Reports => return Ok(Ok(Answer::Reports(self.session.reports.clone()))),

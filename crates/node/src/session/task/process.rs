@@ -137,12 +137,15 @@ impl Task {
         let acked = self.journal.acked(process);
         let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
         let last = intake::last(&records);
-        for step in intake::steps(process, records, self.peers.attended(), report_id) {
+        let attended = self.peers.attended();
+        // What only runners say has no meaning for a notebook or a command.
+        let decided = |state| intake::of_process(state, attended, report_id).ok().flatten();
+        for step in intake::steps(process, records, decided) {
             match step {
                 Step::Output { run, chunks, source } => self.output(process, run, chunks, source).await?,
                 Step::Decide { input, source } => {
-                    let drained = matches!(&input, Input::Process(_, ProcessInput::Drained(_)));
-                    self.input(input, Some(source)).await?.ok();
+                    let drained = matches!(&input, ProcessInput::Drained(_));
+                    self.input(Input::Process(process, input), Some(source)).await?.ok();
                     if drained {
                         self.order(process, ToShim::Goodbye).await;
                     }

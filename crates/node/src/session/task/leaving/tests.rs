@@ -252,7 +252,7 @@ async fn work_and_a_live_kernel_keep_a_session_for_as_long_as_it_takes() {
     daemon.evict(id).await;
     // Its runs are read from the log; nobody wakes it for that.
     let folded = open::load(&daemon.context, id).await.unwrap();
-    assert_eq!(folded.session.unwrap().ended.succeeded, 1);
+    assert_eq!(folded.hosted.unwrap().view(folded.fold.position()).runs.succeeded, 1);
     assert!(!daemon.context.is_here(id));
 }
 

@@ -1,0 +1,194 @@
+//! What the task answers to those who ask.
+
+use outlive_core::group::{Denied, Group, Input, MemberSpec};
+use outlive_core::id::{RunId, RuntimeId, SessionId};
+use outlive_core::limits::TASK_INPUT_BYTES_MAX;
+use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::session::state::Life as GroupLife;
+use outlive_protocol::http::{Members, Problem, SubmitTask};
+use uuid::Uuid;
+
+use super::task::Task;
+use super::{config, view};
+use crate::api::MemberWish;
+use crate::hosted::Hosted;
+use crate::problem;
+use crate::session::handle::{Answer, Ask, GroupAsk, Message, ended, known_run};
+use crate::session::journal::WriteError;
+
+type Answered = Result<Result<Answer, Problem>, WriteError>;
+
+impl Task {
+    pub(super) async fn asked(&mut self, message: Message) -> Result<(), WriteError> {
+        let answer = self.answer(message.ask).await?;
+        // Whoever asked may have gone; what was asked is done all the same.
+        let _gone = message.answer.send(answer);
+        Ok(())
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Answered {
+        let id = self.group.spec.id;
+        let fold = self.journal.fold();
+        match ask {
+            Ask::Runs => Ok(Ok(Answer::Runs(view::tasks(&self.group, fold)))),
+            Ask::Run(run) => Ok(known_run(id, fold, run, view::task(&self.group, fold, run))),
+            Ask::Reports => Ok(Ok(Answer::Reports(self.group.reports.iter().cloned().collect()))),
+            Ask::State => {
+                let hosted = Hosted::Group(Box::new(self.group.clone()));
+                Ok(Ok(Answer::State(Box::new((hosted, fold.clone())))))
+            }
+            Ask::Group(GroupAsk::Config) => Ok(Ok(Answer::Config(Box::new(config::of(&self.group.spec))))),
+            Ask::Group(GroupAsk::Submit(task)) => self.submit(task).await,
+            Ask::Group(GroupAsk::Members(wish, which)) => self.members(wish, which).await,
+            Ask::Cancel(run) => self.cancel(run).await,
+            Ask::Stop { why, from } => self.done(Input::Close { why, from }).await,
+            Ask::Drain => self.done(Input::Close { why: StopWhy::User, from: StopStep::Ask }).await,
+            Ask::Rest { why: StopWhy::Rest, from } => self.done(Input::Stop(None, from)).await,
+            Ask::Restart { run_all: false } => self.done(Input::Restart(None)).await,
+            Ask::Join { .. } if self.group.life != GroupLife::Open => Ok(Err(ended(id))),
+            Ask::Join { .. } => Ok(Ok(Answer::Done(self.view.borrow().clone()))),
+            Ask::Submit(_) => Ok(Err(only_tasks(&self.group, "it runs no code of its own"))),
+            Ask::Interrupt | Ask::Answer { .. } => Ok(Err(only_tasks(
+                &self.group,
+                "its tasks run side by side, and none asks its user anything",
+            ))),
+            Ask::Rest { .. } | Ask::Restart { .. } | Ask::Trust(_) | Ask::Document(_) | Ask::File(_) => {
+                Ok(Err(only_tasks(&self.group, "it has no notebook")))
+            }
+        }
+    }
+
+    async fn done(&mut self, input: Input) -> Answered {
+        Ok(match self.input(input, None).await? {
+            Ok(()) => Ok(Answer::Done(self.view.borrow().clone())),
+            Err(why) => Err(denied(&self.group, &why)),
+        })
+    }
+
+    async fn members(&mut self, wish: MemberWish, which: Members) -> Answered {
+        let member = match &which.member {
+            None => None,
+            Some(name) => match named(&self.group, name) {
+                Some(member) => Some(member),
+                None => return Ok(Err(no_member(&self.group, name))),
+            },
+        };
+        let from = if which.force { StopStep::Kill } else { StopStep::Ask };
+        self.done(match wish {
+            MemberWish::Start => Input::Start(member),
+            MemberWish::Stop => Input::Stop(member, from),
+            MemberWish::Restart => Input::Restart(member),
+        })
+        .await
+    }
+
+    /// The same id or key again gives the same task.
+    async fn submit(&mut self, task: SubmitTask) -> Answered {
+        let id = task.id.unwrap_or_else(|| RunId::from_uuid(Uuid::now_v7()));
+        let key = task.key.clone().unwrap_or_else(|| id.to_string());
+        let known = self.group.tasks.contains_key(&id).then_some(id);
+        if let Some(known) = known.or_else(|| self.group.keys.get(&key).copied()) {
+            return Ok(self.task(known));
+        }
+        if let Err(problem) = fits(&task) {
+            return Ok(Err(problem));
+        }
+        let new = outlive_core::group::spec::NewTask {
+            id,
+            task: task.task,
+            input: task.input,
+            key,
+            idempotent: task.idempotent,
+            wait_ms: task.wait_ms.unwrap_or(self.group.spec.wait_ms),
+            limit_ms: task.timeout_ms,
+        };
+        Ok(match self.input(Input::Submit(new), None).await? {
+            Ok(()) => self.task(id),
+            Err(why) => Err(denied(&self.group, &why)),
+        })
+    }
+
+    /// One that has ended is left alone.
+    async fn cancel(&mut self, run: RunId) -> Answered {
+        Ok(match self.input(Input::Cancel(run), None).await? {
+            Ok(()) | Err(Denied::TaskEnded(_)) => self.task(run),
+            Err(why) => Err(denied(&self.group, &why)),
+        })
+    }
+
+    fn task(&self, run: RunId) -> Result<Answer, Problem> {
+        let view = view::task(&self.group, self.journal.fold(), run);
+        view.map(|view| Answer::Runs(vec![view])).ok_or_else(|| problem::no_run(self.group.spec.id, run))
+    }
+}
+
+/// A task goes through the log and to its runner in one piece.
+fn fits(task: &SubmitTask) -> Result<(), Problem> {
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, &task.input).expect("a value is written as JSON");
+    if counted.0 <= TASK_INPUT_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "the input of the task has {} bytes as JSON; at most {TASK_INPUT_BYTES_MAX} are taken",
+        counted.0
+    );
+    Err(Problem::new(413, "task-too-large", "The task's input is too large", detail)
+        .hint("write it to a file and give the task its path"))
+}
+
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn named(group: &Group, name: &str) -> Option<RuntimeId> {
+    group.spec.members.iter().find(|member| member.name == name).map(|member| member.runtime)
+}
+
+fn members(group: &Group) -> String {
+    let names: Vec<_> = group.spec.members.iter().map(|MemberSpec { name, .. }| name.as_str()).collect();
+    names.join(", ")
+}
+
+fn no_member(group: &Group, name: &str) -> Problem {
+    let detail = format!("group {:?} has no member {name:?}", group.spec.name);
+    Problem::new(404, "no-such-member", "No such member", detail).hint(format!("it has {}", members(group)))
+}
+
+/// What groups do not do.
+fn only_tasks(group: &Group, why: &str) -> Problem {
+    let name = &group.spec.name;
+    Problem::new(409, "runners-only", "A group of runners does not do that", format!("group {name:?}: {why}"))
+        .hint(format!("give it work with `outlive task submit {name} TASK`"))
+}
+
+/// A refusal as clients see it.
+fn denied(group: &Group, why: &Denied) -> Problem {
+    let name = &group.spec.name;
+    let id: SessionId = group.spec.id;
+    let about = |status, code, title| Problem::new(status, code, title, format!("group {name:?}: {why}"));
+    match why {
+        Denied::Closed => ended(id),
+        Denied::NoSuchTask(run) => problem::no_run(id, *run),
+        Denied::TaskEnded(_) => about(409, "run-ended", "The task has ended"),
+        Denied::NoSuchMember => {
+            about(404, "no-such-member", "No such member").hint(format!("it has {}", members(group)))
+        }
+        Denied::NobodyReady(_) => about(503, "nobody-ready", "No runner takes the task").hint(format!(
+            "`outlive runners {name}` shows the runners; without `wait_ms: 0` a task waits for one"
+        )),
+        Denied::UnknownTask { .. } => about(422, "unknown-task", "No runner has this task"),
+        Denied::QueueFull { .. } => {
+            about(429, "queue-full", "The queue is full").hint("wait until some of it has run")
+        }
+    }
+}

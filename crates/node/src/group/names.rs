@@ -1,0 +1,95 @@
+//! Which group has which name: a table of its own, written before anything is started, so that of two daemons or clients
+//! that want one name exactly one has it.
+
+use outlive_core::id::{Revision, SessionId};
+use outlive_protocol::http::Problem;
+use outlive_store::TableError;
+
+use crate::context::Context;
+use crate::problem;
+
+/// The table of names.
+const RUNNERS: &str = "runners";
+
+/// The longest name.
+const NAME_MAX: usize = 63;
+
+/// Whether a group or a member can have this name: it is a word in paths, on command lines and in TOML.
+pub(super) fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    first && bytes.all(rest) && name.len() <= NAME_MAX
+}
+
+/// Who has a name, and the revision at which that was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Holder {
+    /// The group, which may have ended or never have been made: then the name can be taken over.
+    pub(super) group: Option<SessionId>,
+    revision: Revision,
+}
+
+/// Looks a name up.
+pub(super) async fn holder(context: &Context, name: &str) -> Result<Holder, Problem> {
+    let row = context.engine.get(RUNNERS, name).await.map_err(|error| problem::store(&error))?;
+    Ok(row.map_or(Holder { group: None, revision: Revision(0) }, |row| Holder {
+        group: std::str::from_utf8(&row.value).ok().and_then(|id| id.parse().ok()),
+        revision: row.revision,
+    }))
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Claimed {
+    /// It is the group's.
+    Yes,
+    /// Somebody was quicker: look again.
+    No,
+}
+
+/// Takes a name that nobody has, or whose `holder` is gone.
+pub(super) async fn claim(
+    context: &Context,
+    name: &str,
+    group: SessionId,
+    holder: Holder,
+) -> Result<Claimed, Problem> {
+    match context.engine.put_if(RUNNERS, name, holder.revision, group.to_string().as_bytes()).await {
+        Ok(_) => Ok(Claimed::Yes),
+        Err(TableError::Conflict { .. }) => Ok(Claimed::No),
+        Err(error) => Err(problem::store(&error)),
+    }
+}
+
+/// Gives a name back, if it is still this group's. One that is not given back can be taken over all the same.
+pub(super) async fn release(context: &Context, name: &str, group: SessionId) {
+    let released = async {
+        let holder = holder(context, name).await?;
+        if holder.group != Some(group) {
+            return Ok(());
+        }
+        match context.engine.delete_if(RUNNERS, name, holder.revision).await {
+            Ok(()) | Err(TableError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(problem::store(&error)),
+        }
+    };
+    if let Err(problem) = released.await {
+        tracing::warn!(name, session = %group, %problem, "the name of a group that has ended is not given back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_word_for_paths_and_command_lines() {
+        for good in ["a", "7b", "llm-0", "a_b-c", &"x".repeat(63)] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "-a", "_a", "A", "a b", "a/b", "a.b", "ä", "..", &"x".repeat(64)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

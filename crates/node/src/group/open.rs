@@ -1,0 +1,166 @@
+//! A group that is made, or taken up again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use outlive_core::group::state::Member;
+use outlive_core::group::{Group, GroupEvent, GroupSpec, apply};
+use outlive_core::session::Fact;
+use outlive_core::session::event::{Happened, SessionEvent};
+use outlive_core::session::state::Status;
+use outlive_protocol::http::Problem;
+
+use super::links::Links;
+use super::task::{Life, Task};
+use super::view::{self, Loading};
+use crate::budget::room;
+use crate::context::{Context, Presence, Reservation};
+use crate::hosted::Hosted;
+use crate::problem;
+use crate::seams::FoundShim;
+use crate::session::Handle;
+use crate::session::handle::Desk;
+use crate::session::journal::{Journal, WriteError};
+use crate::session::open::{blob_directory, gone, not_written, start};
+use crate::session::view::behind;
+
+/// Makes a group whose name is claimed, and starts its task.
+///
+/// # Errors
+/// When the store does not take it; nothing of it is left then but its name.
+pub(super) async fn create(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    spec: GroupSpec,
+) -> Result<Handle, Problem> {
+    room()?;
+    let (id, name) = (reservation.id, spec.name.clone());
+    let made = async {
+        let blobs = blob_directory(context, id).await?;
+        let (group, journal) = write_beginning(context, spec).await.map_err(|error| not_written(&error))?;
+        let (task, handle) = task(context, group, journal, &blobs);
+        // Before it starts: the next daemon must take up what is started for it.
+        let view = handle.view.borrow().clone();
+        context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
+        Ok((task, handle))
+    };
+    match made.await {
+        Ok((task, handle)) => {
+            context.metrics.session_opened();
+            context.name_group(&name, id);
+            start(context, reservation, &handle, task.run());
+            Ok(handle)
+        }
+        Err(problem) => {
+            if let Err(error) = context.engine.drop_session(id).await {
+                tracing::warn!(session = %id, %error, "something of a group that was not made is left");
+            }
+            Err(problem)
+        }
+    }
+}
+
+async fn write_beginning(context: &Context, spec: GroupSpec) -> Result<(Group, Journal), WriteError> {
+    let mut journal = Journal::claim(spec.id, context, |_, _| {}).await?;
+    let at = spec.created_at;
+    let mut group = Group::new(spec.clone());
+    let what = Happened::Group(GroupEvent::Created(Box::new(spec)));
+    let created = Fact::Journal(SessionEvent { at, what });
+    journal.fact(&created, None).await?;
+    apply(&mut group, &created);
+    Ok((group, journal))
+}
+
+/// Takes up a group that was up when the daemon before this one ended. `shims` are those found for it.
+///
+/// # Errors
+/// When its log cannot be read or claimed; it stays as it is then.
+pub(crate) async fn resume(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    shims: Vec<FoundShim>,
+    blobs: &Path,
+) -> Result<(), Problem> {
+    let mut hosted = None;
+    let folded = |entry: &_, effect: &_| Hosted::fold(&mut hosted, entry, effect);
+    let journal =
+        Journal::claim(reservation.id, context, folded).await.map_err(|error| not_written(&error))?;
+    let Some(Hosted::Group(group)) = hosted else {
+        return Err(problem::internal("the log changed while it was read"));
+    };
+    let (mut task, handle) = task(context, *group, journal, blobs);
+    // Before anything is started for it: the next daemon must take it up.
+    let view = handle.view.borrow().clone();
+    context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
+    task.take_up(shims);
+    context.name_group(&task.group.spec.name, reservation.id);
+    start(context, reservation, &handle, task.run());
+    Ok(())
+}
+
+fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs: &Path) -> (Task, Handle) {
+    let first = view::group(&group, journal.position(), 0, &Loading::new());
+    let first = behind(None, first, journal.fold().epoch());
+    let (handle, Desk { mailbox, view, resident }) = Handle::new(first, context.clock.now().tick);
+    let forgotten = journal.fold().runs().map(|(run, _)| run).filter(|run| !group.tasks.contains_key(run));
+    let task = Task {
+        context: Arc::clone(context),
+        forgotten: forgotten.collect(),
+        group,
+        journal,
+        links: Links::default(),
+        timers: BTreeMap::new(),
+        loading: Loading::new(),
+        mailbox,
+        view,
+        feed: Arc::clone(&handle.feed),
+        peers: Arc::clone(&handle.peers),
+        resident,
+        blobs: blobs.display().to_string(),
+        stop: context.stop.clone(),
+        life: Life::Going,
+    };
+    (task, handle)
+}
+
+impl Task {
+    /// Links each member to the shim of its present process. A shim of an earlier one is refused; a process whose shim is
+    /// nowhere is reported lost, and a launch that had not begun is begun again.
+    fn take_up(&mut self, shims: Vec<FoundShim>) {
+        for shim in shims {
+            let process = shim.identity.process;
+            let is_present = |member: &Member| member.process() == process && member.runtime.has_process();
+            if self.group.members.iter().any(is_present) {
+                let acked = self.journal.acked(process);
+                let link = self.context.runtimes.adopt(&shim, acked);
+                self.links.insert(link);
+            } else {
+                self.context.refuse(&shim, "its group has gone on without it");
+            }
+        }
+        let now = self.context.clock.now().wall;
+        let alone: Vec<_> = self
+            .group
+            .members
+            .iter()
+            .filter(|member| member.runtime.has_process() && !self.links.has(member.id))
+            .map(|member| (member.process(), member.runtime.pid))
+            .collect();
+        for (process, pid) in alone {
+            let is_launching = self
+                .group
+                .member(process.runtime)
+                .is_some_and(|(_, member)| member.runtime.status == Status::Launching && pid.is_none());
+            let order = if is_launching { self.launch_order(process) } else { None };
+            let link = match order {
+                Some(order) => {
+                    tracing::info!(%process, "a launch that had not begun");
+                    self.context.runtimes.launch(order)
+                }
+                None => gone(process, now),
+            };
+            self.links.insert(link);
+        }
+    }
+}

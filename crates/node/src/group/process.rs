@@ -1,0 +1,211 @@
+//! The task and its processes: orders out, records in.
+
+use std::path::Path;
+
+use outlive_core::group::input::RunnerInput;
+use outlive_core::group::state::TaskState;
+use outlive_core::group::{Effect, Input, recover_member};
+use outlive_core::id::{Attempt, ProcessKey, RunId, RuntimeId};
+use outlive_core::log::{BlobRef, Chunk, Source};
+use outlive_core::runtime::ExitReport;
+use outlive_core::runtime::runner::{Phase, Progress, Saved, TaskOrder};
+use outlive_core::session::Fact;
+use outlive_core::session::input::ProcessInput;
+use outlive_core::session::spec::Trust;
+use outlive_protocol::shim::{Numbered, StateNotice, ToShim};
+
+use super::task::{Life, Task};
+use crate::seams::{FromLink, LaunchOrder};
+use crate::session::intake::{self, Step};
+use crate::session::journal::WriteError;
+use crate::session::{ROUND_RECORDS_MAX, report_id};
+
+/// What a shim says that is not output.
+enum Said {
+    /// Something to decide.
+    Input(Input),
+    /// How far a runner is.
+    Entered(Phase, Progress),
+    /// A task can go on from here.
+    Checkpointed { run: RunId, attempt: Attempt, blob: BlobRef },
+}
+
+impl Task {
+    pub(super) fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch(process) => {
+                if let Some(order) = self.launch_order(process) {
+                    let link = self.context.runtimes.launch(order);
+                    self.links.insert(link);
+                }
+            }
+            Effect::Task { process, run, attempt, order } => {
+                let order = TaskOrder { checkpoint: self.saved(run), ..order };
+                self.links.order(process, ToShim::Task { run, attempt, order });
+            }
+            Effect::Cancel { process, run, attempt } => {
+                self.links.order(process, ToShim::CancelTask { run, attempt });
+            }
+            Effect::Stop { process, why, from } => self.links.order(process, ToShim::Stop { why, from }),
+            Effect::Finish => self.life = Life::Over,
+        }
+    }
+
+    /// What the last attempt of a task has saved.
+    fn saved(&self, run: RunId) -> Option<Saved> {
+        let (seq, blob) = self.group.tasks.get(&run)?.checkpoint.as_ref()?;
+        let file = Path::new(&self.blobs).join(&blob.as_ref()?.sha256);
+        Some(Saved { seq: *seq, file: file.display().to_string() })
+    }
+
+    pub(super) fn launch_order(&self, process: ProcessKey) -> Option<LaunchOrder> {
+        let (rank, _) = self.group.member(process.runtime)?;
+        let mut spec = self.group.spec.members.get(rank)?.launch.clone();
+        let count = self.group.spec.members.len();
+        for (name, value) in [("OUTLIVE_RUNNER_RANK", rank), ("OUTLIVE_RUNNER_COUNT", count)] {
+            spec.env.entry(name.to_owned()).or_insert_with(|| value.to_string());
+        }
+        let (session, blobs) = (self.group.spec.id, self.blobs.clone());
+        Some(LaunchOrder { session, process, spec, blobs, trust: Trust::Trusted })
+    }
+
+    pub(super) async fn linked(
+        &mut self,
+        member: RuntimeId,
+        event: Option<FromLink>,
+    ) -> Result<(), WriteError> {
+        let mut records = match event {
+            Some(FromLink::Record(record)) => vec![record],
+            Some(event) => return self.link_said(member, event).await,
+            None => return self.link_said(member, FromLink::Gone { report: None }).await,
+        };
+        let mut after = None;
+        while records.len() < ROUND_RECORDS_MAX {
+            match self.links.try_next(member) {
+                Some(FromLink::Record(record)) => records.push(record),
+                other => {
+                    after = other;
+                    break;
+                }
+            }
+        }
+        self.records(member, records).await?;
+        match after {
+            Some(event) => self.link_said(member, event).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn link_said(&mut self, member: RuntimeId, event: FromLink) -> Result<(), WriteError> {
+        match event {
+            FromLink::Record(record) => self.records(member, vec![record]).await,
+            // The shim may have missed orders of a daemon that died, or of a connection that broke.
+            FromLink::Welcome(welcome) => {
+                let process = welcome.identity.process;
+                tracing::debug!(%process, last = %welcome.last_src, "a runner's shim is linked");
+                for effect in recover_member(&self.group, process) {
+                    self.effect(effect);
+                }
+                Ok(())
+            }
+            FromLink::Gone { report } => self.gone(member, report.map(|report| *report)).await,
+        }
+    }
+
+    /// The shim is gone. If it had said all, nothing is left to say; else this is the end of the process.
+    async fn gone(&mut self, member: RuntimeId, report: Option<ExitReport>) -> Result<(), WriteError> {
+        let (Some(process), Some(report)) = (self.links.remove(member), report) else { return Ok(()) };
+        if let Some(reason) = report.evidence.shim_lost.as_ref().and_then(|lost| lost.refused.as_ref()) {
+            self.context.note_refused(process, self.group.spec.id, reason);
+        }
+        let evidence = Box::new(report.evidence.clone());
+        let exited = ProcessInput::Exited { report: Box::new(report), id: report_id() };
+        self.input(Input::Process(process, exited), None).await?.ok();
+        self.input(Input::Process(process, ProcessInput::Drained(evidence)), None).await?.ok();
+        Ok(())
+    }
+
+    async fn records(&mut self, member: RuntimeId, records: Vec<Numbered>) -> Result<(), WriteError> {
+        let Some(process) = self.links.process(member) else { return Ok(()) };
+        let acked = self.journal.acked(process);
+        let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
+        let last = intake::last(&records);
+        for step in intake::steps(process, records, |state| said(process, state)) {
+            match step {
+                Step::Output { run, chunks, source } => self.output(process, run, chunks, source).await?,
+                Step::Decide { input, source } => self.heard(process, input, source).await?,
+                Step::Nothing => {}
+            }
+        }
+        if let Some(through) = last {
+            self.links.order(process, ToShim::Ack { through });
+        }
+        Ok(())
+    }
+
+    async fn heard(&mut self, process: ProcessKey, said: Said, source: Source) -> Result<(), WriteError> {
+        match said {
+            Said::Input(input) => {
+                let drained = matches!(&input, Input::Process(_, ProcessInput::Drained(_)));
+                self.input(input, Some(source)).await?.ok();
+                if drained {
+                    self.links.order(process, ToShim::Goodbye);
+                }
+            }
+            Said::Entered(phase, progress) => {
+                self.loading.insert(process.runtime, progress);
+                let entered = Input::Runner(process, RunnerInput::Entered(phase));
+                self.input(entered, Some(source)).await?.ok();
+            }
+            Said::Checkpointed { run, attempt, blob } => {
+                let is_current = self.group.tasks.get(&run).is_some_and(|task| task.attempt == attempt);
+                if is_current && self.has(process, run) {
+                    let seq = self.journal.head(run);
+                    let fact = Fact::RunCheckpointed { run, attempt, seq, blob: Some(blob) };
+                    self.happened(&fact, Some(source)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this process runs the task.
+    fn has(&self, process: ProcessKey, run: RunId) -> bool {
+        self.group.tasks.get(&run).is_some_and(
+            |task| matches!(&task.state, TaskState::Running { process: holder, .. } if *holder == process),
+        )
+    }
+
+    /// Output of a task that the process has goes to its lane; what comes after the task's end, or belongs to none, to
+    /// the runtime's.
+    async fn output(
+        &mut self,
+        process: ProcessKey,
+        run: Option<RunId>,
+        chunks: Vec<Chunk>,
+        source: Source,
+    ) -> Result<(), WriteError> {
+        match run.filter(|run| self.has(process, *run)) {
+            Some(run) => self.journal.output(run, chunks, Some(source)).await?,
+            None => self.journal.stray(process, run, chunks, Some(source)).await?,
+        };
+        Ok(())
+    }
+}
+
+fn said(process: ProcessKey, state: StateNotice) -> Option<Said> {
+    let runner = |what| Some(Said::Input(Input::Runner(process, what)));
+    match intake::of_process(state, false, report_id) {
+        Ok(said) => said.map(|said| Said::Input(Input::Process(process, said))),
+        Err(StateNotice::Greeted { greeting }) => runner(RunnerInput::Greeted(greeting)),
+        Err(StateNotice::Entered { phase, progress }) => Some(Said::Entered(phase, progress)),
+        Err(StateNotice::Checkpointed { run, attempt, blob }) => {
+            Some(Said::Checkpointed { run, attempt, blob })
+        }
+        Err(StateNotice::Stalled { stall, run }) => runner(RunnerInput::Stalled { stall, run }),
+        Err(StateNotice::Violated { what, is_fatal }) => {
+            runner(RunnerInput::Violated { what, is_fatal, id: report_id() })
+        }
+        Err(_) => None,
+    }
+}

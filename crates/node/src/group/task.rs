@@ -1,0 +1,308 @@
+//! The task that owns a group.
+//!
+//! ```text
+//!  each member's shim ─┐
+//!  timers ─────────────┤► one input ─► decide ─► facts to the log ─► apply ─► effects ─► advance … ─► view
+//!  mailbox ────────────┘   (timers first, the others in turns)
+//! ```
+//! It is to `core::group` what a session's task is to `core::session`; what differs is that it has several processes and
+//! no document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use outlive_core::group::{
+    Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, decide, timers,
+};
+use outlive_core::id::{RunId, RuntimeId};
+use outlive_core::limits::TASKS_TRIMMED_AT_ONCE;
+use outlive_core::log::Source;
+use outlive_core::runtime::{StopStep, StopWhy};
+use outlive_core::session::Fact;
+use outlive_core::session::event::{Happened, SessionEvent};
+use outlive_core::session::residence::{Residence, Resident};
+use outlive_core::time::Tick;
+use outlive_protocol::http::SessionView;
+use outlive_protocol::shim::ToShim;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::links::Links;
+use super::view::{self, Loading};
+use crate::context::Context;
+use crate::seams::FromLink;
+use crate::session::handle::{Message, Peers};
+use crate::session::journal::{Journal, WriteError};
+use crate::session::view::behind;
+use crate::session::with_sources;
+use crate::watch::feed::Feed;
+
+/// A group and all that its task holds for it.
+pub(super) struct Task {
+    pub(super) context: Arc<Context>,
+    pub(super) group: Group,
+    pub(super) journal: Journal,
+    pub(super) links: Links,
+    pub(super) timers: BTreeMap<Timer, Tick>,
+    /// Tasks that are forgotten and whose records are still in the log.
+    pub(super) forgotten: BTreeSet<RunId>,
+    pub(super) loading: Loading,
+    pub(super) mailbox: mpsc::Receiver<Message>,
+    pub(super) view: watch::Sender<Arc<SessionView>>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) resident: watch::Sender<Resident>,
+    pub(super) blobs: String,
+    pub(super) stop: CancellationToken,
+    pub(super) life: Life,
+}
+
+/// Whether the task goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    /// It does.
+    Going,
+    /// The group has ended.
+    Over,
+}
+
+/// Who was heard last and so is heard last now, so that runners that print for ever and somebody who asks for ever
+/// delay each other by one round only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    Shims,
+    Mailbox,
+}
+
+/// What woke the task.
+enum Woken {
+    Link(RuntimeId, Option<FromLink>),
+    Timer(Timer),
+    /// Somebody has come or gone.
+    Moved,
+    Asked(Option<Message>),
+    Stopped,
+}
+
+impl Task {
+    /// Runs until the group has ended, the daemon stops, or the group is lost to somebody else.
+    pub(super) async fn run(mut self) {
+        let id = self.group.spec.id;
+        let Err(error) = self.drive().await else { return };
+        let why = match &error {
+            WriteError::Fenced => {
+                tracing::warn!(session = %id, "fenced: somebody else owns the group; its processes are stopped");
+                self.disown();
+                "another daemon owns it".to_owned()
+            }
+            error => {
+                let why = with_sources(error);
+                tracing::error!(session = %id, error = %why, "the group cannot go on");
+                why
+            }
+        };
+        // Before anybody can take it up again: then the tail is that of another task.
+        self.context.bus.close(id);
+        self.context.broken(id, why);
+    }
+
+    async fn drive(&mut self) -> Result<(), WriteError> {
+        self.settle().await?;
+        let mut last = Turn::Mailbox;
+        while self.life == Life::Going {
+            match self.wait(last).await {
+                Woken::Link(member, event) => {
+                    last = Turn::Shims;
+                    self.linked(member, event).await?;
+                }
+                Woken::Asked(Some(message)) => {
+                    last = Turn::Mailbox;
+                    self.asked(message).await?;
+                }
+                Woken::Timer(timer) => {
+                    self.timers.remove(&timer);
+                    self.input(Input::Timer(timer), None).await?.ok();
+                }
+                Woken::Moved => self.show(),
+                Woken::Asked(None) | Woken::Stopped => {
+                    // The daemon stops and the runners go on.
+                    self.context.bus.close(self.group.spec.id);
+                    return Ok(());
+                }
+            }
+        }
+        self.finish().await
+    }
+
+    async fn wait(&mut self, last: Turn) -> Woken {
+        let due = self.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+        let clock = Arc::clone(&self.context.clock);
+        let due = async {
+            tokio::select! {
+                biased;
+                timer = async {
+                    match due {
+                        Some((timer, at)) => { clock.until(at).await; timer }
+                        None => std::future::pending().await,
+                    }
+                } => Woken::Timer(timer),
+                () = self.peers.moved() => Woken::Moved,
+            }
+        };
+        let shims = async {
+            let (member, event) = self.links.next().await;
+            Woken::Link(member, event)
+        };
+        let asked = async { Woken::Asked(self.mailbox.recv().await) };
+        let stopped = self.stop.cancelled();
+        match last {
+            Turn::Shims => tokio::select! {
+                biased;
+                () = stopped => Woken::Stopped,
+                woken = due => woken,
+                woken = asked => woken,
+                woken = shims => woken,
+            },
+            Turn::Mailbox => tokio::select! {
+                biased;
+                () = stopped => Woken::Stopped,
+                woken = due => woken,
+                woken = shims => woken,
+                woken = asked => woken,
+            },
+        }
+    }
+
+    /// Decides one input, stores and applies what follows, and all that follows from that.
+    pub(super) async fn input(
+        &mut self,
+        input: Input,
+        source: Option<Source>,
+    ) -> Result<Result<(), Denied>, WriteError> {
+        let now = self.context.clock.now();
+        let decision = match decide(&self.group, input, now) {
+            Ok(decision) => decision,
+            Err(denied) => return Ok(Err(denied)),
+        };
+        self.carry_out(decision, source).await?;
+        self.settle().await?;
+        Ok(Ok(()))
+    }
+
+    /// Carries out what follows from the state until nothing does, then shows the state.
+    async fn settle(&mut self) -> Result<(), WriteError> {
+        loop {
+            let decision = advance(&self.group, self.context.clock.now());
+            if decision == Decision::default() {
+                break;
+            }
+            self.carry_out(decision, None).await?;
+        }
+        let now = self.context.clock.now();
+        let wanted: BTreeMap<_, _> = timers(&self.group, now).into_iter().collect();
+        self.timers.retain(|timer, _| wanted.contains_key(timer));
+        for (timer, after) in wanted {
+            self.timers.entry(timer).or_insert(now.tick + after);
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Facts first, effects after. The records of a shim are accounted for by the last fact.
+    async fn carry_out(&mut self, decision: Decision, source: Option<Source>) -> Result<(), WriteError> {
+        let last = decision.facts.len();
+        for (n, fact) in decision.facts.iter().enumerate() {
+            let source = source.filter(|_| n + 1 == last);
+            self.happened(fact, source).await?;
+        }
+        for effect in decision.effects {
+            self.effect(effect);
+        }
+        Ok(())
+    }
+
+    /// Stores a fact, then makes it true, then tells it.
+    pub(super) async fn happened(&mut self, fact: &Fact, source: Option<Source>) -> Result<(), WriteError> {
+        let entry = self.journal.fact(fact, source).await?;
+        self.context.metrics.happened(fact);
+        if let Fact::RunEnded { outcome, .. } = fact {
+            self.context.metrics.task_ended(outcome);
+        }
+        apply(&mut self.group, fact);
+        let run = |id| view::task(&self.group, self.journal.fold(), id);
+        let told = crate::watch::about(self.group.spec.id, run, fact);
+        self.feed.publish(entry.position, told);
+        let Fact::Journal(SessionEvent { what, .. }) = fact else { return Ok(()) };
+        match what {
+            Happened::RuntimeLaunching(process) => {
+                self.loading.remove(&process.runtime);
+                if process.incarnation.0 > 1 {
+                    self.context.metrics.runner_restarted();
+                }
+                Ok(())
+            }
+            Happened::Group(GroupEvent::TasksForgotten { runs }) => {
+                self.forgotten.extend(runs);
+                self.trim().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgotten tasks leave the log too, many at a time: that rewrites parts of it, beside this task.
+    async fn trim(&mut self) -> Result<(), WriteError> {
+        if self.forgotten.len() < TASKS_TRIMMED_AT_ONCE {
+            return Ok(());
+        }
+        // What was accounted for by the records that go stays so.
+        for member in &self.group.members {
+            let process = member.process();
+            let through = self.journal.acked(process);
+            self.journal.account(Source { process, through }).await?;
+        }
+        let runs = std::mem::take(&mut self.forgotten);
+        let trimming = self.journal.forget_runs(runs);
+        self.context.tasks.spawn(trimming);
+        Ok(())
+    }
+
+    pub(super) fn show(&self) {
+        let there = self.peers.there();
+        let position = self.journal.position();
+        let view = view::group(&self.group, position, self.peers.attached(), &self.loading);
+        let epoch = self.journal.fold().epoch();
+        self.view.send_if_modified(|before| {
+            let view = behind(Some(before), view, epoch);
+            let modified = view.generation > before.generation;
+            *before = Arc::new(view);
+            modified
+        });
+        // Runners are kept up whoever is there, so a group never leaves memory.
+        let residence = if there > 0 { Residence::Watched(there) } else { Residence::Working };
+        self.resident.send_if_modified(|resident| {
+            let is_new = resident.residence != residence;
+            resident.residence = residence;
+            is_new
+        });
+    }
+
+    /// The group has ended: its name is free, its log is closed.
+    async fn finish(&mut self) -> Result<(), WriteError> {
+        let spec = &self.group.spec;
+        self.context.unname_group(&spec.name, spec.id);
+        super::names::release(&self.context, &spec.name, spec.id).await;
+        self.journal.close().await?;
+        let view = Arc::clone(&self.view.borrow());
+        self.context.closed(&view).await;
+        self.context.bus.close(self.group.spec.id);
+        Ok(())
+    }
+
+    fn disown(&mut self) {
+        let processes: Vec<_> =
+            self.group.members.iter().map(outlive_core::group::state::Member::process).collect();
+        for process in processes {
+            self.links.order(process, ToShim::Stop { why: StopWhy::Disowned, from: StopStep::Term });
+        }
+    }
+}
