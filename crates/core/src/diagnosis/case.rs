@@ -21,6 +21,8 @@ pub(super) struct Case<'a> {
     pub(super) stdout: Vec<String>,
     /// The exception that it told of, or that stands in standard error.
     pub(super) exception: Option<Traceback>,
+    /// Where that is from.
+    pub(super) exception_source: &'static str,
 }
 
 /// How much a match in the text weighs.
@@ -49,10 +51,22 @@ impl<'a> Case<'a> {
         let survived = status.is_some_and(ExitStatus::is_success);
         let clean = |tail| if survived { Vec::new() } else { lines::clean(tail) };
         let (stderr, stdout) = (clean(&evidence.stderr_tail), clean(&evidence.stdout_tail));
-        let told = evidence.exception.as_ref().map(Traceback::told);
-        let told = told.or_else(|| evidence.last_words.as_ref().map(Traceback::last_words));
-        let exception = told.or_else(|| Traceback::last(&stderr));
-        Self { evidence, status, stderr, stdout, exception }
+        let raised = evidence.exception.as_ref().map(|told| (Traceback::told(told), "exception"));
+        let last_words =
+            || evidence.last_words.as_ref().map(|words| (Traceback::last_words(words), "last words"));
+        let said = || Traceback::last(&stderr).map(|traceback| (traceback, "stderr"));
+        // Who writes everything to standard output has its last words there.
+        let silent = stderr.iter().all(|line| line.trim().is_empty());
+        let printed = || Traceback::last(&stdout).filter(|_| silent).map(|traceback| (traceback, "stdout"));
+        let (exception, exception_source) = raised.or_else(last_words).or_else(said).or_else(printed).unzip();
+        Self {
+            evidence,
+            status,
+            exception,
+            exception_source: exception_source.unwrap_or("stderr"),
+            stderr,
+            stdout,
+        }
     }
 
     /// Who wanted its end, when we ended it.
@@ -94,17 +108,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The source to name for [`Self::exception`].
-    pub(super) fn exception_source(&self) -> &'static str {
-        if self.evidence.exception.is_some() {
-            "exception"
-        } else if self.evidence.last_words.is_some() {
-            "last words"
-        } else {
-            "stderr"
-        }
-    }
-
     /// The exception chain, if it was what the program died of.
     pub(super) fn last_exception(&self) -> Option<&Traceback> {
         self.exception.as_ref().filter(|traceback| traceback.is_final())
@@ -136,7 +139,7 @@ impl<'a> Case<'a> {
         if let Some((link, Weight::Strong)) =
             self.link(|link| link.words.iter().any(|line| matches(line, patterns)))
         {
-            let source = self.exception_source();
+            let source = self.exception_source;
             return Some(Hit { weight: Weight::Strong, lines: link.lines().collect(), source });
         }
         let recent = self.recent_from(&self.stderr, LAST_WORDS_LINES);
@@ -177,7 +180,9 @@ fn is_messenger(link: &Link) -> bool {
         "WorkerCrashedError",
         "SystemExit",
     ];
-    TYPES.contains(&link.short_type()) || link.message.to_lowercase().contains("root cause above")
+    const ABOVE: [&str; 4] = ["root cause above", "errors above", "error above", "see above"];
+    let message = link.message.to_lowercase();
+    TYPES.contains(&link.short_type()) || ABOVE.iter().any(|words| message.contains(words))
 }
 
 /// Whether a line holds all pieces of one of the patterns.

@@ -147,8 +147,9 @@ impl Traceback {
             .iter()
             .find(|later| later.span.start >= chain.span.end && later.place == Place::Ignored)
             .map_or(text.len(), |later| later.span.start.saturating_sub(1));
-        let after =
-            text[chain.span.end..noise.max(chain.span.end)].iter().filter(|line| !line.trim().is_empty());
+        let after = text[chain.span.end..noise.max(chain.span.end)]
+            .iter()
+            .filter(|line| !line.trim().is_empty() && !says_goodbye(line));
         Some(Self {
             links: chain.links.clone(),
             place: chain.place,
@@ -187,6 +188,14 @@ const fn may_be_final(place: Place) -> bool {
         Place::Main | Place::Logged => true,
         Place::Aside | Place::Ignored => false,
     }
+}
+
+/// Whether a log line only tells of the end: a server says a lot on its way out.
+fn says_goodbye(line: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["exiting", "exited", "shutting down", "shutdown", "stopping", "stopped", "terminat", "failed to "];
+    let lower = line.to_lowercase();
+    is_logged(line) && WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// A chain and the lines it takes.

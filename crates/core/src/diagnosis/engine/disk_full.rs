@@ -1,7 +1,7 @@
 //! No space left on a device.
 
 use super::{Finding, Rank};
-use crate::diagnosis::case::{Case, Pattern, Weight};
+use crate::diagnosis::case::{Case, Pattern, Weight, matches};
 use crate::diagnosis::cause::{CauseCode, Confidence, EvidenceLine};
 use crate::diagnosis::evidence::DiskEvidence;
 use crate::diagnosis::lines;
@@ -23,6 +23,9 @@ const PATTERNS: &[Pattern] = &[
     &["dataloader", "killed by signal: bus error"],
 ];
 
+/// The limit of file watches is told with the same error.
+const WATCHES: &[Pattern] = &[&["file watchers"], &["inotify"]];
+
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
     let full: Vec<&DiskEvidence> = case.evidence.disk.iter().filter(|disk| is_full(disk)).collect();
     let facts: Vec<EvidenceLine> = case.evidence.disk.iter().map(fact).collect();
@@ -36,7 +39,8 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         let said = lines::fact("launch", launch.message.clone());
         return Some(finding.evidence(std::iter::once(said).chain(facts)).remedy(remedy(path, &full)));
     }
-    if let Some(hit) = case.find(PATTERNS) {
+    if let Some(hit) = case.find(PATTERNS).filter(|hit| !hit.lines.iter().any(|line| matches(line, WATCHES)))
+    {
         let named = hit.lines.iter().rev().find_map(|line| quoted_path(line));
         let path = named.as_deref().or(where_full);
         let mut finding = Finding::of_text(hit.weight, CauseCode::DiskFull, summary(path));

@@ -62,7 +62,7 @@ fn find<'a>(case: &'a Case<'_>, matcher: &Matcher, stderr: &[usize], stdout: &[u
         let at = link.words.iter().position(|line| matcher.matches(line))?;
         let next = link.words.get(at + 1).map(String::as_str);
         let (line, shown) = (&link.words[at], link.lines().collect());
-        return Some(Match { weight: Weight::Strong, source: case.exception_source(), line, next, shown });
+        return Some(Match { weight: Weight::Strong, source: case.exception_source, line, next, shown });
     }
     let stderr = if matcher.streams == Streams::Stdout { &[] } else { stderr };
     let stdout = if matcher.streams == Streams::Stderr { &[] } else { stdout };
@@ -81,8 +81,9 @@ fn in_stream<'a>(
     hits: &[usize],
     recent: usize,
 ) -> Option<Match<'a>> {
-    let strong = || hits.iter().copied().filter(|&at| at >= recent && !is_survived(&text[at]));
-    let (first, last) = (strong().next()?, strong().last()?);
+    let strong =
+        || hits.iter().copied().filter(|&at| at >= recent && !is_survived(&matcher.rest_of(&text[at])));
+    let (first, last) = (strong().next()?, strong().next_back()?);
     if !has_company(text, matcher) || text[last + 1..].iter().any(|line| any(&matcher.unless, line)) {
         return None;
     }

@@ -131,14 +131,14 @@ fn logged(case: &Case<'_>) -> Option<Verdict> {
 fn last_words(case: &Case<'_>) -> Option<Verdict> {
     case.evidence.last_words.as_ref()?;
     let (link, _) = case.link(is_memory_error)?;
-    let first = lines::evidence(case.exception_source(), link.lines());
+    let first = lines::evidence(case.exception_source, link.lines());
     Verdict::new(Rank::Told, Confidence::Certain, format!("an allocation failed: {}", link.headline()), first)
 }
 
 /// The program said it: an exception, or an allocator's last message.
 fn said(case: &Case<'_>) -> Option<Verdict> {
     let (weight, words, first) = if let Some((link, weight)) = case.link(is_memory_error) {
-        (weight, link.headline(), lines::evidence(case.exception_source(), link.lines()))
+        (weight, link.headline(), lines::evidence(case.exception_source, link.lines()))
     } else {
         let hit = case.find(PATTERNS)?;
         let line = hit.lines.iter().rfind(|line| matches(line, PATTERNS) && !matches(line, GPU)).copied()?;

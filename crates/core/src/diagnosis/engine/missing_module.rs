@@ -31,7 +31,7 @@ pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
         {
             finding.cause.confidence = Confidence::Certain;
         }
-        let evidence = lines::evidence(case.exception_source(), link.lines());
+        let evidence = lines::evidence(case.exception_source, link.lines());
         return Some(finding.evidence(evidence).remedy(remedy(case, link)));
     }
     let hit = case.find(PATTERNS)?;

@@ -38,7 +38,7 @@ fn when(case: &Case<'_>) -> String {
 
 /// The innermost frames and the exception, then what it came from.
 fn evidence(case: &Case<'_>, traceback: &Traceback) -> Vec<EvidenceLine> {
-    let source = case.exception_source();
+    let source = case.exception_source;
     let mut evidence = lines::evidence(source, traceback.uncaught().lines());
     for (link, sure) in traceback.towards_root().skip(1) {
         let how = if sure { "caused by" } else { "raised while handling" };

@@ -62,9 +62,9 @@ pub(super) struct Matcher {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Streams {
+    #[default]
     Stderr,
     Stdout,
-    #[default]
     Both,
 }
 
@@ -194,6 +194,15 @@ impl Matcher {
     /// Whether a line is one of its own.
     pub(super) fn matches(&self, line: &str) -> bool {
         any(&self.anchors, line) && !any(&self.not, line)
+    }
+
+    /// A line without what its first matching anchor matched: `Ignored` in an error's own name is no word about it.
+    pub(super) fn rest_of(&self, line: &str) -> String {
+        let matched = self.anchors.iter().find_map(|anchor| anchor.find(line.as_bytes()));
+        let Some(matched) = matched else { return line.to_owned() };
+        let bytes = line.as_bytes();
+        let (before, after) = (&bytes[..matched.start()], &bytes[matched.end()..]);
+        format!("{} {}", String::from_utf8_lossy(before), String::from_utf8_lossy(after))
     }
 }
 
