@@ -19,6 +19,7 @@ mod follow;
 mod launch;
 mod report;
 mod select;
+mod table;
 mod terminal;
 mod values;
 

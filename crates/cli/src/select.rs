@@ -1,6 +1,6 @@
 //! Which session is meant: by id or the beginning of one, by title or file name, or the latest.
 
-use outlive_core::id::SessionId;
+use outlive_core::id::{RunId, SessionId};
 use outlive_protocol::http::SessionView;
 
 use crate::client::Client;
@@ -13,6 +13,11 @@ const CANDIDATES_MAX: usize = 8;
 
 /// The part of an id that people see and type.
 pub fn short(id: SessionId) -> String {
+    id.to_string().chars().take(8).collect()
+}
+
+/// The part of a task's id that people see and type.
+pub fn short_run(id: RunId) -> String {
     id.to_string().chars().take(8).collect()
 }
 

@@ -61,6 +61,64 @@ pub fn ago(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
+/// A time span with its unit: `250ms`, `30s`, `1.5m`, `2h`, `1d`; 0 needs none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time span with its unit, for instance 250ms, 30s, 5m, 2h or 0".to_owned();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    let seconds = match unit.trim() {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        "" if number == 0.0 => 1.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+}
+
+/// A duration in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Longest name of a group or of a member, in bytes.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The name of a group or of a member: it stands in paths of the API.
+pub fn name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_name = text.chars().next().is_some_and(fits)
+        && text.chars().all(|c| fits(c) || c == '-' || c == '_')
+        && text.len() <= NAME_BYTES_MAX;
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "a name is 1 to {NAME_BYTES_MAX} of a-z, 0-9, - and _, and begins with a letter or digit"
+        ))
+    }
+}
+
+/// Runners: a whole group, or one of its members.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Runners {
+    /// The group's name.
+    pub group: String,
+    /// The member's name; all when it is not given.
+    pub member: Option<String>,
+}
+
+/// `NAME` or `NAME/MEMBER`.
+pub fn runners(text: &str) -> Result<Runners, String> {
+    match text.split_once('/') {
+        None => Ok(Runners { group: name(text)?, member: None }),
+        Some((group, member)) => Ok(Runners { group: name(group)?, member: Some(name(member)?) }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -85,6 +143,29 @@ mod tests {
         assert!(ago("").is_err() && ago("m").is_err() && ago("5µ").is_err() && ago("10").is_err());
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert!(seconds("0").is_err() && seconds("inf").is_err() && seconds("x").is_err());
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in
+            [("250ms", 250), ("30s", 30_000), ("1.5m", 90_000), ("2 h", 7_200_000), ("0", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for wrong in ["", "5", "s", "-1s", "1 week", "1e400d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn names_of_groups_and_members() {
+        let both = runners("llm/llm-0").expect("a member");
+        assert_eq!((both.group.as_str(), both.member.as_deref()), ("llm", Some("llm-0")));
+        assert_eq!(runners("a_1").expect("a group").member, None);
+        for wrong in ["", "-a", "A", "a b", "a/", "/a", "a/b/c", "ä", &"a".repeat(64)] {
+            assert!(runners(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@
 use std::time::Duration;
 
 use outlive_core::id::{RunId, SessionId};
-use outlive_protocol::http::StreamEvent;
+use outlive_core::log::{Chunk, Payload};
+use outlive_protocol::http::{ChunkView, StreamEvent};
 
 use super::{CallError, Client, EventStream};
 use crate::daemon::{self, Daemon};
@@ -25,6 +26,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a daemon that shut down is waited for: an upgrade or a restart of its service.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often a blob is asked for, when the daemon dies meanwhile.
+const BLOB_TRIES: usize = 3;
+
 /// What is attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -37,6 +41,11 @@ pub enum Target {
     },
     /// What happens in a session from now on.
     FromNow {
+        /// Which.
+        id: SessionId,
+    },
+    /// How a session is, from now on: what its runs print is left out.
+    States {
         /// Which.
         id: SessionId,
     },
@@ -108,6 +117,33 @@ impl<'a> Attached<'a> {
     /// The way to the daemon that serves the stream now.
     pub const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Puts what an event's large chunks refer to into them. What is gone by now stays a reference.
+    pub async fn fill(&mut self, session: SessionId, event: &mut StreamEvent) -> Result<(), Failure> {
+        let StreamEvent::Output { chunks, .. } = event else { return Ok(()) };
+        for chunk in chunks {
+            let Some(sha256) = chunk.blob.as_ref().map(|blob| blob.sha256.clone()) else { continue };
+            let Some(bytes) = self.blob(session, &sha256).await? else { continue };
+            let payload = Payload::Inline(bytes.into());
+            *chunk = ChunkView::from(&Chunk { kind: chunk.kind.clone(), at: chunk.at, payload });
+        }
+        Ok(())
+    }
+
+    async fn blob(&mut self, session: SessionId, sha256: &str) -> Result<Option<Vec<u8>>, Failure> {
+        for _ in 0..BLOB_TRIES {
+            match self.client.blob(session, sha256).await {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(CallError::Refused(problem)) if problem.status == 404 => return Ok(None),
+                Err(error) if error.is_daemon_gone() => {
+                    self.client = self.daemon.connect_or_start(&mut daemon::silent).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::new(Exit::Daemon, "the daemon breaks off while it sends a large piece of output")
+            .hint(self.afterwards()))
     }
 
     /// The next event. Cancel-safe: what was not returned is not lost.
@@ -215,7 +251,10 @@ impl<'a> Attached<'a> {
     }
 
     fn afterwards(&self) -> String {
-        let (Target::Session { id, .. } | Target::FromNow { id } | Target::Run { id, .. }) = self.target;
+        let (Target::Session { id, .. }
+        | Target::FromNow { id }
+        | Target::States { id }
+        | Target::Run { id, .. }) = self.target;
         format!("what runs goes on: `outlive attach {}` comes back to it", crate::select::short(id))
     }
 }
@@ -229,6 +268,10 @@ fn path(target: Target, follow: bool, cursor: Option<&str>) -> String {
         Target::FromNow { id } => {
             let after = cursor.unwrap_or("head");
             format!("/v1/sessions/{id}/attach?after={after}&follow={follow}")
+        }
+        Target::States { id } => {
+            let after = cursor.unwrap_or("head");
+            format!("/v1/sessions/{id}/attach?after={after}&follow={follow}&outputs=false")
         }
         Target::Run { id, run } => {
             let cursor = cursor.unwrap_or("0.0");

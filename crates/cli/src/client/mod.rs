@@ -3,6 +3,7 @@
 mod agent;
 pub mod attached;
 mod notebook;
+pub mod runners;
 mod sse;
 
 use std::io;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
@@ -206,8 +207,7 @@ impl Client {
     {
         let what = format!("{method} {path}");
         let bytes = self.exchange(method, path, body, ANSWER_TIMEOUT).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| CallError::Unreadable { what, reason: error.to_string() })
+        parsed(&what, &bytes)
     }
 
     async fn exchange<B: Serialize + Sync>(
@@ -217,13 +217,28 @@ impl Client {
         body: Option<&B>,
         patience: Duration,
     ) -> Result<Bytes, CallError> {
+        self.answered(method, path, body, patience).await.map(|(_, bytes)| bytes)
+    }
+
+    /// A call with the status of its answer.
+    async fn answered<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), CallError> {
         let request = request(method, path, body, "application/json");
         let answer = async {
             let mut connection = self.connect().await?;
             let response = connection.sender.send_request(request).await.map_err(CallError::lost)?;
             let (head, body) = response.into_parts();
             let bytes = collect(body).await?;
-            if head.status.is_success() { Ok(bytes) } else { Err(refused(head.status.as_u16(), &bytes)) }
+            if head.status.is_success() {
+                Ok((head.status, bytes))
+            } else {
+                Err(refused(head.status.as_u16(), &bytes))
+            }
         };
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
             Err(CallError::Silent { socket: self.socket.clone(), seconds: patience.as_secs() })
@@ -287,6 +302,12 @@ fn request<B: Serialize>(method: Method, path: &str, body: Option<&B>, accept: &
         }
     };
     builder.body(Full::new(bytes)).expect("paths are made of literals, ids and numbers")
+}
+
+/// An answer as its type.
+fn parsed<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, CallError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| CallError::Unreadable { what: what.to_owned(), reason: error.to_string() })
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, CallError> {

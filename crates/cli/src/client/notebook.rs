@@ -39,7 +39,11 @@ impl Client {
     }
 
     /// Ends a session. One whose notebook cannot be saved ends only when nothing is lost with it, unless by force.
+    /// A group is taken down.
     pub async fn end(&self, session: &SessionView, force: bool) -> Result<SessionView, CallError> {
+        if let Some(group) = &session.group {
+            return self.down(&group.name, force).await;
+        }
         match session.saved {
             Some(SavedState::Untitled | SavedState::Failing { .. } | SavedState::Conflict { .. })
                 if !force =>

@@ -10,9 +10,10 @@ use crate::client::attached::{Attached, Target};
 use crate::daemon::{self, Daemon};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::follow::group::Group;
 use crate::follow::notebook::Notebook;
 use crate::follow::screen::{Json, Raw, Screen};
-use crate::follow::{Follow, Left, Until, verdict};
+use crate::follow::{Follow, Left, Subject, Until, verdict};
 use crate::{clock, select, terminal, values};
 
 /// Arguments.
@@ -74,19 +75,29 @@ pub fn before(ago: Option<Duration>) -> Option<WallTime> {
 /// Attaches to a session; the exit code is that of its work.
 pub async fn to(daemon: &Daemon, client: Client, session: &SessionView, how: How) -> Result<Exit, Failure> {
     let is_command = session.kind == "command";
+    let is_group = session.group.is_some();
     let screen: Box<dyn Screen> = match (how.json, is_command) {
         (true, _) => Box::new(Json),
+        (false, false) if is_group => Box::new(Group::new()),
         (false, true) => Box::new(Raw::Explained),
         (false, false) if session.closed_at.is_some() => Box::new(Notebook::plain()),
         (false, false) => Box::new(Notebook::live()),
     };
-    let interactive = terminal::is_interactive() && !how.json;
+    // A group asks nothing, and Ctrl-C is no wish to end it for everybody.
+    let interactive = terminal::is_interactive() && !how.json && !is_group;
     let target = Target::Session { id: session.id, interactive };
     let attached = Attached::open(daemon, client, target, true, None).await?;
-    let follow =
-        Follow { attached, session: session.id, screen, interactive, until: how.until, since: how.since };
+    let follow = Follow {
+        attached,
+        subject: Subject::Session(session.id),
+        screen,
+        interactive,
+        until: how.until,
+        since: how.since,
+    };
     match follow.run().await? {
         (_, Left::Detached(exit)) => Ok(exit),
+        (watch, Left::Seen) if is_group => Ok(verdict::of_group(&watch)),
         (watch, Left::Seen) if is_command => Ok(verdict::of_command(&watch)),
         (watch, Left::Seen) => Ok(verdict::of_notebook(&watch)),
     }

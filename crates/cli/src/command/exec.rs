@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, doing};
 use crate::follow::screen::{Json, Raw, Screen};
 use crate::follow::watch::Watch;
-use crate::follow::{Follow, Left, Until, notebook, verdict};
+use crate::follow::{Follow, Left, Subject, Until, notebook, verdict};
 use crate::{select, terminal};
 
 /// Most code that is read from standard input, in bytes: what a request may hold, with room for its escapes.
@@ -87,7 +87,7 @@ impl Args {
         let after = session.position.to_string();
         let follow = Follow {
             attached: Attached::open(daemon, client, target, true, Some(after)).await?,
-            session: session.id,
+            subject: Subject::Session(session.id),
             screen: if self.json { Box::new(Json) as Box<dyn Screen> } else { Box::new(Raw::Explained) },
             interactive,
             until: Until::Runs(runs.iter().map(|run| run.id).collect()),

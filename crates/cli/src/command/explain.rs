@@ -1,16 +1,20 @@
 //! `outlive explain`: the failures of a session, each with cause, evidence and remedy.
 
+use outlive_protocol::http::{MemberView, SessionView};
+
 use super::attach::quietly;
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::terminal::{self, Paint};
+use crate::values::{self, Runners};
 use crate::{report, select};
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Session: id or its beginning, title or file name [default: the latest]
+    /// Session: id or its beginning, title or file name; or GROUP/MEMBER [default: the latest]
     #[arg(value_name = "SESSION")]
     session: Option<String>,
     /// Print the reports as JSON
@@ -22,15 +26,21 @@ impl Args {
     /// Does it.
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
-        let session = select::session(&client, self.session.as_deref()).await?;
-        let reports = client.reports(session.id).await?;
+        let (session, member) = subject(&client, self.session.as_deref()).await?;
+        let mut reports = client.reports(session.id).await?;
+        reports.retain(|report| {
+            member.as_ref().is_none_or(|member| {
+                report.process.is_some_and(|process| process.runtime == member.runtime.id)
+            })
+        });
         if self.json {
             let text = serde_json::to_string_pretty(&reports).expect("reports have string keys");
             terminal::line(text)?;
             return Ok(Exit::Ok);
         }
         if reports.is_empty() {
-            let title = terminal::one_line(&session.title);
+            let title = member.map_or_else(|| session.title.clone(), |member| member.name);
+            let title = terminal::one_line(&title);
             terminal::talk(format!("nothing has died in {} ({title})", select::short(session.id)));
             if session.runs.failed > 0 {
                 terminal::talk(format!(
@@ -46,4 +56,25 @@ impl Args {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// A session, and the member of it that was named (`GROUP/MEMBER`).
+async fn subject(client: &Client, name: Option<&str>) -> Result<(SessionView, Option<MemberView>), Failure> {
+    let Some(Runners { group, member: Some(member) }) = name.and_then(|name| values::runners(name).ok())
+    else {
+        return Ok((select::session(client, name).await?, None));
+    };
+    let session = match select::session(client, Some(&group)).await {
+        Ok(session) if session.group.is_some() => session,
+        // It may be the path of a file.
+        Ok(_) | Err(_) => return Ok((select::session(client, name).await?, None)),
+    };
+    let members = session.group.iter().flat_map(|view| &view.members);
+    let found = members.clone().find(|known| known.name == member).cloned();
+    if found.is_none() {
+        let names: Vec<_> = members.map(|known| known.name.as_str()).collect();
+        return Err(Failure::new(Exit::NotFound, format!("{group} has no member {member:?}"))
+            .hint(format!("it has {}", names.join(", "))));
+    }
+    Ok((session, found))
 }

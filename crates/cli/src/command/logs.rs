@@ -9,9 +9,10 @@ use crate::client::attached::{Attached, Target};
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::follow::group::Group;
 use crate::follow::notebook::Notebook;
 use crate::follow::screen::{Json, Raw, Screen};
-use crate::follow::{Follow, Left, Until};
+use crate::follow::{Follow, Left, Subject, Until, task};
 use crate::select;
 
 /// Arguments.
@@ -56,13 +57,17 @@ impl Args {
         let screen: Box<dyn Screen> = match (self.form.json, self.form.raw) {
             (true, _) => Box::new(Json),
             (_, true) => Box::new(Raw::Streams),
+            (false, false) if session.group.is_some() && self.run.is_some() => {
+                Box::new(task::Screened::new(&session.title, task::Wanted::All))
+            }
+            (false, false) if session.group.is_some() => Box::new(Group::new()),
             (false, false) if session.kind == "command" || self.run.is_some() => Box::new(Raw::Explained),
             (false, false) => Box::new(Notebook::plain()),
         };
         let attached = Attached::open(daemon, client, target, self.follow, None).await?;
         let follow = Follow {
             attached,
-            session: session.id,
+            subject: Subject::Session(session.id),
             screen,
             interactive: false,
             until: Until::End,

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod down;
 pub mod exec;
 pub mod explain;
 pub mod forget;
@@ -18,11 +19,15 @@ pub mod ps;
 pub mod rest;
 pub mod restart;
 pub mod run;
+pub mod runner;
+pub mod runners;
 pub mod save;
 pub mod serve;
 pub mod shim;
 pub mod stop;
+pub mod task;
 pub mod trust;
+pub mod up;
 pub mod watch;
 
 use clap::{Parser, Subcommand};
@@ -37,7 +42,7 @@ use crate::failure::Failure;
 #[command(
     name = "outlive",
     version,
-    about = "Runs notebooks and commands that outlive their terminal",
+    about = "Runs notebooks, commands and runners that outlive their terminal",
     after_help = crate::exit::HELP,
     max_term_width = 100,
     disable_help_subcommand = true,
@@ -84,6 +89,16 @@ pub enum Command {
     /// List sessions
     #[command(visible_alias = "sessions")]
     Ps(ps::Args),
+    /// Bring the groups of runners up that a file describes
+    Up(up::Args),
+    /// Take groups of runners down
+    Down(down::Args),
+    /// List runners
+    Runners(runners::Args),
+    /// Start, stop or restart runners of a group
+    Runner(runner::Args),
+    /// Give a group of runners work
+    Task(task::Args),
     /// Interrupt what runs in a session
     Interrupt(interrupt::Args),
     /// Restart a session's kernel or command
@@ -137,6 +152,11 @@ impl Command {
             Self::Trust(args) => args.run(daemon).await,
             Self::Watch(args) => args.run(daemon).await,
             Self::Ps(args) => args.run(daemon).await,
+            Self::Up(args) => args.run(daemon).await,
+            Self::Down(args) => args.run(daemon).await,
+            Self::Runners(args) => args.run(daemon).await,
+            Self::Runner(args) => args.run(daemon).await,
+            Self::Task(args) => args.run(daemon).await,
             Self::Interrupt(args) => args.run(daemon).await,
             Self::Restart(args) => args.run(daemon).await,
             Self::Stop(args) => args.run(daemon).await,

@@ -6,7 +6,8 @@ use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::{board, state};
+use crate::follow::{board, members, state};
+use crate::table::{self, Cell, Shape};
 use crate::terminal::{self, Ink, Paint};
 use crate::{clock, select};
 
@@ -45,117 +46,57 @@ impl Args {
     }
 }
 
-const HEAD: [&str; 10] =
-    ["ID", "KIND", "TITLE", "STATE", "SAVED", "RUNTIME", "PID", "RUNS", "CLIENTS", "AGE"];
-const KIND: usize = 1;
-/// The column that is cut on a narrow terminal.
-const TITLE: usize = 2;
 const STATE: usize = 3;
-const SAVED: usize = 4;
 const RUNTIME: usize = 5;
-const PID: usize = 6;
-const CLIENTS: usize = 8;
-/// Its narrowest width.
-const TITLE_MIN: usize = 14;
-/// The narrowest width of the runtime's state.
-const RUNTIME_MIN: usize = 10;
-/// The columns that are left out where even that is too wide, in this order.
-const GIVE_WAY: [usize; 3] = [PID, KIND, CLIENTS];
+const SHAPE: Shape<'static> = Shape {
+    head: &["ID", "KIND", "TITLE", "STATE", "SAVED", "RUNTIME", "PID", "RUNS", "CLIENTS", "AGE"],
+    main: (2, 14),
+    // The runtime's state may be a sentence.
+    spare: (RUNTIME, 10),
+    // Pid, kind, clients.
+    give_way: &[6, 1, 8],
+};
 
 fn table(sessions: &[SessionView], now: u64, width: usize, paint: Paint) -> String {
-    let rows: Vec<[String; 10]> = sessions.iter().map(|session| row(session, now)).collect();
-    let mut widths = HEAD.map(str::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(console::measure_text_width(cell));
-        }
-    }
-    let mut columns: Vec<usize> = (0..HEAD.len()).collect();
-    for column in GIVE_WAY {
-        if others(&columns, &widths) + widths[TITLE].min(TITLE_MIN) <= width {
-            break;
-        }
-        columns.retain(|shown| *shown != column);
-    }
-    // Then the runtime's state, which may be a sentence.
-    let over = (others(&columns, &widths) + widths[TITLE].min(TITLE_MIN)).saturating_sub(width);
-    widths[RUNTIME] = widths[RUNTIME].saturating_sub(over).max(widths[RUNTIME].min(RUNTIME_MIN));
-    let others = others(&columns, &widths);
-    widths[TITLE] = widths[TITLE].min(width.saturating_sub(others).max(TITLE_MIN));
-    let mut text = String::new();
-    let head = HEAD.map(str::to_owned);
-    line(&mut text, &head, &columns, &widths, |_, cell| paint.text(Ink::Bold, cell).to_string());
-    for (row, session) in rows.iter().zip(sessions) {
-        let colour = |column: usize, cell: String| {
-            let ink = match column {
-                STATE | RUNTIME => ink(session),
-                SAVED => Some(board::saved(session.saved.as_ref()).0),
-                _ => None,
-            };
-            ink.map_or(cell.clone(), |ink| paint.text(ink, cell).to_string())
-        };
-        line(&mut text, row, &columns, &widths, colour);
-    }
-    text
+    let rows: Vec<Vec<Cell>> = sessions.iter().map(|session| row(session, now)).collect();
+    SHAPE.text(&rows, width, paint)
 }
 
-/// How wide all but the title is, with what stands between.
-fn others(columns: &[usize], widths: &[usize; 10]) -> usize {
-    let cells: usize = columns.iter().filter(|column| **column != TITLE).map(|column| widths[*column]).sum();
-    cells + 2 * (columns.len() - 1)
-}
-
-fn line(
-    text: &mut String,
-    row: &[String; 10],
-    columns: &[usize],
-    widths: &[usize; 10],
-    colour: impl Fn(usize, String) -> String,
-) {
-    let start = text.len();
-    for column in columns {
-        let width = widths[*column];
-        let cell = terminal::fit(&row[*column], width);
-        let blank = " ".repeat(width - console::measure_text_width(&cell).min(width) + 2);
-        text.push_str(&colour(*column, cell));
-        text.push_str(&blank);
-    }
-    text.truncate(start + text[start..].trim_end().len());
-    text.push('\n');
-}
-
-fn row(session: &SessionView, now: u64) -> [String; 10] {
+fn row(session: &SessionView, now: u64) -> Vec<Cell> {
     let runs = session.runs;
     let done = runs.succeeded + runs.failed + runs.cancelled;
     let failed = if runs.failed > 0 { format!(" ({} failed)", runs.failed) } else { String::new() };
-    let saved = board::saved(session.saved.as_ref()).1;
-    [
+    let (saved_ink, saved) = board::saved(session.saved.as_ref());
+    let runtime = match &session.group {
+        Some(group) => members::summary(group),
+        None => state::runtime(&session.runtime.state),
+    };
+    let mut row: Vec<Cell> = [
         select::short(session.id),
         session.kind.clone(),
         terminal::one_line(&session.title),
         if is_dormant(session) { "dormant".to_owned() } else { state::session(session.state).to_owned() },
-        if saved.is_empty() { "-".to_owned() } else { saved },
-        state::runtime(&session.runtime.state),
-        session.runtime.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        String::new(),
+        runtime,
+        match (&session.group, session.runtime.pid) {
+            (None, Some(pid)) => pid.to_string(),
+            (Some(_), _) | (None, None) => "-".to_owned(),
+        },
         format!("{done}/{}{failed}", done + runs.queued + runs.running),
         session.peers.to_string(),
-        age(now.saturating_sub(session.created_at.0)),
+        table::age(now.saturating_sub(session.created_at.0)),
     ]
+    .map(table::cell)
+    .into();
+    row[4] = if saved.is_empty() { table::cell("-") } else { (Some(saved_ink), saved) };
+    row[STATE].0 = ink(session);
+    row[RUNTIME].0 = ink(session);
+    row
 }
 
 /// Whether it is open and not in the daemon's memory; whoever asks for it brings it back.
 const fn is_dormant(session: &SessionView) -> bool {
     !session.loaded && session.closed_at.is_none()
-}
-
-/// An age in its largest unit.
-fn age(micros: u64) -> String {
-    match micros / 1_000_000 {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3_600 => format!("{}m", seconds / 60),
-        seconds @ 3_600..86_400 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
 }
 
 const fn ink(session: &SessionView) -> Option<Ink> {

@@ -1,8 +1,9 @@
 //! `outlive stop`: the runtime is asked to end, then made to; the session is closed.
 
-use outlive_protocol::http::StreamEvent;
+use outlive_protocol::http::{SessionView, StreamEvent};
 
 use super::attach::quietly;
+use crate::client::Client;
 use crate::client::attached::{Attached, Next, Target};
 use crate::daemon::Daemon;
 use crate::exit::Exit;
@@ -45,19 +46,27 @@ impl Args {
                 terminal::talk(format!("stopping {id} ({title})"));
                 continue;
             }
-            let target = Target::Session { id: session.id, interactive: false };
-            let after = session.position.to_string();
-            let mut attached = Attached::open(daemon, client.clone(), target, true, Some(after)).await?;
-            loop {
-                match attached.next().await? {
-                    Next::End => break,
-                    Next::Event(StreamEvent::Session { session }) if session.closed_at.is_some() => break,
-                    Next::Event(_) => {}
-                    Next::Notice(text) => terminal::talk(text),
-                }
-            }
+            until_ended(daemon, &client, &session).await?;
             terminal::talk(format!("stopped {id} ({title})"));
         }
         Ok(Exit::Ok)
+    }
+}
+
+/// Waits for the end of a session that was asked to end.
+pub async fn until_ended(daemon: &Daemon, client: &Client, session: &SessionView) -> Result<(), Failure> {
+    if session.closed_at.is_some() {
+        return Ok(());
+    }
+    let target = Target::Session { id: session.id, interactive: false };
+    let after = session.position.to_string();
+    let mut attached = Attached::open(daemon, client.clone(), target, true, Some(after)).await?;
+    loop {
+        match attached.next().await? {
+            Next::End => return Ok(()),
+            Next::Event(StreamEvent::Session { session }) if session.closed_at.is_some() => return Ok(()),
+            Next::Event(_) => {}
+            Next::Notice(text) => terminal::talk(text),
+        }
     }
 }

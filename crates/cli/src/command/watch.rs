@@ -36,6 +36,9 @@ impl Args {
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
         let session = select::session(&client, self.session.as_deref()).await?;
+        if let Some(group) = session.group.as_ref().filter(|_| session.closed_at.is_none()) {
+            return super::runners::live(daemon, client, Some(&group.name)).await;
+        }
         let target = Target::FromNow { id: session.id };
         let attached = Attached::open(daemon, client, target, session.closed_at.is_none(), None).await?;
         if self.plain || !terminal::out_is_terminal() {
@@ -47,18 +50,18 @@ impl Args {
 }
 
 /// The alternate screen with the cursor hidden and the window's title remembered; all as before when it goes.
-struct Screen;
+pub struct Screen(());
 
 impl Screen {
-    fn begin() -> Result<Self, Failure> {
+    /// Takes the terminal.
+    pub fn begin() -> Result<Self, Failure> {
         terminal::data(b"\x1b[22;0t\x1b[?1049h\x1b[?25l")?;
-        Ok(Self)
+        Ok(Self(()))
     }
 
-    fn draw(board: &Board) -> Result<(), Failure> {
-        let (height, width) = console::Term::stdout().size_checked().unwrap_or((24, 80));
-        let lines = board.lines(usize::from(width), usize::from(height), Paint::out());
-        let mut text = format!("\x1b]0;{}\x07\x1b[H", board.title());
+    /// Shows these lines and nothing else; the window gets a title.
+    pub fn draw(&mut self, title: &str, lines: &[String]) -> Result<(), Failure> {
+        let mut text = format!("\x1b]0;{title}\x07\x1b[H");
         for (n, line) in lines.iter().enumerate() {
             let end = if n == 0 { "" } else { "\r\n" };
             text.push_str(&format!("{end}{line}\x1b[K"));
@@ -79,7 +82,7 @@ async fn screen(
     id: outlive_core::id::SessionId,
     is_notebook: bool,
 ) -> Result<Exit, Failure> {
-    let _screen = Screen::begin()?;
+    let mut screen = Screen::begin()?;
     let mut board = Board::default();
     let mut look = tokio::time::interval(LOOK_PERIOD);
     let mut draw = tokio::time::interval(DRAW_PERIOD);
@@ -98,7 +101,9 @@ async fn screen(
                     refresh(&mut board, attached.client(), id).await?;
                 }
                 is_changed = false;
-                Screen::draw(&board)?;
+                let (height, width) = console::Term::stdout().size_checked().unwrap_or((24, 80));
+                let lines = board.lines(usize::from(width), usize::from(height), Paint::out());
+                screen.draw(&board.title(), &lines)?;
             }
             next = attached.next() => match next? {
                 Next::Event(StreamEvent::End { .. }) | Next::End => break,
@@ -110,7 +115,7 @@ async fn screen(
             },
         }
     }
-    drop(_screen);
+    drop(screen);
     let title = board.session().map_or_else(String::new, |session| terminal::one_line(&session.title));
     terminal::talk(format!("the session {title} has ended"));
     Ok(Exit::Ok)

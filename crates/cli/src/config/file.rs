@@ -32,7 +32,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Values, FileError> {
             let message = format!("unknown key `{}`", name.get_ref());
             return Err(FileError {
                 what: pointed(path, text, span, &message),
-                hint: Some(suggestion(name.get_ref())),
+                hint: Some(suggestion(name.get_ref(), &KEYS.map(|key| key.name))),
             });
         };
         let inner = value.get_ref();
@@ -50,19 +50,16 @@ pub fn parse(path: &Path, text: &str) -> Result<Values, FileError> {
     Ok(values)
 }
 
-/// The nearest key, or all of them.
-fn suggestion(name: &str) -> String {
-    let near = KEYS
+/// The nearest of some words, or all of them.
+pub(super) fn suggestion(name: &str, words: &[&str]) -> String {
+    let near = words
         .iter()
-        .map(|key| (strsim::damerau_levenshtein(name, key.name), key.name))
+        .map(|word| (strsim::damerau_levenshtein(name, word), word))
         .min()
-        .filter(|(distance, _)| *distance <= 3);
+        .filter(|(distance, word)| *distance <= 3 && *distance < word.len());
     match near {
-        Some((_, key)) => format!("did you mean `{key}`?"),
-        None => {
-            let all: Vec<_> = KEYS.iter().map(|key| key.name).collect();
-            format!("the keys are: {}", all.join(", "))
-        }
+        Some((_, word)) => format!("did you mean `{word}`?"),
+        None => format!("the keys are: {}", words.join(", ")),
     }
 }
 
@@ -74,7 +71,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// A message with the place in the file that it is about.
-fn pointed(path: &Path, text: &str, span: std::ops::Range<usize>, message: &str) -> String {
+pub(super) fn pointed(path: &Path, text: &str, span: std::ops::Range<usize>, message: &str) -> String {
     let (line, column) = position(text, span.start);
     let source = text.lines().nth(line - 1).unwrap_or("");
     let width = text.get(span).map_or(1, |part| part.lines().next().unwrap_or("").chars().count().max(1));

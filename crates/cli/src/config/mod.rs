@@ -1,6 +1,7 @@
 //! Settings: file < environment < flag, each value with where it is from (`outlive config show`).
 
 mod file;
+pub mod groups;
 pub mod paths;
 
 use std::collections::BTreeMap;

@@ -7,25 +7,32 @@
 //!  terminal ► answers to the program's questions
 //! ```
 
+pub mod arrival;
 mod ask;
 mod bars;
 pub mod board;
+pub mod group;
+pub mod members;
 pub mod notebook;
 mod output;
 pub mod screen;
 pub mod state;
+mod subject;
+pub mod task;
 pub mod verdict;
 pub mod watch;
 
 use std::collections::BTreeSet;
 
-use outlive_core::id::{RunId, Seq, SessionId};
+use outlive_core::id::{RunId, Seq};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{Question, SessionState, StreamEvent};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::ask::{Ask, Manner};
 use self::screen::Screen;
+use self::subject::Chosen;
+pub use self::subject::{OnInterrupt, Subject, Task};
 use self::watch::Watch;
 use crate::client::attached::{Attached, Next};
 use crate::exit::Exit;
@@ -84,8 +91,8 @@ pub enum Left {
 pub struct Follow<'a> {
     /// Where events come from.
     pub attached: Attached<'a>,
-    /// The session.
-    pub session: SessionId,
+    /// What is followed.
+    pub subject: Subject,
     /// How events are shown.
     pub screen: Box<dyn Screen>,
     /// Whether somebody is there to be asked.
@@ -146,8 +153,15 @@ impl Follow<'_> {
             };
             match happened {
                 Happened::Leave(number) => {
+                    if self.subject.take_cancel() {
+                        self.cancel().await;
+                    }
                     let left = self.detach(dialogue, &watch, Exit::Signal(number));
                     return Ok((watch, left));
+                }
+                Happened::Interrupt if self.subject.take_cancel() => {
+                    self.screen.say("cancelling; Ctrl-C again leaves");
+                    self.cancel().await;
                 }
                 Happened::Interrupt => match self.interrupt(dialogue) {
                     Some(menu) => dialogue = menu,
@@ -178,7 +192,10 @@ impl Follow<'_> {
                         if !self.until.concerns(&event) {
                             continue;
                         }
-                        let Some(event) = watch.admit(event) else { continue };
+                        let Some(mut event) = watch.admit(event) else { continue };
+                        if self.screen.wants_large() {
+                            self.attached.fill(self.subject.session(), &mut event).await?;
+                        }
                         let is_view = matches!(event, StreamEvent::Session { .. });
                         if let Some(event) = recent(event, self.since) {
                             self.screen.show(&event, &watch)?;
@@ -201,13 +218,16 @@ impl Follow<'_> {
     fn detach(&mut self, dialogue: Dialogue, watch: &Watch, exit: Exit) -> Left {
         drop(dialogue);
         self.screen.pause();
-        let id = short(self.session);
         let is_idle = watch.session.as_ref().is_some_and(|session| session.state == SessionState::Idle);
-        let stays = if is_idle { "the session stays open" } else { "the run goes on" };
-        crate::terminal::talk(format!(
-            "detached; {stays}. `outlive attach {id}` comes back to it, `outlive stop {id}` ends it"
-        ));
+        crate::terminal::talk(self.subject.farewell(is_idle));
         Left::Detached(exit)
+    }
+
+    /// Cancels the task that is followed; what comes of it comes by the stream.
+    async fn cancel(&mut self) {
+        if let Err(error) = self.subject.carry_out(Chosen::Cancel, self.attached.client(), None).await {
+            self.screen.say(&format!("that failed: {error}"));
+        }
     }
 
     /// Ctrl-C: the menu; `None` when the user leaves (a second Ctrl-C, or nobody to be asked).
@@ -217,7 +237,7 @@ impl Follow<'_> {
         }
         drop(dialogue);
         self.screen.pause();
-        let ask = Ask::new("\n[d]etach  [i]nterrupt  [s]top  [c]ontinue? ", Manner::Key).ok()?;
+        let ask = Ask::new(self.subject.menu(), Manner::Key).ok()?;
         Some(Dialogue::Menu(ask))
     }
 
@@ -227,16 +247,12 @@ impl Follow<'_> {
             Dialogue::None => Then::Wait,
             Dialogue::Menu(ask) => {
                 drop(ask);
+                let chosen = self.subject.chosen(typed.as_deref());
+                if chosen == Chosen::Leave {
+                    return Then::Leave;
+                }
                 let client = self.attached.client();
-                let done = match typed.as_deref() {
-                    None | Some("d" | "D") => return Then::Leave,
-                    Some("i" | "I") => client.interrupt(self.session).await.map(drop),
-                    Some("s" | "S") => match &watch.session {
-                        Some(session) => client.end(session, false).await.map(drop),
-                        None => Ok(()),
-                    },
-                    Some(_) => Ok(()),
-                };
+                let done = self.subject.carry_out(chosen, client, watch.session.as_ref()).await;
                 if let Err(error) = done {
                     self.screen.say(&format!("that failed: {error}"));
                 }
@@ -247,7 +263,7 @@ impl Follow<'_> {
                 drop(ask);
                 // The end of the terminal's input is no answer; somebody else may give one.
                 let Some(value) = typed else { return Then::Wait };
-                match self.attached.client().input(self.session, question.run, value).await {
+                match self.attached.client().input(self.subject.session(), question.run, value).await {
                     Ok(_) => Then::Wait,
                     Err(error) => {
                         self.screen.say(&format!("the answer was not taken: {error}"));
@@ -281,7 +297,7 @@ impl Follow<'_> {
     fn ask(&mut self, asked: Option<Question>) -> Dialogue {
         let Some(asked) = asked else { return Dialogue::None };
         if !self.interactive {
-            let id = short(self.session);
+            let id = short(self.subject.session());
             self.screen.say(&format!(
                 "the program asks {:?} and nobody is here to answer: `outlive attach {id}` at a terminal",
                 asked.prompt

@@ -58,15 +58,28 @@ pub fn piece(chunk: &ChunkView, colours: bool) -> Piece {
             let reason = content.and_then(|content| content["reason"].as_str()).unwrap_or("reason unknown");
             Piece::Lines(Place::Err, format!("[output was lost here: {}]", terminal::one_line(reason)))
         }
+        ChunkKind::Text => {
+            bytes(chunk).map_or_else(|| large(Place::Out), |bytes| Piece::Stream(Place::Out, bytes))
+        }
+        ChunkKind::Bytes => bytes(chunk).map_or_else(
+            || large(Place::Out),
+            |bytes| Piece::Lines(Place::Out, format!("[{} of bytes]", terminal::bytes(bytes.len() as u64))),
+        ),
+        ChunkKind::Json => match content {
+            Some(content) => Piece::Lines(Place::Out, content.to_string()),
+            None => large(Place::Out),
+        },
+        ChunkKind::Result => match content {
+            Some(Value::Null) => Piece::Nothing,
+            Some(Value::String(text)) => Piece::Lines(Place::Out, text.trim_end_matches('\n').to_owned()),
+            Some(content) => Piece::Lines(Place::Out, content.to_string()),
+            None => large(Place::Out),
+        },
         ChunkKind::ClearOutput
         | ChunkKind::Started
         | ChunkKind::InputRequest
         | ChunkKind::Other
-        | ChunkKind::Text
-        | ChunkKind::Json
-        | ChunkKind::Bytes
-        | ChunkKind::Progress
-        | ChunkKind::Result => Piece::Nothing,
+        | ChunkKind::Progress => Piece::Nothing,
     }
 }
 

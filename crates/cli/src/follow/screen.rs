@@ -1,5 +1,6 @@
 //! How events are shown. Data goes to standard output, everything else to standard error.
 
+use outlive_core::log::ChunkKind;
 use outlive_protocol::http::{ChunkView, StreamEvent};
 
 use super::output::{self, Piece, Place};
@@ -12,6 +13,10 @@ use crate::terminal::{self, Paint};
 pub trait Screen: Send {
     /// Shows what is new. The watch has taken the event already.
     fn show(&mut self, event: &StreamEvent, watch: &Watch) -> Result<(), Failure>;
+    /// Whether it shows large chunks too: then they are fetched before they come here.
+    fn wants_large(&self) -> bool {
+        false
+    }
     /// Says a line of ours.
     fn say(&mut self, text: &str) {
         terminal::talk(text);
@@ -75,8 +80,10 @@ impl Screen for Raw {
 
 impl Raw {
     fn chunk(self, chunk: &ChunkView) -> Result<(), Failure> {
+        if self == Self::Streams && !matches!(chunk.kind, ChunkKind::Stdout | ChunkKind::Stderr) {
+            return Ok(());
+        }
         match output::piece(chunk, Paint::err().is_on()) {
-            Piece::Lines(..) if self == Self::Streams => Ok(()),
             Piece::Stream(Place::Out, bytes) => terminal::data(&bytes),
             Piece::Stream(Place::Err, bytes) => {
                 terminal::error_bytes(&bytes);

@@ -2,8 +2,9 @@
 
 use outlive_core::diagnosis::CauseCode;
 use outlive_core::diagnosis::evidence::Phase;
+use outlive_core::id::RunId;
 use outlive_core::session::{CancelWhy, RunOutcome};
-use outlive_protocol::http::{RuntimeState, SessionState};
+use outlive_protocol::http::{RunState, RuntimeState, SessionState};
 
 use super::watch::Watch;
 use crate::exit::Exit;
@@ -47,10 +48,36 @@ pub fn of_command(watch: &Watch) -> Exit {
     }
 }
 
+/// How a group went: it is meant to be taken down, and its tasks have outcomes of their own.
+pub fn of_group(watch: &Watch) -> Exit {
+    match watch.session.as_ref().map(|session| session.state) {
+        Some(SessionState::Failed) => of_reports(watch),
+        Some(
+            SessionState::Working
+            | SessionState::Idle
+            | SessionState::Succeeded
+            | SessionState::Stopped
+            | SessionState::Unknown,
+        )
+        | None => Exit::Ok,
+    }
+}
+
+/// How a task went; one that was not seen to its end counts as failed.
+pub fn of_task(watch: &Watch, run: RunId) -> Exit {
+    match watch.runs.get(&run).map(|run| &run.state) {
+        Some(RunState::Ended { outcome }) => of_outcome(outcome, watch),
+        Some(RunState::Queued | RunState::Running | RunState::Unknown) | None => {
+            watch.outcome.as_ref().map_or(Exit::Failed, |outcome| of_outcome(outcome, watch))
+        }
+    }
+}
+
 fn of_outcome(outcome: &RunOutcome, watch: &Watch) -> Exit {
     match outcome {
         RunOutcome::Succeeded => Exit::Ok,
-        RunOutcome::Raised { .. } | RunOutcome::Unserved { .. } => Exit::Failed,
+        RunOutcome::Raised { .. } => Exit::Failed,
+        RunOutcome::Unserved { .. } => Exit::CannotStart,
         RunOutcome::TimedOut { .. } => Exit::TimedOut,
         RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped } => {
             Exit::Stopped
@@ -83,7 +110,7 @@ const fn of_cause(code: CauseCode, phase: Option<Phase>) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use outlive_core::id::{ReportId, RunId};
+    use outlive_core::id::ReportId;
     use outlive_protocol::http::StreamEvent;
     use serde_json::json;
 
