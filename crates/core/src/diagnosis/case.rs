@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::lines;
-use super::traceback::{Link, Traceback};
+use super::traceback::{Link, Place, Traceback};
 use crate::runtime::{ExitStatus, StopWhy};
 
 /// How many of its last lines count as what it died of, when no traceback stands at the end.
@@ -99,6 +99,12 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whether somebody else asked for its end: SIGTERM, SIGINT or SIGHUP that we did not send.
+    pub(super) fn asked_from_outside(&self) -> bool {
+        const REQUESTS: [i32; 3] = [1, 2, 15];
+        self.evidence.stop.is_none() && self.fatal_signal().is_some_and(|signal| REQUESTS.contains(&signal))
+    }
+
     /// The signal that ended it, or that a shell says has ended what it ran (128 + n).
     pub(super) fn fatal_signal(&self) -> Option<i32> {
         match self.status? {
@@ -142,7 +148,7 @@ impl<'a> Case<'a> {
             let source = self.exception_source;
             return Some(Hit { weight: Weight::Strong, lines: link.lines().collect(), source });
         }
-        let recent = self.recent_from(&self.stderr, LAST_WORDS_LINES);
+        let recent = self.stderr_from(LAST_WORDS_LINES);
         let hits = |from: usize, to: usize| -> Vec<&str> {
             self.stderr[from..to].iter().map(String::as_str).filter(|line| matches(line, patterns)).collect()
         };
@@ -153,6 +159,15 @@ impl<'a> Case<'a> {
         }
         let weak = hits(0, self.stderr.len());
         (!weak.is_empty()).then_some(Hit { weight: Weight::Weak, lines: weak, source: "stderr" })
+    }
+
+    /// The index of the first of the last words of standard error.
+    pub(super) fn stderr_from(&self, within: usize) -> usize {
+        // What a traceback says that was logged, and that much came after, has been survived.
+        let survived = self.exception.as_ref().filter(|traceback| !traceback.last_words);
+        let survived = survived.filter(|traceback| traceback.place == Place::Logged);
+        let behind = survived.map_or(0, |traceback| traceback.end.min(self.stderr.len()));
+        self.recent_from(&self.stderr, within).max(behind)
     }
 
     /// The index of the first of the last words of a stream: of so many lines, and of none when an exception tells
@@ -208,5 +223,10 @@ pub(super) fn is_survived(line: &str) -> bool {
         "skipping",
         "skipped",
     ];
-    line.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.contains(&word))
+    /// The same in several words.
+    const PHRASES: [&str; 6] =
+        ["trying again", "try again in", "falling back", "continuing", "reconnecting", "going on without"];
+    let line = line.to_lowercase();
+    line.split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.contains(&word))
+        || PHRASES.iter().any(|phrase| line.contains(phrase))
 }

@@ -31,6 +31,8 @@ pub(super) struct Traceback {
     pub(super) place: Place,
     /// Whether nothing of weight was written after it.
     pub(super) last_words: bool,
+    /// The index of the line behind it; 0 when it was told and not read.
+    pub(super) end: usize,
 }
 
 /// One exception of a chain.
@@ -114,7 +116,7 @@ impl Traceback {
         let ProgramException { exception_type, message, traceback } = exception;
         let (mut links, told) = told_link(exception_type, message, traceback);
         links.push(told);
-        Self { links, place: Place::Main, last_words: true }
+        Self { links, place: Place::Main, last_words: true, end: 0 }
     }
 
     /// What a runner said of its own end, with what it came from.
@@ -130,7 +132,7 @@ impl Traceback {
             links = before; // a runner may print the chain in its traceback instead of telling it
         }
         links.push(told);
-        Self { links, place: Place::Main, last_words: true }
+        Self { links, place: Place::Main, last_words: true, end: 0 }
     }
 
     /// Whether the program may have died of it, as far as its place tells.
@@ -154,6 +156,7 @@ impl Traceback {
             links: chain.links.clone(),
             place: chain.place,
             last_words: after.count() <= LINES_AFTER_MAX,
+            end: chain.span.end,
         })
     }
 }

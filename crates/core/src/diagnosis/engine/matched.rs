@@ -66,7 +66,7 @@ fn find<'a>(case: &'a Case<'_>, matcher: &Matcher, stderr: &[usize], stdout: &[u
     }
     let stderr = if matcher.streams == Streams::Stdout { &[] } else { stderr };
     let stdout = if matcher.streams == Streams::Stderr { &[] } else { stdout };
-    in_stream("stderr", &case.stderr, matcher, stderr, case.recent_from(&case.stderr, matcher.within))
+    in_stream("stderr", &case.stderr, matcher, stderr, case.stderr_from(matcher.within))
         .or_else(|| {
             in_stream("stdout", &case.stdout, matcher, stdout, case.recent_from(&case.stdout, matcher.within))
         })
@@ -142,6 +142,9 @@ fn weigh(case: &Case<'_>, matcher: &Matcher, hit: &Match<'_>) -> (Rank, Confiden
         _ => matcher.confidence,
     };
     match case.stopped() {
+        None if case.asked_from_outside() && matcher.reading == Reading::AfterTheEnd => {
+            (Rank::Suspicion, Confidence::Possible)
+        }
         None => match matcher.rank {
             MatcherRank::Root => (Rank::Root, confidence),
             MatcherRank::Consequence => (Rank::Consequence, confidence),

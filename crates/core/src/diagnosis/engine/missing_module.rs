@@ -16,9 +16,16 @@ pub(super) fn is_import_error(link: &Link) -> bool {
 
 /// The module is there, and a shared library that it needs is not: a matcher's.
 fn is_library(link: &Link) -> bool {
-    ["shared object file", "undefined symbol", "' not found", "DLL load failed", "Library not loaded"]
-        .iter()
-        .any(|words| link.message.contains(words))
+    [
+        "shared object file",
+        "undefined symbol",
+        "not defined in file",
+        "' not found",
+        "DLL load failed",
+        "Library not loaded",
+    ]
+    .iter()
+    .any(|words| link.message.contains(words))
 }
 
 pub(super) fn examine(case: &Case<'_>) -> Option<Finding> {
