@@ -1,13 +1,14 @@
 //! The small parent of one process, which outlives the daemon.
 //!
-//! It alone can wait for the process's exit status; it owns the kernel's sockets, drains the pipes, gathers evidence,
+//! It alone can wait for the process's exit status; it owns the kernel's sockets and the runner's channel, drains the pipes, gathers evidence,
 //! numbers every record and keeps it until a daemon has stored it. It does no policy. Single-threaded.
 //!
 //! ```text
 //! daemon ◄─ link ─► driver ─► journal (numbered records: memory, then spool)
 //!                     │
 //!                     ├ process (pidfd, pipes, cgroup)
-//!                     └ kernel  (sockets, runs, heartbeat)
+//!                     ├ kernel  (sockets, runs, heartbeat)
+//!                     └ runner  (channel, tasks, watchdogs, heartbeat)
 //! ```
 
 mod blob;
@@ -18,6 +19,7 @@ mod journal;
 mod kernel;
 mod ladder;
 mod link;
+mod runner;
 mod tail;
 
 use std::io;

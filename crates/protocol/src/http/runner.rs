@@ -62,6 +62,9 @@ pub struct MemberView {
     pub name: String,
     /// Its process.
     pub runtime: RuntimeView,
+    /// Whether it is up, or will be without anybody's help.
+    #[serde(default)]
+    pub comes: bool,
     /// How far it is.
     pub phase: Phase,
     /// How much of that is done.

@@ -174,7 +174,7 @@ pub struct Decoder<T> {
     buffer: Vec<u8>,
     /// Where the next line begins.
     start: usize,
-    /// Up to here no newline was found.
+    /// Up to here no newline was found, where that is beyond `start`.
     searched: usize,
     state: State<T>,
 }
@@ -204,7 +204,7 @@ impl<T: Frame> Decoder<T> {
             return;
         }
         self.buffer.drain(..self.start);
-        self.searched -= self.start;
+        self.searched = self.searched.saturating_sub(self.start);
         self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }

@@ -97,7 +97,7 @@ impl Driver {
     /// What the kernel waits to be told.
     fn open_question(&self) -> Option<OpenQuestion> {
         let Life::Supervising(supervised) = &self.life else { return None };
-        let (asked, kernel) = (self.asked.as_ref()?, supervised.kernel.as_ref()?);
+        let (asked, kernel) = (self.asked.as_ref()?, supervised.work.kernel()?);
         kernel.is_asking(asked.run).then(|| asked.clone())
     }
 
@@ -134,8 +134,14 @@ impl Driver {
                 }
                 Life::Ended => {}
             },
-            // Only runners have tasks.
-            ToShim::Task { .. } | ToShim::CancelTask { .. } => {}
+            ToShim::Task { run, attempt, order } => self.give_task((run, attempt), order, now),
+            ToShim::CancelTask { run, attempt } => {
+                if let Life::Supervising(supervised) = &mut self.life
+                    && let Some(runner) = supervised.work.runner_mut()
+                {
+                    runner.cancel((run, attempt));
+                }
+            }
             ToShim::Interrupt => self.interrupt(now),
             ToShim::Input { run, value } => {
                 if let Life::Supervising(supervised) = &mut self.life {
@@ -168,7 +174,7 @@ impl Driver {
             return;
         }
         // ipykernel says that it is busy before it listens for SIGINT, and ignores one that comes in between.
-        if supervised.kernel.as_ref().is_some_and(Kernel::is_beginning) {
+        if supervised.work.kernel().is_some_and(Kernel::is_beginning) {
             supervised.interrupt_by = Some(now.tick + Duration::from_millis(INTERRUPT_HELD_MS));
         } else {
             self.interrupt_now(now);
@@ -179,7 +185,7 @@ impl Driver {
     pub(super) fn deliver_interrupt(&mut self, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
         let Some(by) = supervised.interrupt_by else { return };
-        let is_beginning = supervised.kernel.as_ref().is_some_and(Kernel::is_beginning);
+        let is_beginning = supervised.work.kernel().is_some_and(Kernel::is_beginning);
         if is_beginning && now.tick < by {
             return;
         }
@@ -192,14 +198,14 @@ impl Driver {
 
     fn interrupt_now(&mut self, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
-        if let Some(kernel) = &mut supervised.kernel {
+        if let Some(kernel) = supervised.work.kernel_mut() {
             kernel.interrupted();
         }
         let by_message = matches!(
             self.launch.spec.program,
             Program::Kernel { interrupt_mode: InterruptMode::Message, .. }
         );
-        if by_message && supervised.kernel.as_ref().is_some_and(|kernel| kernel.interrupt(now)) {
+        if by_message && supervised.work.kernel().is_some_and(|kernel| kernel.interrupt(now)) {
             return;
         }
         if let Err(error) = signal_group(supervised.process.pid(), Signal::INT) {

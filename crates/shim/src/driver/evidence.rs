@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use outlive_core::diagnosis::evidence::{Evidence, Phase};
+use outlive_core::runtime::StopWhy;
 use outlive_core::time::Now;
 use outlive_process::Reaped;
 use outlive_process::evidence::disks;
 
+use super::work::Work;
 use super::{Driver, Life};
 use crate::ladder::Stopping;
 
@@ -25,6 +27,7 @@ impl Driver {
         let spec = &self.launch.spec;
         let temporary = spec.env.get("TMPDIR").map_or("/tmp", String::as_str);
         let stderr = supervised.pipes.stderr_tail();
+        let said = supervised.work.runner().map(|runner| runner.testimony(now.tick)).unwrap_or_default();
         Some(Evidence {
             phase: self.phase(),
             stderr_tail: stderr.text(),
@@ -36,6 +39,12 @@ impl Driver {
             stop: self.stopping.as_ref().map(Stopping::evidence),
             launch: supervised.failure.clone(),
             hang: supervised.pulse.silence(now.tick),
+            last_words: said
+                .last_words
+                .or_else(|| said.of_a_thread.filter(|_| self.is_ended_for_its_silence())),
+            stall: said.stall,
+            violation: said.violation,
+            channel_closed_ms: said.channel_closed_ms,
             cpu_ms: reaped.map(|reaped| reaped.cpu_ms),
             disk: disks([Path::new(&spec.cwd), Path::new(temporary), &self.directory]),
             kernel_log: supervised.kernel_log.lines_about(supervised.process.pid()),
@@ -51,11 +60,29 @@ impl Driver {
         if !supervised.is_ready {
             return Phase::Launching;
         }
-        match &supervised.kernel {
-            Some(kernel) if kernel.runs().is_empty() => Phase::Idle,
-            // A command's work is its life.
-            Some(_) | None => Phase::Busy,
+        match &supervised.work {
+            Work::Kernel(kernel) if kernel.runs().is_empty() => Phase::Idle,
+            Work::Runner(runner) if runner.tasks().is_empty() => Phase::Idle,
+            // The work of one that says nothing is its life.
+            Work::Kernel(_) | Work::Runner(_) | Work::Command(_) | Work::Mute => Phase::Busy,
         }
+    }
+
+    /// Whether it was stopped for something that the end of one of its threads explains.
+    fn is_ended_for_its_silence(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stopping| match stopping.why() {
+            StopWhy::Stalled | StopWhy::Hung | StopWhy::Violation | StopWhy::IgnoredCancel => true,
+            StopWhy::User
+            | StopWhy::Restart
+            | StopWhy::Finished
+            | StopWhy::Rest
+            | StopWhy::Eviction
+            | StopWhy::Drain
+            | StopWhy::NeverReady
+            | StopWhy::Timeout
+            | StopWhy::Sibling
+            | StopWhy::Disowned => false,
+        })
     }
 }
 

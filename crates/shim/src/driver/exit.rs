@@ -1,7 +1,7 @@
 //! The end of the process, told at once; then what it left behind.
 //!
 //! ```text
-//! pidfd ─► waitid, pipes to EAGAIN, evidence ─► Exited      (P1: nothing above waits)
+//! pidfd ─► waitid, channel and pipes to EAGAIN, evidence ─► Exited      (P1: nothing above waits)
 //!       ─► kill what is left · sockets until closed, at most DRAIN_MS ─► Drained
 //! ```
 
@@ -15,6 +15,8 @@ use outlive_process::reap::reap_orphans;
 use outlive_process::stop::kill_all;
 use outlive_protocol::shim::StateNotice;
 
+use super::tasks::Pace;
+use super::work::Work;
 use super::{Driver, Life};
 
 /// Whether the process lives.
@@ -28,18 +30,27 @@ pub(super) struct Draining {
     evidence: Box<Evidence>,
     rss_bytes_peak: Option<u64>,
     until: Tick,
-    /// Whether `until` has passed.
-    is_late: bool,
+    patience: Patience,
+}
+
+/// How long what was left behind is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Patience {
+    Waits,
+    /// `until` has passed.
+    Late,
+    /// Everybody who could write is gone, and what they wrote was read.
+    HeardOut,
 }
 
 impl Draining {
     pub(super) fn next_deadline(&self) -> Option<Tick> {
-        (!self.is_late).then_some(self.until)
+        (self.patience == Patience::Waits).then_some(self.until)
     }
 }
 
 impl Driver {
-    pub(super) fn on_exit(&mut self, now: Now) {
+    pub(super) async fn on_exit(&mut self, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
         let reaped = match supervised.process.reap() {
             Ok(Some(reaped)) => Some(reaped),
@@ -51,6 +62,7 @@ impl Driver {
             }
         };
         reap_orphans(None);
+        self.hear_out(now).await;
         self.drain_pipes(now);
         self.close_gap(now);
         let Some(evidence) = self.evidence(reaped, now) else { return };
@@ -70,7 +82,7 @@ impl Driver {
             evidence: Box::new(evidence),
             rss_bytes_peak: reaped.map(|reaped| reaped.rss_bytes_peak),
             until: now.tick + Duration::from_millis(DRAIN_MS),
-            is_late: false,
+            patience: Patience::Waits,
         });
         self.record(StateNotice::Exited { report: Box::new(report) }, now);
     }
@@ -85,16 +97,29 @@ impl Driver {
     pub(super) fn finish_draining(&mut self, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
         let Exit::Draining(draining) = &mut supervised.exit else { return };
-        draining.is_late |= now.tick >= draining.until;
-        let is_quiet = supervised
-            .kernel
-            .as_ref()
-            .is_none_or(|kernel| kernel.is_drained() || (draining.is_late && !kernel.has_said()));
+        if draining.patience == Patience::Waits && now.tick >= draining.until {
+            draining.patience = Patience::Late;
+        }
+        let is_quiet = match &supervised.work {
+            Work::Kernel(kernel) => {
+                kernel.is_drained() || (draining.patience != Patience::Waits && !kernel.has_said())
+            }
+            Work::Runner(runner) => !runner.has_more(),
+            Work::Command(_) | Work::Mute => true,
+        };
         if !is_quiet || supervised.blob.is_some() || !supervised.killing.is_empty() {
             return;
         }
-        reap_orphans(None);
         // Grandchildren may have written until they were killed.
+        if draining.patience != Patience::HeardOut {
+            draining.patience = Patience::HeardOut;
+            reap_orphans(None);
+            if let Some(runner) = supervised.work.runner_mut() {
+                runner.drain();
+                self.tell_said(Pace::ToTheEnd, now);
+                return self.finish_draining(now);
+            }
+        }
         self.drain_pipes(now);
         self.close_gap(now);
         let Life::Supervising(supervised) = &mut self.life else { return };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use outlive_core::diagnosis::evidence::{Evidence, LaunchEvidence, LaunchStep};
 use outlive_core::id::{RunId, Src};
-use outlive_core::runtime::spec::Program;
-use outlive_core::runtime::{ExitReport, ExitStatus, StopStep, StopWhy};
+use outlive_core::runtime::runner::Speaks;
+use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, StopStep, StopWhy};
 use outlive_core::time::{Now, Tick, WallTime};
 use outlive_jupyter::request::ExecuteMode;
 use outlive_process::evidence::{KernelLog, MemoryWatch};
@@ -19,12 +19,15 @@ use tokio::task::JoinSet;
 
 use super::exit::Exit;
 use super::output::{BlobWritten, PendingBlob, Piped, Pipes};
+use super::tasks::Pace;
+use super::work::Work;
 use super::{Driver, Life};
 use crate::clock::millis;
 use crate::identity;
 use crate::kernel::pulse::{News, Pulse};
 use crate::kernel::runs::RunKey;
 use crate::kernel::{Effect, Happened, Kernel, Prepared, prepare};
+use crate::runner;
 
 /// The variable that makes ipykernel end by itself when the process with this pid is not its parent any more. The
 /// shim's pid: so a kernel outlives the daemon and not its shim (proved in tests/kernel.rs).
@@ -33,19 +36,25 @@ const PARENT_PID: &str = "JPY_PARENT_PID";
 /// Time between looks at a process whose address space is limited: its peak is not told after its end.
 const SAMPLE_MS: u64 = 1_000;
 
+/// What is started.
+enum Start {
+    Kernel(Prepared),
+    /// As this run.
+    Command(RunKey),
+    Runner,
+}
+
 /// What is held of a process.
 pub(super) struct Supervised {
     pub(super) process: Process,
     pub(super) container: Container,
     pub(super) pipes: Pipes,
-    /// `None` for a command.
-    pub(super) kernel: Option<Kernel>,
-    /// The run that a command is.
-    pub(super) command_run: Option<RunKey>,
+    pub(super) work: Work,
     pub(super) argv: Vec<String>,
     pub(super) started: Now,
     pub(super) is_ready: bool,
-    pub(super) ready_by: Tick,
+    /// When a kernel has taken too long. A runner's watchdog is driven by its progress.
+    pub(super) ready_by: Option<Tick>,
     /// An interrupt is held until the run has begun, and no longer than to here.
     pub(super) interrupt_by: Option<Tick>,
     pub(super) pulse: Pulse,
@@ -94,17 +103,22 @@ pub(super) struct Watched<'a> {
     pub(super) blob: Awaited<'a, BlobWritten>,
     pub(super) killing: Awaited<'a, usize>,
     pub(super) kernel: Awaited<'a, Happened>,
+    pub(super) runner: Awaited<'a, runner::Happened>,
     pub(super) pipes: Awaited<'a, Piped>,
 }
 
 impl Driver {
-    /// Starts a kernel; a command waits for its run.
-    pub(super) fn start_kernel(&mut self, now: Now) {
-        let Program::Kernel { name, argv, resource_dir, transport, .. } = &self.launch.spec.program else {
-            return;
+    /// Starts a kernel or a runner; a command waits for its run.
+    pub(super) fn start_at_once(&mut self, now: Now) {
+        let (name, argv, resource_dir, transport) = match &self.launch.spec.program {
+            Program::Kernel { name, argv, resource_dir, transport, .. } => {
+                (name, argv, resource_dir, *transport)
+            }
+            Program::Runner { argv, .. } => return self.start(argv.clone(), Start::Runner, now),
+            Program::Command { .. } | Program::OfNotebook { .. } => return,
         };
-        match prepare(&self.directory, name, argv, resource_dir.as_deref(), *transport) {
-            Ok(prepared) => self.start(prepared.argv.clone(), Some(prepared), None, now),
+        match prepare(&self.directory, name, argv, resource_dir.as_deref(), transport) {
+            Ok(prepared) => self.start(prepared.argv.clone(), Start::Kernel(prepared), now),
             Err(message) => {
                 let path = Some(self.launch.directory.clone());
                 let step = LaunchStep::Prepare;
@@ -117,20 +131,20 @@ impl Driver {
     /// Starts the command, as this run.
     pub(super) fn start_command(&mut self, run: RunKey, now: Now) {
         let argv = self.launch.spec.program.argv().to_vec();
-        self.start(argv, None, Some(run), now);
+        self.start(argv, Start::Command(run), now);
     }
 
-    fn start(&mut self, argv: Vec<String>, prepared: Option<Prepared>, run: Option<RunKey>, now: Now) {
+    fn start(&mut self, argv: Vec<String>, start: Start, now: Now) {
         let spec = &self.launch.spec;
         let kernel_log = KernelLog::at_end();
-        let env = environment(&spec.env, prepared.is_some());
+        let env = environment(spec);
         let spawned = spawn(&Launch {
             process: self.launch.process,
             argv: &argv,
             cwd: Path::new(&spec.cwd),
             env: &env,
             memory_bytes_max: spec.memory_bytes_max,
-            has_channel: false,
+            has_channel: has_channel(&spec.program),
         });
         let spawned = match spawned {
             Ok(spawned) => spawned,
@@ -143,15 +157,21 @@ impl Driver {
             tracing::warn!(%error, "identity.json could not be written");
         }
         let timeout = Duration::from_millis(spec.ready_timeout_ms);
+        let ready_by = matches!(start, Start::Kernel(_)).then(|| now.tick + timeout);
+        let work = match (start, spawned.channel) {
+            (Start::Kernel(prepared), _) => Work::Kernel(Box::new(Kernel::connect(prepared, timeout))),
+            (Start::Command(run), _) => Work::Command(run),
+            (Start::Runner, channel) => self.run_with(channel, now),
+        };
+        let is_ready_at_once = matches!(work, Work::Command(_) | Work::Mute);
         let is_limited = spawned.address_space_bytes_max.is_some();
         self.life = Life::Supervising(Box::new(Supervised {
             pipes: Pipes::new(spawned.stdout, spawned.stderr),
-            kernel: prepared.map(|prepared| Kernel::connect(prepared, timeout)),
-            command_run: run,
+            work,
             argv,
             started: now,
             is_ready: false,
-            ready_by: now.tick + timeout,
+            ready_by,
             interrupt_by: None,
             pulse: Pulse::new(pid),
             memory: MemoryWatch::begin(spawned.address_space_bytes_max),
@@ -166,8 +186,10 @@ impl Driver {
             container: spawned.container,
         }));
         self.record(StateNotice::Spawned { pid, pid_start }, now);
-        if let Some((run, attempt)) = run {
+        if is_ready_at_once {
             self.set_ready(serde_json::json!({}), now);
+        }
+        if let Some((run, attempt)) = self.command_run() {
             self.record(StateNotice::RunStarted { run, attempt }, now);
         }
     }
@@ -176,7 +198,7 @@ impl Driver {
         let Life::Supervising(supervised) = &mut self.life else { return };
         supervised.is_ready = true;
         supervised.memory.sample(supervised.process.pid());
-        if supervised.kernel.is_some() && self.stopping.is_none() {
+        if supervised.work.answers_heartbeats() && self.stopping.is_none() {
             supervised.pulse.ready(now.tick);
         }
         self.record(StateNotice::Ready { kernel_info }, now);
@@ -209,15 +231,24 @@ impl Driver {
             supervised.memory.sample(supervised.process.pid());
             supervised.sample_at = Some(now.tick + Duration::from_millis(SAMPLE_MS));
         }
-        let effect = supervised.kernel.as_mut().and_then(|kernel| kernel.expire(now));
-        let news = supervised.pulse.expire(now.tick);
-        if let (Some(_), Some(kernel)) = (&news, &supervised.kernel) {
-            kernel.beat();
+        if let Some(runner) = supervised.work.runner_mut() {
+            runner.expire(now.tick);
+            // What it answers is not read for now, and so it is not accused.
+            if runner.is_held() && supervised.pulse.silence(now.tick).is_none() {
+                supervised.pulse.echo(now.tick);
+            }
         }
-        let is_late = !supervised.is_ready && now.tick >= supervised.ready_by && supervised.failure.is_none();
+        let effect = supervised.work.kernel_mut().and_then(|kernel| kernel.expire(now));
+        let news = supervised.pulse.expire(now.tick);
+        if news.is_some() {
+            supervised.work.beat();
+        }
+        let is_late = !supervised.is_ready
+            && supervised.ready_by.is_some_and(|by| now.tick >= by)
+            && supervised.failure.is_none();
         let late = supervised
-            .kernel
-            .as_ref()
+            .work
+            .kernel()
             .filter(|_| is_late && effect.is_none())
             .map(|kernel| kernel.not_ready(millis(now.tick.since(supervised.started.tick))));
         if let Some(News::Unresponsive(hang)) = news {
@@ -227,6 +258,7 @@ impl Driver {
         if let Some(effect) = effect.or_else(|| late.map(Effect::Failed)) {
             self.on_effect(effect, now);
         }
+        self.tell_said(Pace::AsRoom, now);
     }
 
     /// The launch failed after the spawn: the process is ended, and its report will say why.
@@ -253,14 +285,12 @@ impl Supervised {
         if !self.is_alive() {
             return Vec::new();
         }
-        self.kernel
-            .as_ref()
-            .map_or_else(|| self.command_run.into_iter().collect(), |kernel| kernel.runs().open())
+        self.work.open_runs()
     }
 
-    /// Whether a kernel is done with this run.
+    /// Whether a kernel or a runner is done with this run.
     pub(super) fn has_finished(&self, key: RunKey) -> bool {
-        self.kernel.as_ref().is_some_and(|kernel| kernel.runs().has_finished(key))
+        self.work.has_finished(key)
     }
 
     /// Gives a kernel a run. A command is one run only.
@@ -274,19 +304,18 @@ impl Supervised {
         if !self.is_alive() {
             return None;
         }
-        match &mut self.kernel {
-            Some(kernel) => kernel.execute(key, code, mode, now),
-            None => {
-                if self.command_run != Some(key) {
-                    tracing::warn!(run = %key.0, "a command runs once; this run is ignored");
-                }
+        match &mut self.work {
+            Work::Kernel(kernel) => kernel.execute(key, code, mode, now),
+            Work::Command(run) if *run == key => None,
+            Work::Command(_) | Work::Runner(_) | Work::Mute => {
+                tracing::warn!(run = %key.0, "this process executes nothing more; the run is ignored");
                 None
             }
         }
     }
 
     pub(super) fn input(&mut self, run: RunId, value: &str, now: Now) {
-        if let Some(kernel) = &mut self.kernel {
+        if let Some(kernel) = self.work.kernel_mut() {
             kernel.input(run, value, now);
         }
     }
@@ -294,9 +323,14 @@ impl Supervised {
     pub(super) fn next_deadline(&self) -> Option<Tick> {
         match &self.exit {
             Exit::Alive => {
-                let ready_by = (!self.is_ready && self.failure.is_none()).then_some(self.ready_by);
-                let kernel = self.kernel.as_ref().and_then(Kernel::next_deadline);
-                let all = [ready_by, kernel, self.pulse.next_deadline(), self.sample_at, self.interrupt_by];
+                let ready_by = self.ready_by.filter(|_| !self.is_ready && self.failure.is_none());
+                let all = [
+                    ready_by,
+                    self.work.next_deadline(),
+                    self.pulse.next_deadline(),
+                    self.sample_at,
+                    self.interrupt_by,
+                ];
                 all.into_iter().flatten().min()
             }
             Exit::Draining(draining) => draining.next_deadline(),
@@ -307,7 +341,7 @@ impl Supervised {
     /// kernel would drop it.
     pub(super) fn watched(&mut self, is_full: bool) -> Watched<'_> {
         let is_alive = self.is_alive();
-        let Self { process, pipes, kernel, blob, killing, .. } = self;
+        let Self { process, pipes, work, blob, killing, .. } = self;
         // Contents come after the blob before them.
         let is_reading = blob.is_none();
         let mut watched = Watched::default();
@@ -316,9 +350,20 @@ impl Supervised {
                 let _runtime_ends = process.exited().await;
             });
         }
-        if let Some(kernel) = kernel {
-            let must_wait = is_full && is_alive && kernel.can_wait();
-            watched.kernel = Awaited::of(kernel.next(is_reading && !must_wait));
+        match work {
+            Work::Kernel(kernel) => {
+                let must_wait = is_full && is_alive && kernel.can_wait();
+                watched.kernel = Awaited::of(kernel.next(is_reading && !must_wait));
+            }
+            Work::Runner(runner) => {
+                // Everything was read at its end; what could not be told yet waits for a blob.
+                if is_alive {
+                    watched.runner = Awaited::of(runner.next(is_reading && !is_full));
+                } else if is_reading && runner.has_more() {
+                    watched.runner = Awaited::of(std::future::ready(runner::Happened::Waiting));
+                }
+            }
+            Work::Command(_) | Work::Mute => {}
         }
         if let Some(blob) = blob {
             watched.blob = Awaited::of(blob.written());
@@ -336,12 +381,29 @@ impl Supervised {
     }
 }
 
-/// The environment of the process: the launch's, and who its parent is when it is a kernel.
-fn environment(given: &BTreeMap<String, String>, is_kernel: bool) -> BTreeMap<String, String> {
-    let mut env = given.clone();
-    env.remove(PARENT_PID);
-    if is_kernel {
-        env.insert(PARENT_PID.to_owned(), std::process::id().to_string());
+/// The environment of the process: the launch's, who its parent is when it is a kernel, and who it is when it is a
+/// runner. Whoever launches may be one of the two itself.
+fn environment(spec: &LaunchSpec) -> BTreeMap<String, String> {
+    let mut env = spec.env.clone();
+    for of_another in [PARENT_PID, runner::VERSION_VARIABLE, runner::NAME_VARIABLE] {
+        env.remove(of_another);
+    }
+    match &spec.program {
+        Program::Kernel { .. } => {
+            env.insert(PARENT_PID.to_owned(), std::process::id().to_string());
+        }
+        Program::Runner { name, .. } => {
+            env.insert(runner::NAME_VARIABLE.to_owned(), name.clone());
+            if has_channel(&spec.program) {
+                let version = outlive_protocol::runner::VERSION.to_string();
+                env.insert(runner::VERSION_VARIABLE.to_owned(), version);
+            }
+        }
+        Program::Command { .. } | Program::OfNotebook { .. } => {}
     }
     env
+}
+
+const fn has_channel(program: &Program) -> bool {
+    matches!(program, Program::Runner { speaks: Speaks::Protocol, .. })
 }

@@ -1,7 +1,7 @@
 //! The one task that owns everything of a shim: it takes one event at a time and acts on it.
 //!
 //! ```text
-//! Waiting ──first Execute (command) / start (kernel)──► Supervising{Alive} ──pidfd──► Supervising{Draining} ──► Ended
+//! Waiting ──first Execute (command) / start (others)──► Supervising{Alive} ──pidfd──► Supervising{Draining} ──► Ended
 //!    └─────────── Stop, Refuse, or a launch that fails ────────────────────────────────────────────────────────►
 //! ```
 //! Order of events: the exit, the daemon's wishes, deadlines, records to the daemon, and output last, so that no
@@ -14,6 +14,8 @@ mod launch;
 mod output;
 mod stop;
 mod story;
+mod tasks;
+mod work;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use outlive_core::diagnosis::evidence::Evidence;
-use outlive_core::limits::COALESCE_BYTES_MAX;
+use outlive_core::limits::{COALESCE_BYTES_MAX, SUSPENDED_MS};
 use outlive_core::time::{Now, Tick};
 use outlive_process::reap::reap_orphans;
 use outlive_protocol::shim::{Notice, OpenQuestion, ShimIdentity, ShimLaunch, StateNotice};
@@ -35,6 +37,7 @@ use crate::journal::Journal;
 use crate::kernel::Happened;
 use crate::ladder::Stopping;
 use crate::link::{ConnectionId, Link, LinkEvent};
+use crate::runner;
 use launch::Supervised;
 use output::{BlobWritten, Piped};
 use story::Story;
@@ -97,6 +100,7 @@ enum Event {
     Blob(BlobWritten),
     Killed(usize),
     Kernel(Happened),
+    Runner(runner::Happened),
     Piped(Piped),
 }
 
@@ -125,12 +129,12 @@ impl Driver {
 
     /// Lives until the process has ended and nobody needs its records any more; then removes what it made.
     pub(crate) async fn live(mut self) {
-        self.start_kernel(now());
+        self.start_at_once(now());
         while !self.is_over() {
             let event = self.next().await;
             let now = now();
             match event {
-                Event::Exited => self.on_exit(now),
+                Event::Exited => self.on_exit(now).await,
                 Event::Link(event) => self.on_link(event, now),
                 Event::Deadline => self.on_deadline(now),
                 Event::ChildEnded => self.on_child_ended(),
@@ -142,9 +146,10 @@ impl Driver {
                 Event::Blob(written) => self.on_blob(written, now),
                 Event::Killed(count) => self.on_killed(count),
                 Event::Kernel(happened) => self.on_kernel(happened, now),
+                Event::Runner(happened) => self.on_runner(happened, now),
                 Event::Piped(piped) => self.on_piped(piped, now),
             }
-            self.hold_or_release();
+            self.hold_or_release(now);
             self.finish_draining(now);
         }
         self.link.remove_socket();
@@ -176,7 +181,8 @@ impl Driver {
             written = watched.blob.next() => Event::Blob(written),
             count = watched.killing.next() => Event::Killed(count),
             happened = watched.kernel.next() => Event::Kernel(happened),
-            piped = watched.pipes.next() => Event::Piped(piped),
+            // Neither waits for the other: a flood on one must not keep a program from writing to the other.
+            said = either(watched.runner.next(), watched.pipes.next()) => said,
         }
     }
 
@@ -195,6 +201,10 @@ impl Driver {
     }
 
     fn on_deadline(&mut self, now: Now) {
+        let late = now.tick.since(self.next_deadline());
+        if late > Duration::from_millis(SUSPENDED_MS) {
+            self.stood_still(now);
+        }
         if now.tick >= self.found_check_at {
             self.found_check_at = now.tick + Duration::from_millis(FOUND_CHECK_MS);
             self.check_found(now);
@@ -228,6 +238,14 @@ impl Driver {
         self.record(StateNotice::Exited { report: Box::new(report) }, now);
         self.record(StateNotice::Drained { evidence }, now);
         self.life = Life::Ended;
+    }
+}
+
+/// What comes first of a runner's channel and its pipes, in no order.
+async fn either(runner: impl Future<Output = runner::Happened>, pipes: impl Future<Output = Piped>) -> Event {
+    tokio::select! {
+        happened = runner => Event::Runner(happened),
+        piped = pipes => Event::Piped(piped),
     }
 }
 

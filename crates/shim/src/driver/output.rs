@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outlive_core::id::Src;
+use outlive_core::id::{RunId, Src};
 use outlive_core::limits::{BLOB_BYTES_MAX, CHUNK_BYTES_MAX};
 use outlive_core::log::{BlobRef, Chunk, ChunkKind, Payload};
 use outlive_core::time::{Now, WallTime};
@@ -13,6 +13,7 @@ use outlive_process::Pipe;
 use outlive_protocol::shim::{Notice, OpenQuestion, StateNotice};
 use tokio::task::JoinHandle;
 
+use super::work::Work;
 use super::{Driver, Life};
 use crate::blob;
 use crate::kernel::runs::RunKey;
@@ -21,6 +22,8 @@ use crate::tail::Tail;
 
 /// How much is read from a pipe at once, in bytes; below [`CHUNK_BYTES_MAX`].
 const READ_BYTES: usize = 65_536;
+/// What a kernel's messages are.
+const JSON: &str = "application/json";
 /// How many of a kernel's messages are taken in one turn, so that its queue shrinks faster than it grows.
 const MESSAGES_A_TURN: usize = 256;
 
@@ -112,10 +115,15 @@ impl Pipes {
 /// A blob that is being written; what comes after it waits.
 pub(super) struct PendingBlob {
     task: JoinHandle<io::Result<BlobRef>>,
-    run: Option<RunKey>,
-    kind: ChunkKind,
+    becomes: Becomes,
     at: WallTime,
     size: u64,
+}
+
+/// What a blob is for.
+pub(super) enum Becomes {
+    Output { run: Option<RunId>, kind: ChunkKind },
+    Checkpoint(RunKey),
 }
 
 impl PendingBlob {
@@ -129,7 +137,7 @@ pub(super) type BlobWritten = io::Result<BlobRef>;
 impl Driver {
     pub(super) fn on_piped(&mut self, piped: Piped, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
-        let run = supervised.command_run;
+        let run = supervised.work.command_run();
         let source = supervised.pipes.source(piped.stream);
         match piped.result {
             Ok(count) if count > 0 => {
@@ -149,7 +157,7 @@ impl Driver {
     /// Everything that the process has written to its pipes becomes records.
     pub(super) fn drain_pipes(&mut self, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
-        let run = supervised.command_run;
+        let run = supervised.work.command_run();
         let journal = &mut self.journal;
         supervised.pipes.drain(|stream, bytes| {
             journal.append(now.wall, written(run, stream, bytes, now));
@@ -160,7 +168,7 @@ impl Driver {
         let mut next = Some(happened);
         for _ in 0..MESSAGES_A_TURN {
             let Life::Supervising(supervised) = &mut self.life else { return };
-            let Some(kernel) = &mut supervised.kernel else { return };
+            let Some(kernel) = supervised.work.kernel_mut() else { return };
             let Some(happened) = next.take().or_else(|| kernel.said()) else { return };
             if let Some(effect) = kernel.take(happened, now) {
                 self.on_effect(effect, now);
@@ -175,18 +183,23 @@ impl Driver {
 
     fn is_kernel_paused(&self) -> bool {
         let Life::Supervising(supervised) = &self.life else { return true };
-        let can_wait = supervised.kernel.as_ref().is_some_and(crate::kernel::Kernel::can_wait);
+        let can_wait = supervised.work.kernel().is_some_and(crate::kernel::Kernel::can_wait);
         supervised.blob.is_some() || (can_wait && supervised.is_alive() && self.journal.is_full())
     }
 
-    /// Stops the reading of a kernel that waits, or goes on with it.
-    pub(super) fn hold_or_release(&mut self) {
-        let is_paused = self.is_kernel_paused();
-        if let Life::Supervising(supervised) = &mut self.life
-            && supervised.is_alive()
-            && let Some(kernel) = &mut supervised.kernel
-        {
-            kernel.hold(is_paused || kernel.is_ahead());
+    /// Stops the reading of a kernel that waits, or of a runner, or goes on with it.
+    pub(super) fn hold_or_release(&mut self, now: Now) {
+        let is_kernel_paused = self.is_kernel_paused();
+        let is_full = self.journal.is_full();
+        let Life::Supervising(supervised) = &mut self.life else { return };
+        if !supervised.is_alive() {
+            return;
+        }
+        let is_writing = supervised.blob.is_some();
+        match &mut supervised.work {
+            Work::Kernel(kernel) => kernel.hold(is_kernel_paused || kernel.is_ahead()),
+            Work::Runner(runner) => runner.hold(is_full || is_writing, now.tick),
+            Work::Command(_) | Work::Mute => {}
         }
     }
 
@@ -244,7 +257,7 @@ impl Driver {
             self.journal
                 .append(now.wall, Notice::Output { run: run.map(|(run, _)| run), chunks: vec![chunk] });
         } else {
-            self.begin_blob(run, kind, content, now);
+            self.begin_blob(Becomes::Output { run: run.map(|(run, _)| run), kind }, content, JSON, now);
         }
     }
 
@@ -257,50 +270,60 @@ impl Driver {
                           cannot be made to wait"
                     .to_owned();
             // The chunk is for whoever reads the run's output.
-            self.gap_chunk(run, since, &reason, now);
+            self.gap_chunk(run.map(|(run, _)| run), since, &reason, now);
             self.record(StateNotice::Gap { since, reason }, now);
         }
     }
 
-    fn begin_blob(&mut self, run: Option<RunKey>, kind: ChunkKind, content: Bytes, now: Now) {
+    pub(super) fn begin_blob(&mut self, becomes: Becomes, content: Bytes, mime: &'static str, now: Now) {
         let size = content.len() as u64;
         if size > BLOB_BYTES_MAX {
             let reason = format!("one message of {size} bytes is over the limit of {BLOB_BYTES_MAX}");
-            self.gap_chunk(run, self.journal.last(), &reason, now);
-            return;
+            return self.blob_lost(becomes, &reason, now);
         }
         let directory = PathBuf::from(&self.launch.blobs);
-        let task = tokio::task::spawn_blocking(move || blob::write(&directory, &content, "application/json"));
+        let task = tokio::task::spawn_blocking(move || blob::write(&directory, &content, mime));
         let Life::Supervising(supervised) = &mut self.life else { return };
-        supervised.blob = Some(PendingBlob { task, run, kind, at: now.wall, size });
+        supervised.blob = Some(PendingBlob { task, becomes, at: now.wall, size });
     }
 
     pub(super) fn on_blob(&mut self, written: BlobWritten, now: Now) {
         let Life::Supervising(supervised) = &mut self.life else { return };
-        let Some(PendingBlob { run, kind, at, size, .. }) = supervised.blob.take() else { return };
-        match written {
-            Ok(blob) => {
+        let Some(PendingBlob { becomes, at, size, .. }) = supervised.blob.take() else { return };
+        match (written, becomes) {
+            (Ok(blob), becomes) => {
                 self.journal.count_blob(blob.size);
-                let chunk = Chunk { kind, at, payload: Payload::Blob(blob) };
-                self.journal
-                    .append(now.wall, Notice::Output { run: run.map(|(run, _)| run), chunks: vec![chunk] });
+                match becomes {
+                    Becomes::Output { run, kind } => {
+                        let chunks = vec![Chunk { kind, at, payload: Payload::Blob(blob) }];
+                        self.journal.append(now.wall, Notice::Output { run, chunks });
+                    }
+                    Becomes::Checkpoint((run, attempt)) => {
+                        self.record(StateNotice::Checkpointed { run, attempt, blob }, now);
+                    }
+                }
             }
-            Err(error) => {
-                let reason = format!(
-                    "an output of {size} bytes could not be written to {}: {error}",
-                    self.launch.blobs
-                );
-                tracing::warn!(reason);
-                self.gap_chunk(run, self.journal.last(), &reason, now);
+            (Err(error), becomes) => {
+                let reason = format!("{size} bytes could not be written to {}: {error}", self.launch.blobs);
+                self.blob_lost(becomes, &reason, now);
             }
         }
     }
 
+    /// Output is missing then. A checkpoint is not: the next attempt begins at the one before.
+    fn blob_lost(&mut self, becomes: Becomes, reason: &str, now: Now) {
+        tracing::warn!(reason, "a large content is lost");
+        match becomes {
+            Becomes::Output { run, .. } => self.gap_chunk(run, self.journal.last(), reason, now),
+            Becomes::Checkpoint(_) => {}
+        }
+    }
+
     /// One output is missing, and its run is known.
-    pub(super) fn gap_chunk(&mut self, run: Option<RunKey>, since: Src, reason: &str, now: Now) {
+    pub(super) fn gap_chunk(&mut self, run: Option<RunId>, since: Src, reason: &str, now: Now) {
         let json = serde_json::json!({ "since": since, "reason": reason }).to_string();
-        let chunk = Chunk::inline(ChunkKind::Gap, now.wall, json.into_bytes());
-        self.journal.append(now.wall, Notice::Output { run: run.map(|(run, _)| run), chunks: vec![chunk] });
+        let chunks = vec![Chunk::inline(ChunkKind::Gap, now.wall, json.into_bytes())];
+        self.journal.append(now.wall, Notice::Output { run, chunks });
     }
 }
 

@@ -7,6 +7,7 @@ use outlive_process::stop::{kill_all, signal_group};
 use outlive_protocol::shim::StateNotice;
 use rustix::process::Signal;
 
+use super::work::Work;
 use super::{Driver, Life};
 use crate::ladder::Stopping;
 
@@ -55,14 +56,19 @@ impl Driver {
         };
         let why = stopping.why();
         supervised.pulse.stop();
+        if let Some(runner) = supervised.work.runner_mut() {
+            runner.stop_watchdogs();
+        }
         supervised.memory.sample(supervised.process.pid());
         let group = supervised.process.pid();
         let mut reached = step;
         if step == StopStep::Ask {
-            let is_asked = supervised
-                .kernel
-                .as_ref()
-                .is_some_and(|kernel| kernel.shut_down(why == StopWhy::Restart, now));
+            let grace_ms = self.launch.ladder.ask_ms;
+            let is_asked = match &mut supervised.work {
+                Work::Kernel(kernel) => kernel.shut_down(why == StopWhy::Restart, now),
+                Work::Runner(runner) => runner.shut_down(grace_ms),
+                Work::Command(_) | Work::Mute => false,
+            };
             if !is_asked {
                 // A command has no such protocol, and a kernel that is not ready does not hear it.
                 stopping.harden(StopStep::Term, self.launch.ladder, now.tick);

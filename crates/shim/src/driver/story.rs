@@ -101,7 +101,7 @@ impl Driver {
                 acked.next()
             );
             tracing::warn!(reason);
-            let run = self.open_runs().first().copied();
+            let run = self.open_runs().first().map(|(run, _)| *run);
             self.gap_chunk(run, acked, &reason, now);
             self.record(StateNotice::Gap { since: acked, reason }, now);
         }

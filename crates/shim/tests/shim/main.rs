@@ -5,4 +5,6 @@
 mod command;
 mod kernel;
 mod link;
+mod runner;
+mod runner_faults;
 mod support;

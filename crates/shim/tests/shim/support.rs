@@ -10,6 +10,7 @@ use outlive_core::diagnosis::Evidence;
 use outlive_core::id::{Attempt, BootId, Incarnation, NodeId, ProcessKey, RunId, RuntimeId, SessionId, Src};
 use outlive_core::limits::{SHIM_MEMORY_BYTES_MAX, SPOOL_BYTES_MAX};
 use outlive_core::log::{ChunkKind, Payload};
+use outlive_core::runtime::runner::{Speaks, TaskOrder, Watchdogs};
 use outlive_core::runtime::spec::{InterruptMode, Transport};
 use outlive_core::runtime::stop::StopLadder;
 use outlive_core::runtime::{ExitReport, LaunchSpec, Program, StopStep, StopWhy};
@@ -19,6 +20,7 @@ use outlive_protocol::frame::Decoder;
 use outlive_protocol::shim::{FromShim, Notice, Numbered, ShimLaunch, StateNotice, ToShim, VERSION, Welcome};
 use outlive_protocol::shim_codec::{decode_from_shim, encode_to_shim};
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use uuid::Uuid;
@@ -107,6 +109,27 @@ impl Setup {
             assert!(built.unwrap().success());
         }
         Self::kernel(&[&program.display().to_string(), "--mode", mode, "-f", "{connection_file}"])
+    }
+
+    /// Any program as a runner.
+    pub fn runner_of(argv: &[&str], watch: Watchdogs) -> Self {
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        Self::new(Program::Runner { name: "test-0".to_owned(), argv, speaks: Speaks::Protocol, watch })
+    }
+
+    /// The runner that behaves or misbehaves on order.
+    pub fn runner(begins: &str) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/runner.py");
+        let argv = ["python3", "-S", "-E", &script.display().to_string(), begins];
+        Self::runner_of(&argv, Watchdogs::default())
+    }
+
+    /// Its watchdogs, in milliseconds.
+    pub fn watch(mut self, change: impl FnOnce(&mut Watchdogs)) -> Self {
+        if let Program::Runner { watch, .. } = &mut self.launch.spec.program {
+            change(watch);
+        }
+        self
     }
 
     fn new(program: Program) -> Self {
@@ -327,6 +350,43 @@ impl Daemon {
             silent: false,
         };
         self.say(&execute).await;
+    }
+
+    /// Gives a runner a task.
+    pub async fn task(&mut self, task: &str, input: Value) -> RunId {
+        let run = new_run();
+        self.task_again(run, Attempt(1), task, input).await;
+        run
+    }
+
+    pub async fn task_again(&mut self, run: RunId, attempt: Attempt, task: &str, input: Value) {
+        let order = TaskOrder { task: task.to_owned(), input, key: format!("key-{run}"), checkpoint: None };
+        self.say(&ToShim::Task { run, attempt, order }).await;
+    }
+
+    /// How it broke the protocol, next, and whether fatally.
+    pub async fn violated(&mut self) -> (String, bool) {
+        self.until(|state| match state {
+            StateNotice::Violated { what, is_fatal } => Some((what.clone(), *is_fatal)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The output of one run as text, whatever its kind.
+    pub fn output(&self, wanted: RunId) -> Vec<(ChunkKind, String)> {
+        let mut found = Vec::new();
+        for record in &self.records {
+            let Notice::Output { run: Some(run), chunks } = &record.notice else { continue };
+            for chunk in chunks.iter().filter(|_| *run == wanted) {
+                let text = match &chunk.payload {
+                    Payload::Inline(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                    Payload::Blob(blob) => format!("{} bytes of {}", blob.size, blob.mime),
+                };
+                found.push((chunk.kind.clone(), text));
+            }
+        }
+        found
     }
 
     pub async fn started(&mut self, wanted: RunId) {
