@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use outlive_core::diagnosis::FailureReport;
+use outlive_core::diagnosis::{Cause, FailureReport};
 use outlive_core::id::ReportId;
 use outlive_core::limits::CHAT_EVIDENCE_LINES_MAX;
 use outlive_core::session::{CancelWhy, RunOutcome};
@@ -46,23 +46,18 @@ impl Fault {
         outcome: RunOutcome,
         told: Option<Self>,
         report: Option<Box<FailureReport>>,
-    ) -> Result<(), Self> {
-        Err(match outcome {
+    ) -> Result<(), Box<Self>> {
+        let fault = match outcome {
             RunOutcome::Succeeded => return Ok(()),
             RunOutcome::Raised { ename, evalue } => {
                 told.unwrap_or_else(|| Self::raised(model, &ename, &evalue, []))
             }
             RunOutcome::Failed { code, summary, report: id } => {
                 let cause = report.and_then(|report| report.causes.into_iter().next());
-                let Some(cause) = cause else {
-                    return Err(
-                        told.unwrap_or_else(|| Self::failed(model, code.as_str(), summary, Some(id), []))
-                    );
-                };
-                let lines = cause.evidence.iter().map(|line| format!("{}: {}", line.source, line.text));
-                let mut fault = Self::failed(model, cause.label(), cause.summary.clone(), Some(id), lines);
-                fault.error.hint = Some(cause.remedy).filter(|remedy| !remedy.is_empty());
-                fault
+                match cause {
+                    Some(cause) => Self::caused(model, cause, id),
+                    None => told.unwrap_or_else(|| Self::failed(model, code.as_str(), summary, Some(id), [])),
+                }
             }
             RunOutcome::TimedOut { limit_ms } => {
                 let message = format!("The task took longer than its limit of {limit_ms} ms.");
@@ -74,7 +69,15 @@ impl Fault {
             RunOutcome::Cancelled { why } => {
                 Self::new(409, "cancelled", cancelled(why).to_owned(), model, [])
             }
-        })
+        };
+        Err(Box::new(fault))
+    }
+
+    fn caused(model: &str, cause: Cause, report: ReportId) -> Self {
+        let evidence = cause.evidence.iter().map(|line| format!("{}: {}", line.source, line.text));
+        let mut fault = Self::failed(model, cause.label(), cause.summary.clone(), Some(report), evidence);
+        fault.error.hint = Some(cause.remedy).filter(|remedy| !remedy.is_empty());
+        fault
     }
 
     /// The stream of a task that goes on was cut.

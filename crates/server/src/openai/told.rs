@@ -135,9 +135,9 @@ impl Teller {
             Some(text) if self.said == Said::Nothing => self.delta(content(&text), Said::Something, out),
             _ => self.begin(out),
         }
-        self.chunk(&[self.choice(Map::new(), Some(closing.finish_reason))], self.usage.clone(), out);
+        self.choice(Map::new(), Some(closing.finish_reason), out);
         if let (Some(_), Some(usage)) = (&self.usage, closing.usage) {
-            self.chunk(&[], Some(Value::Object(usage)), out);
+            self.chunk(Vec::new(), Some(Value::Object(usage)), out);
         }
         out.put_slice(DONE);
         Ok(())
@@ -149,28 +149,28 @@ impl Teller {
             self.said = Said::Something;
             let role =
                 Map::from_iter([("role".to_owned(), json!("assistant")), ("content".to_owned(), json!(""))]);
-            self.chunk(&[self.choice(role, None)], self.usage.clone(), out);
+            self.choice(role, None, out);
         }
     }
 
     fn delta(&mut self, delta: Map<String, Value>, said: Said, out: &mut BytesMut) {
         self.begin(out);
         self.said = self.said.max(said);
-        self.chunk(&[self.choice(delta, None)], self.usage.clone(), out);
+        self.choice(delta, None, out);
     }
 
-    #[expect(clippy::unused_self, reason = "reads as what it makes")]
-    fn choice(&self, delta: Map<String, Value>, finish_reason: Option<String>) -> ChatChunkChoice {
-        ChatChunkChoice { index: 0, delta, logprobs: None, finish_reason }
+    fn choice(&self, delta: Map<String, Value>, finish_reason: Option<String>, out: &mut BytesMut) {
+        let choice = ChatChunkChoice { index: 0, delta, logprobs: None, finish_reason };
+        self.chunk(vec![choice], self.usage.clone(), out);
     }
 
-    fn chunk(&self, choices: &[ChatChunkChoice], usage: Option<Value>, out: &mut BytesMut) {
+    fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<Value>, out: &mut BytesMut) {
         let chunk = ChatChunk {
             id: self.id.clone(),
             object: "chat.completion.chunk".to_owned(),
             created: self.created,
             model: self.model.clone(),
-            choices: choices.to_vec(),
+            choices,
             usage,
         };
         out.put_slice(b"data: ");

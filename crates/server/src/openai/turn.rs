@@ -133,7 +133,7 @@ impl Turn {
             }
             StreamEvent::End { outcome: Some(outcome) } => {
                 let ended = Fault::of_end(&self.source.model, outcome, self.fault.take(), self.report.take());
-                Some(Heard::Over(ended.map_err(Box::new)))
+                Some(Heard::Over(ended))
             }
             StreamEvent::End { outcome: None } => Some(Heard::Over(Err(Box::new(Fault::cut(&unfinished()))))),
             StreamEvent::Problem { problem } => Some(Heard::Over(Err(Box::new(Fault::cut(&problem))))),

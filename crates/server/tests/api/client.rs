@@ -158,9 +158,7 @@ impl Client {
     pub async fn events(&mut self, path: &str, headers: &[(&str, &str)]) -> EventReader {
         let all: Vec<_> = [("host", "localhost")].iter().chain(headers).copied().collect();
         let response = self.send(request("GET", path, &all, b"")).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        EventReader { body: response.into_body(), rest: Vec::new(), at: 0, comments: 0 }
+        EventReader::of(response)
     }
 }
 
@@ -172,9 +170,10 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) 
     request.body(Full::new(Bytes::copy_from_slice(body))).unwrap()
 }
 
-/// Replaces `{id}` and `{run}` by the fake's.
+/// Replaces `{id}`, `{run}`, `{name}` and `{model}` by the fake's.
 pub fn fill(template: &str) -> String {
-    template.replace("{id}", &SESSION.to_string()).replace("{run}", &RUN.to_string())
+    let filled = template.replace("{id}", &SESSION.to_string()).replace("{run}", &RUN.to_string());
+    filled.replace("{name}", "llm").replace("{model}", "llm")
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -194,6 +193,30 @@ pub struct EventReader {
 }
 
 impl EventReader {
+    /// Reads an answer that is a stream.
+    pub fn of(response: Response<Incoming>) -> Self {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body(), rest: Vec::new(), at: 0, comments: 0 }
+    }
+
+    /// The data of the next event, of a stream whose events have nothing else; `None` at the end.
+    pub async fn data(&mut self) -> Option<String> {
+        loop {
+            while let Some(block) = self.block() {
+                let block = std::str::from_utf8(&self.rest[block]).unwrap();
+                match block.strip_prefix("data: ") {
+                    Some(data) => return Some(data.trim_end().to_owned()),
+                    None => assert_eq!(block, ":\n\n", "nothing but data and comments"),
+                }
+                self.comments += 1;
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
     /// The next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
         loop {

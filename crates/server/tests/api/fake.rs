@@ -8,17 +8,21 @@ use futures_util::StreamExt as _;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Attempt, BootId, Cursor, NodeId, RunId, RuntimeId, Seq, SessionId};
 use outlive_core::log::ChunkKind;
+use outlive_core::session::RunOutcome;
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
-use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, From, Groups, MemberWish, Up};
+use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, From};
 use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
-    API_VERSION, ChunkView, Close, CreateSession, DoctorView, EditNotebook, Edited, GroupConfig, Members,
-    NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunCounts, RunState, RunView,
-    RuntimeState, RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop, StopNode,
-    StreamEvent, SubmitRuns, SubmitTask,
+    API_VERSION, ChunkView, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView,
+    NotebookView, OpenSession, Opened, Problem, Restart, RunCounts, RunState, RunView, RuntimeState,
+    RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
 };
+use tokio::sync::watch;
 use uuid::Uuid;
+
+use crate::client::in_time;
+use crate::group::{self, GROUP, Groups};
 
 /// The session that the fake has.
 pub const SESSION: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
@@ -32,27 +36,42 @@ pub struct Fake {
     /// Makes the streams of `attach` (with the position as the cursor's seq) and `attach_run`.
     pub events: Mutex<Source>,
     /// What was called, with its arguments.
-    pub calls: Mutex<Vec<String>>,
+    calls: watch::Sender<Vec<String>>,
+    /// The groups of runners.
+    pub groups: Groups,
     /// The folder of blobs.
     pub blobs: PathBuf,
 }
 
 impl Fake {
     pub fn new(blobs: PathBuf) -> Self {
-        let ended = |_| futures_util::stream::iter([end()]).boxed();
-        Self { events: Mutex::new(Box::new(ended)), calls: Mutex::default(), blobs }
+        let ended = |_| futures_util::stream::iter([ended(RunOutcome::Succeeded)]).boxed();
+        let calls = watch::Sender::default();
+        Self { events: Mutex::new(Box::new(ended)), calls, groups: Groups::default(), blobs }
     }
 
     pub fn calls(&self) -> Vec<String> {
-        self.calls.lock().unwrap().clone()
+        self.calls.borrow().clone()
     }
 
-    fn called(&self, call: impl Into<String>) {
-        self.calls.lock().unwrap().push(call.into());
+    /// Waits until this has been called.
+    pub async fn until(&self, call: &str) {
+        let mut calls = self.calls.subscribe();
+        in_time(calls.wait_for(|calls| calls.iter().any(|one| one == call))).await.unwrap();
+    }
+
+    /// Waits until so much has been called.
+    pub async fn until_calls(&self, count: usize) {
+        let mut calls = self.calls.subscribe();
+        in_time(calls.wait_for(|calls| calls.len() >= count)).await.unwrap();
+    }
+
+    pub fn called(&self, call: impl Into<String>) {
+        self.calls.send_modify(|calls| calls.push(call.into()));
     }
 
     fn known(id: SessionId) -> Result<SessionView, Problem> {
-        if *id.as_uuid() == SESSION {
+        if *id.as_uuid() == SESSION || *id.as_uuid() == GROUP {
             return Ok(session_view());
         }
         Err(Problem::new(404, "no-such-session", "There is no such session", format!("No session {id}."))
@@ -141,6 +160,11 @@ pub fn output(seq: u64, text: &str) -> Delivered {
     }
 }
 
+/// The end of a run.
+pub fn ended(outcome: RunOutcome) -> Delivered {
+    Delivered { cursor: None, event: StreamEvent::End { outcome: Some(outcome) } }
+}
+
 pub fn end() -> Delivered {
     Delivered { cursor: None, event: StreamEvent::End { outcome: None } }
 }
@@ -180,7 +204,8 @@ impl Api for Fake {
     }
 
     async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
-        Self::known(id).map(|_| vec![run_view()])
+        Self::known(id)?;
+        Ok(if *id.as_uuid() == GROUP { self.groups.tasks() } else { vec![run_view()] })
     }
 
     async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
@@ -224,10 +249,11 @@ impl Api for Fake {
         Ok((self.events.lock().unwrap())(Cursor { attempt: Attempt(0), seq: Seq(position) }))
     }
 
-    async fn attach_run(&self, id: SessionId, _: RunId, how: AttachRun) -> Result<Events, Problem> {
+    async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
         Self::known(id)?;
         self.called(format!("attach_run cursor={} follow={}", how.cursor, how.follow));
-        Ok((self.events.lock().unwrap())(how.cursor))
+        let events = (self.events.lock().unwrap())(how.cursor);
+        Ok(if how.cancel { group::cancelling(self.calls.clone(), run, events) } else { events })
     }
 
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
@@ -313,33 +339,4 @@ impl Api for Fake {
         self.called(format!("shutdown keep_runtimes={}", how.keep_runtimes));
         Ok(())
     }
-}
-
-#[async_trait]
-impl Groups for Fake {
-    async fn groups(&self) -> Result<Vec<SessionView>, Problem> {
-        Ok(Vec::new())
-    }
-    async fn group(&self, name: &str) -> Result<SessionView, Problem> {
-        Err(no_group(name))
-    }
-    async fn up(&self, name: &str, _: GroupConfig) -> Result<(SessionView, Up), Problem> {
-        Err(no_group(name))
-    }
-    async fn down(&self, name: &str, _: Stop) -> Result<SessionView, Problem> {
-        Err(no_group(name))
-    }
-    async fn members(&self, name: &str, _: MemberWish, _: Members) -> Result<SessionView, Problem> {
-        Err(no_group(name))
-    }
-    async fn submit_task(&self, name: &str, _: SubmitTask) -> Result<RunView, Problem> {
-        Err(no_group(name))
-    }
-    async fn cancel_task(&self, name: &str, _: RunId) -> Result<RunView, Problem> {
-        Err(no_group(name))
-    }
-}
-
-fn no_group(name: &str) -> Problem {
-    Problem::new(404, "no-such-group", "No such group", format!("no group {name:?} is up"))
 }

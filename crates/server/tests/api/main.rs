@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod blobs;
+mod chat;
+mod chat_failures;
 mod client;
 mod document;
 mod fake;
+mod group;
 mod load;
 mod refusals;
 mod requests;
+mod runners;
 mod shutdown;
 mod streams;
 mod websockets;

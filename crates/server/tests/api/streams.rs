@@ -16,7 +16,7 @@ use crate::fake::{end, output};
 
 const RUN_STREAM: &str = "/v1/sessions/{id}/runs/{run}/attach";
 
-fn channel_stream(server: &Server) -> mpsc::UnboundedSender<Delivered> {
+pub fn channel_stream(server: &Server) -> mpsc::UnboundedSender<Delivered> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let slot = std::sync::Mutex::new(Some(receiver));
     *server.fake.events.lock().unwrap() = Box::new(move |_| {
