@@ -77,8 +77,13 @@ pub fn waits_until(task: &Task, outlook: &Outlook) -> Option<WallTime> {
 
 /// Whether the member takes tasks, or may by itself come to it.
 fn may_serve(group: &Group, member: &Member) -> bool {
-    speaks(group, member) == Speaks::Protocol
-        && group.life == Life::Open
+    speaks(group, member) == Speaks::Protocol && is_up_or_coming(group, member)
+}
+
+/// Whether the member is up, or will be without anybody's help.
+#[must_use]
+pub fn is_up_or_coming(group: &Group, member: &Member) -> bool {
+    group.life == Life::Open
         && match &member.runtime.status {
             Status::Down => member.runtime.wanted == Wanted::Up && starts_again(group),
             Status::Launching | Status::Ready(_) | Status::Stopping { .. } => {

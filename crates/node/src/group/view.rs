@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use outlive_core::group::state::{Member, Task, TaskState};
-use outlive_core::group::{Group, MemberSpec};
+use outlive_core::group::{Group, MemberSpec, outlook};
 use outlive_core::id::{Position, RunId, RuntimeId};
 use outlive_core::limits::{QUEUE_VIEW_RUNS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
 use outlive_core::log::fold::{Fold, RunFold};
@@ -26,7 +26,7 @@ pub type Loading = BTreeMap<RuntimeId, Progress>;
 #[must_use]
 pub fn group(group: &Group, position: Position, peers: u32, loading: &Loading) -> SessionView {
     let members = group.members.iter().zip(&group.spec.members);
-    let members: Vec<_> = members.map(|(member, spec)| self::member(member, spec, loading)).collect();
+    let members: Vec<_> = members.map(|(member, spec)| self::member(group, member, spec, loading)).collect();
     let running = group.members.iter().map(|member| member.running.len()).sum::<usize>();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
     let worst = members.iter().map(|member| &member.runtime).max_by_key(|runtime| badness(&runtime.state));
@@ -82,7 +82,7 @@ fn state(group: &Group) -> SessionState {
     }
 }
 
-fn member(member: &Member, spec: &MemberSpec, loading: &Loading) -> MemberView {
+fn member(group: &Group, member: &Member, spec: &MemberSpec, loading: &Loading) -> MemberView {
     let work = if member.running.is_empty() { Work::None } else { Work::Some };
     let greeting = member.greeting.clone().unwrap_or_default();
     MemberView {
@@ -95,6 +95,7 @@ fn member(member: &Member, spec: &MemberSpec, loading: &Loading) -> MemberView {
             pid: member.runtime.pid,
             since: member.runtime.since,
         },
+        comes: outlook::is_up_or_coming(group, member),
         phase: member.phase,
         progress: loading.get(&member.id).cloned().unwrap_or_default(),
         tasks: greeting.tasks,
