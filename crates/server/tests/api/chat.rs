@@ -157,7 +157,7 @@ async fn an_answer_in_one_piece() {
     server.stop().await;
 }
 
-fn tool_calls() -> Vec<Delivered> {
+pub fn tool_calls() -> Vec<Delivered> {
     let delta = |seq, call: Value| chunk(seq, ChunkKind::Json, json!({ "delta": { "tool_calls": [call] } }));
     vec![
         delta(

@@ -34,7 +34,7 @@ fn died() -> RunOutcome {
     RunOutcome::Failed { code: CauseCode::GpuOutOfMemory, summary, report: ReportId::from_uuid(REPORT) }
 }
 
-fn raised() -> Vec<Delivered> {
+pub fn raised() -> Vec<Delivered> {
     let error = json!({ "ename": "ValueError", "evalue": "too hot", "traceback": ["Traceback", "ValueError: too hot"] });
     let outcome = RunOutcome::Raised { ename: "ValueError".to_owned(), evalue: "too hot".to_owned() };
     vec![chunk(1, ChunkKind::Error, error), ended(outcome)]

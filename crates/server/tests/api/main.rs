@@ -10,6 +10,7 @@ mod document;
 mod fake;
 mod group;
 mod load;
+mod openai_client;
 mod refusals;
 mod requests;
 mod runners;
