@@ -6,6 +6,7 @@ use crate::diagnosis::cause::{CauseCode, Confidence, EvidenceLine};
 use crate::diagnosis::evidence::LastWords;
 use crate::diagnosis::lines;
 use crate::diagnosis::traceback::{Link, Place, Traceback};
+use crate::limits::{EVIDENCE_LINES_MAX, LAST_WORDS_CAUSES_MAX};
 use crate::runtime::ExitStatus;
 
 const SIGINT: i32 = 2;
@@ -39,11 +40,16 @@ fn when(case: &Case<'_>) -> String {
 /// The innermost frames and the exception, then what it came from.
 fn evidence(case: &Case<'_>, traceback: &Traceback) -> Vec<EvidenceLine> {
     let source = case.exception_source;
-    let mut evidence = lines::evidence(source, traceback.uncaught().lines());
-    for (link, sure) in traceback.towards_root().skip(1) {
+    let chain = traceback.towards_root().skip(1).map(|(link, sure)| {
         let how = if sure { "caused by" } else { "raised while handling" };
-        evidence.push(lines::fact(source, format!("{how} {}", link.headline())));
-    }
+        lines::fact(source, format!("{how} {}", link.headline()))
+    });
+    let chain: Vec<EvidenceLine> = chain.take(LAST_WORDS_CAUSES_MAX).collect();
+    let mut evidence = lines::evidence(source, traceback.uncaught().lines());
+    // The root of a chain is worth more than an outer frame.
+    let room = EVIDENCE_LINES_MAX.saturating_sub(chain.len());
+    evidence.drain(..evidence.len().saturating_sub(room));
+    evidence.extend(chain);
     evidence
 }
 
