@@ -8,6 +8,7 @@ use outlive_protocol::http::{DoctorCheck, DoctorLevel, DoctorView};
 use outlive_store::Dropped;
 
 use crate::budget::room;
+use crate::causes::Causes;
 use crate::context::Context;
 use crate::session::with_sources;
 
@@ -25,6 +26,7 @@ pub async fn look(context: &Context, state: &Path) -> DoctorView {
             sessions(context),
             shims(context),
             files(context),
+            causes(context),
         ],
     }
 }
@@ -68,6 +70,23 @@ fn descriptors() -> DoctorCheck {
             check("descriptors", DoctorLevel::Warning, found, Some(hint))
         }
         (Ok(()), false) => check("descriptors", DoctorLevel::Ok, found, None),
+    }
+}
+
+fn causes(context: &Context) -> DoctorCheck {
+    match context.causes.get() {
+        None | Some(Causes::None) => {
+            check("causes", DoctorLevel::Ok, "the built-in causes of failures".to_owned(), None)
+        }
+        Some(Causes::Installed { path, number }) => {
+            let found = format!("the built-in causes of failures, and {number} in {}", path.display());
+            check("causes", DoctorLevel::Ok, found, None)
+        }
+        Some(Causes::Unusable { path, why }) => {
+            let found = format!("{} is not used: {why}", path.display());
+            let hint = "correct it and start the daemon again; until then the built-in causes are used alone";
+            check("causes", DoctorLevel::Error, found, Some(hint))
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod api;
 pub mod budget;
 pub mod bus;
+mod causes;
 pub mod clock;
 pub mod context;
 pub mod doctor;

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::api::{Api, AttachRun, AttachSession, Events};
 use crate::budget::Budgets;
 use crate::bus::LocalBus;
+use crate::causes::Causes;
 use crate::context::{Context, Entered, Found, Presence, Seams};
 use crate::files::LocalFiles;
 use crate::hosted::Hosted;
@@ -60,6 +61,8 @@ pub struct NodeConfig {
     pub cache: PathBuf,
     /// How much of what there may be.
     pub budgets: Budgets,
+    /// The user's own matchers, whether or not the file exists.
+    pub causes: PathBuf,
 }
 
 /// Why a node does not start.
@@ -87,6 +90,8 @@ impl Node {
     /// [`StartError`]. A session that cannot be taken up does not stop the others.
     pub async fn start(config: NodeConfig) -> Result<Arc<Self>, StartError> {
         let who = Identity { node: config.node, boot: BootId::from_uuid(Uuid::now_v7()) };
+        // Before anything is taken up, and with it a death perhaps.
+        let causes = Causes::install(&config.causes);
         let processes = TaskTracker::new();
         let runtimes = LocalRuntimes::new(
             config.state.join("processes"),
@@ -103,7 +108,9 @@ impl Node {
             runtimes: Arc::new(runtimes),
             files: Arc::new(LocalFiles::new(config.claims)),
         };
-        Self::over(who, seams, config.budgets, config.state, processes).await
+        let node = Self::over(who, seams, config.budgets, config.state, processes).await?;
+        node.context.causes.set(causes).expect("it is set here alone");
+        Ok(node)
     }
 
     /// As [`Self::start`], over any seams. `processes` owns the tasks of the runtimes.
@@ -591,6 +598,7 @@ mod tests {
             clock: Arc::new(SystemClock::default()),
             cache: place.path().join("cache"),
             budgets: Budgets::default(),
+            causes: place.path().join("causes.toml"),
         };
         let node = Node::start(config).await.unwrap();
         let id = SessionId::from_uuid(Uuid::from_u128(2));

@@ -25,6 +25,7 @@ async fn new_sessions_are_refused_before_the_last_files_are_gone_and_those_that_
         clock: Arc::new(SystemClock::default()),
         cache: place.path().join("cache"),
         budgets: Budgets::default(),
+        causes: place.path().join("causes.toml"),
     };
     let node = Node::start(config).await.unwrap();
     let open = node.new_session(NewSession::default()).await.unwrap().session_id;

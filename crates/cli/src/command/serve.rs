@@ -158,6 +158,7 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
         clock: Arc::new(SystemClock::default()),
         cache: config.cache_dir.value.clone(),
         budgets: budgets(config)?,
+        causes: config.file.with_file_name("causes.toml"),
     })
     .await
     .map_err(|error| cannot(&error))?;

@@ -4,7 +4,7 @@ mod index;
 mod registry;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use outlive_core::id::{ProcessKey, SessionId};
 use outlive_store::Engine;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budgets;
+use crate::causes::Causes;
 use crate::metrics::Metrics;
 use crate::seams::{Bus, Clock, Files, FoundShim, Identity, Runtimes};
 
@@ -60,6 +61,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// The groups that are in memory, by their names.
     groups: Mutex<HashMap<String, SessionId>>,
+    /// What became of the user's own matchers.
+    pub causes: OnceLock<Causes>,
     registry: Mutex<registry::Registry>,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
@@ -81,6 +84,7 @@ impl Context {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             groups: Mutex::default(),
+            causes: OnceLock::new(),
             registry: Mutex::default(),
             refused: Mutex::default(),
         }

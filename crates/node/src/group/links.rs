@@ -1,21 +1,20 @@
 //! The links to the members' shims: each has orders of its own that wait, so that a shim which does not read holds up
-//! nobody else, and all are heard in turns.
+//! nobody else, and all are heard in turns. The shim of an earlier process of a member is heard out too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::ops::Bound;
 use std::task::{Context, Poll};
 
-use outlive_core::id::{ProcessKey, RuntimeId};
+use outlive_core::id::ProcessKey;
 use outlive_protocol::shim::ToShim;
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
 use crate::seams::{FromLink, Link};
 
-/// The link to a member's shim.
-struct ToMember {
-    process: ProcessKey,
+/// The link to a shim.
+struct ToShimOf {
     to: PollSender<ToShim>,
     /// Orders that the shim has not taken yet. There are no more than its tasks, their cancels, a stop and an
     /// acknowledgement.
@@ -26,40 +25,32 @@ struct ToMember {
 /// All links of a group.
 #[derive(Default)]
 pub(super) struct Links {
-    members: BTreeMap<RuntimeId, ToMember>,
+    links: BTreeMap<ProcessKey, ToShimOf>,
     /// Who was heard last and so is heard last now.
-    last: Option<RuntimeId>,
+    last: Option<ProcessKey>,
 }
 
 impl Links {
-    /// A member's process is behind this link from now on.
+    /// One more process is behind a link.
     pub(super) fn insert(&mut self, link: Link) {
         let Link { process, to, from } = link;
-        let link = ToMember { process, to: PollSender::new(to), waiting: VecDeque::new(), from };
-        self.members.insert(process.runtime, link);
+        let link = ToShimOf { to: PollSender::new(to), waiting: VecDeque::new(), from };
+        self.links.insert(process, link);
     }
 
-    /// Whether there is one.
-    pub(super) fn has(&self, member: RuntimeId) -> bool {
-        self.members.contains_key(&member)
-    }
-
-    /// The process behind a member's link.
-    pub(super) fn process(&self, member: RuntimeId) -> Option<ProcessKey> {
-        self.members.get(&member).map(|link| link.process)
+    /// Whether there is one to this process.
+    pub(super) fn has(&self, process: ProcessKey) -> bool {
+        self.links.contains_key(&process)
     }
 
     /// The link has said its last.
-    pub(super) fn remove(&mut self, member: RuntimeId) -> Option<ProcessKey> {
-        self.members.remove(&member).map(|link| link.process)
+    pub(super) fn remove(&mut self, process: ProcessKey) {
+        self.links.remove(&process);
     }
 
     /// An order to a process that is gone has lost its point: its end is reported already.
     pub(super) fn order(&mut self, process: ProcessKey, order: ToShim) {
-        let Some(link) = self.members.get_mut(&process.runtime) else { return };
-        if link.process != process {
-            return;
-        }
+        let Some(link) = self.links.get_mut(&process) else { return };
         match (&order, link.waiting.back_mut()) {
             // The later acknowledgement says what the earlier one does.
             (ToShim::Ack { .. }, Some(last @ ToShim::Ack { .. })) => *last = order,
@@ -74,24 +65,24 @@ impl Links {
     }
 
     /// What the next link says, in turns; `None` is its end. Waits for ever where there is none. Cancel-safe.
-    pub(super) async fn next(&mut self) -> (RuntimeId, Option<FromLink>) {
+    pub(super) async fn next(&mut self) -> (ProcessKey, Option<FromLink>) {
         poll_fn(|context| {
-            for link in self.members.values_mut() {
+            for link in self.links.values_mut() {
                 link.give(context);
             }
             let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-            let (last, members) = (self.last, &mut self.members);
-            for (id, link) in members.range_mut((after, Bound::Unbounded)) {
+            let (last, links) = (self.last, &mut self.links);
+            for (process, link) in links.range_mut((after, Bound::Unbounded)) {
                 if let Poll::Ready(said) = link.from.poll_recv(context) {
-                    self.last = Some(*id);
-                    return Poll::Ready((*id, said));
+                    self.last = Some(*process);
+                    return Poll::Ready((*process, said));
                 }
             }
             if let Some(last) = last {
-                for (id, link) in members.range_mut(..=last) {
+                for (process, link) in links.range_mut(..=last) {
                     if let Poll::Ready(said) = link.from.poll_recv(context) {
-                        self.last = Some(*id);
-                        return Poll::Ready((*id, said));
+                        self.last = Some(*process);
+                        return Poll::Ready((*process, said));
                     }
                 }
             }
@@ -101,12 +92,12 @@ impl Links {
     }
 
     /// What a link says right now.
-    pub(super) fn try_next(&mut self, member: RuntimeId) -> Option<FromLink> {
-        self.members.get_mut(&member)?.from.try_recv().ok()
+    pub(super) fn try_next(&mut self, process: ProcessKey) -> Option<FromLink> {
+        self.links.get_mut(&process)?.from.try_recv().ok()
     }
 }
 
-impl ToMember {
+impl ToShimOf {
     /// Passes on what waits, as far as the shim takes it.
     fn give(&mut self, context: &mut Context<'_>) {
         while !self.waiting.is_empty() {

@@ -144,7 +144,7 @@ impl Task {
             .group
             .members
             .iter()
-            .filter(|member| member.runtime.has_process() && !self.links.has(member.id))
+            .filter(|member| member.runtime.has_process() && !self.links.has(member.process()))
             .map(|member| (member.process(), member.runtime.pid))
             .collect();
         for (process, pid) in alone {

@@ -5,7 +5,7 @@ use std::path::Path;
 use outlive_core::group::input::RunnerInput;
 use outlive_core::group::state::TaskState;
 use outlive_core::group::{Effect, Input, recover_member};
-use outlive_core::id::{Attempt, ProcessKey, RunId, RuntimeId};
+use outlive_core::id::{Attempt, ProcessKey, RunId};
 use outlive_core::log::{BlobRef, Chunk, Source};
 use outlive_core::runtime::ExitReport;
 use outlive_core::runtime::runner::{Phase, Progress, Saved, TaskOrder};
@@ -71,17 +71,17 @@ impl Task {
 
     pub(super) async fn linked(
         &mut self,
-        member: RuntimeId,
+        process: ProcessKey,
         event: Option<FromLink>,
     ) -> Result<(), WriteError> {
         let mut records = match event {
             Some(FromLink::Record(record)) => vec![record],
-            Some(event) => return self.link_said(member, event).await,
-            None => return self.link_said(member, FromLink::Gone { report: None }).await,
+            Some(event) => return self.link_said(process, event).await,
+            None => return self.link_said(process, FromLink::Gone { report: None }).await,
         };
         let mut after = None;
         while records.len() < ROUND_RECORDS_MAX {
-            match self.links.try_next(member) {
+            match self.links.try_next(process) {
                 Some(FromLink::Record(record)) => records.push(record),
                 other => {
                     after = other;
@@ -89,32 +89,32 @@ impl Task {
                 }
             }
         }
-        self.records(member, records).await?;
+        self.records(process, records).await?;
         match after {
-            Some(event) => self.link_said(member, event).await,
+            Some(event) => self.link_said(process, event).await,
             None => Ok(()),
         }
     }
 
-    async fn link_said(&mut self, member: RuntimeId, event: FromLink) -> Result<(), WriteError> {
+    async fn link_said(&mut self, process: ProcessKey, event: FromLink) -> Result<(), WriteError> {
         match event {
-            FromLink::Record(record) => self.records(member, vec![record]).await,
+            FromLink::Record(record) => self.records(process, vec![record]).await,
             // The shim may have missed orders of a daemon that died, or of a connection that broke.
             FromLink::Welcome(welcome) => {
-                let process = welcome.identity.process;
                 tracing::debug!(%process, last = %welcome.last_src, "a runner's shim is linked");
                 for effect in recover_member(&self.group, process) {
                     self.effect(effect);
                 }
                 Ok(())
             }
-            FromLink::Gone { report } => self.gone(member, report.map(|report| *report)).await,
+            FromLink::Gone { report } => self.gone(process, report.map(|report| *report)).await,
         }
     }
 
     /// The shim is gone. If it had said all, nothing is left to say; else this is the end of the process.
-    async fn gone(&mut self, member: RuntimeId, report: Option<ExitReport>) -> Result<(), WriteError> {
-        let (Some(process), Some(report)) = (self.links.remove(member), report) else { return Ok(()) };
+    async fn gone(&mut self, process: ProcessKey, report: Option<ExitReport>) -> Result<(), WriteError> {
+        self.links.remove(process);
+        let Some(report) = report else { return Ok(()) };
         if let Some(reason) = report.evidence.shim_lost.as_ref().and_then(|lost| lost.refused.as_ref()) {
             self.context.note_refused(process, self.group.spec.id, reason);
         }
@@ -125,8 +125,7 @@ impl Task {
         Ok(())
     }
 
-    async fn records(&mut self, member: RuntimeId, records: Vec<Numbered>) -> Result<(), WriteError> {
-        let Some(process) = self.links.process(member) else { return Ok(()) };
+    async fn records(&mut self, process: ProcessKey, records: Vec<Numbered>) -> Result<(), WriteError> {
         let acked = self.journal.acked(process);
         let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
         let last = intake::last(&records);

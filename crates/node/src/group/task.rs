@@ -14,7 +14,7 @@ use std::sync::Arc;
 use outlive_core::group::{
     Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, decide, timers,
 };
-use outlive_core::id::{RunId, RuntimeId};
+use outlive_core::id::{ProcessKey, RunId};
 use outlive_core::limits::TASKS_TRIMMED_AT_ONCE;
 use outlive_core::log::Source;
 use outlive_core::runtime::{StopStep, StopWhy};
@@ -76,7 +76,7 @@ enum Turn {
 
 /// What woke the task.
 enum Woken {
-    Link(RuntimeId, Option<FromLink>),
+    Link(ProcessKey, Option<FromLink>),
     Timer(Timer),
     /// Somebody has come or gone.
     Moved,
@@ -111,9 +111,9 @@ impl Task {
         let mut last = Turn::Mailbox;
         while self.life == Life::Going {
             match self.wait(last).await {
-                Woken::Link(member, event) => {
+                Woken::Link(process, event) => {
                     last = Turn::Shims;
-                    self.linked(member, event).await?;
+                    self.linked(process, event).await?;
                 }
                 Woken::Asked(Some(message)) => {
                     last = Turn::Mailbox;
@@ -150,8 +150,8 @@ impl Task {
             }
         };
         let shims = async {
-            let (member, event) = self.links.next().await;
-            Woken::Link(member, event)
+            let (process, event) = self.links.next().await;
+            Woken::Link(process, event)
         };
         let asked = async { Woken::Asked(self.mailbox.recv().await) };
         let stopped = self.stop.cancelled();
