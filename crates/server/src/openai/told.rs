@@ -1,7 +1,7 @@
 //! An answer as it comes: OpenAI's chunks, one Server-Sent Event each, and `[DONE]`.
 //!
 //! The events have no `id`: OpenAI's Python client takes a comment line behind an event with an id for an event without
-//! data (its decoder of 2.x and before), and comments are what keeps a quiet answer alive.
+//! data (its decoder as of 3.54), and comments are what keeps a quiet answer alive.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
