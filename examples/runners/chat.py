@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator
 from pydoc_data.topics import topics
 from typing import Any
 
+from openai_chat import report, text_of, until_stop
 from outlive.runner import Runner
 
 ORDER = 4
@@ -94,35 +95,15 @@ def chat(
     """Goes on with the last message. Yields text; returns why it ended, and how many tokens there were."""
     prompt = words_of(text_of(messages[-1]["content"]).rstrip()) if messages else []
     most = max_completion_tokens or max_tokens or 200
-    stops = [stop] if isinstance(stop, str) else stop or []
-    dice = random.Random(seed)
-    count, held = 0, ""
-    for word in answer(prompt, most, 0.8 if temperature is None else temperature, dice):
-        count += 1
-        held += word
-        if found := [at for at in map(held.find, stops) if at >= 0]:
-            yield held[: min(found)]
-            return report("stop", prompt, count)
-        # What may be the beginning of a stop sequence is held back until it is not.
-        keep = max((n for s in stops for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
-        if len(held) > keep:
-            yield held[: len(held) - keep]
-            held = held[len(held) - keep :]
-    if held:
-        yield held
-    return report("length" if count == most else "stop", prompt, count)
+    said: list[str] = []
 
+    def pieces() -> Iterator[str]:
+        for word in answer(prompt, most, 0.8 if temperature is None else temperature, random.Random(seed)):
+            said.append(word)
+            yield word
 
-def report(reason: str, prompt: list[str], count: int) -> dict[str, Any]:
-    """What the task returns."""
-    return {"finish_reason": reason, "usage": {"prompt_tokens": len(prompt), "completion_tokens": count}}
-
-
-def text_of(content: str | list[dict[str, Any]] | None) -> str:
-    """The text of a message, which may come in parts."""
-    if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content)
-    return content or ""
+    stopped = yield from until_stop(pieces(), stop)
+    return report(stopped, len(prompt), len(said), most)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ fn listen(
             return Err("it was closed".into());
         }
         decoder.push(&buffer[..count]);
-        while let Some(Framed { frame, bytes }) = decoder.next()? {
+        while let Some(Framed { frame, bytes }) = decoder.next_frame()? {
             match frame {
                 ToRunner::Ping { n } => out.say(FromRunner::Pong { n })?,
                 ToRunner::Task { id, attempt, task, input, .. } => {
