@@ -2,6 +2,7 @@
 
 mod abuse;
 mod away;
+mod chat;
 mod death;
 mod flood;
 mod groups;
