@@ -84,12 +84,15 @@ fn collision(what: &str, problem: Problem) -> Failure {
 /// The exit code for a problem: by its own code where the status says too little.
 fn exit_of(code: &str, status: u16) -> Exit {
     match (code, status) {
-        ("missing-kernel" | "missing-interpreter" | "not-a-notebook" | "cannot-start", _) => {
-            Exit::CannotStart
-        }
+        (
+            "missing-kernel" | "missing-interpreter" | "not-a-notebook" | "cannot-start" | "nobody-ready",
+            _,
+        ) => Exit::CannotStart,
         ("version-mismatch", _) => Exit::Daemon,
         (code, _) if code.starts_with("notebook-") => Exit::CannotStart,
         (code, 409) if code.starts_with("path-") => Exit::Conflict,
+        ("group-is-up", _) => Exit::Conflict,
+        ("task-too-large", _) => Exit::Usage,
         (_, 404 | 410) => Exit::NotFound,
         (_, 400 | 422) => Exit::Usage,
         (_, 502..=504) => Exit::Daemon,

@@ -98,13 +98,12 @@ impl Args {
                     terminal::talk(format!("{name} {state} ({count} {runners})"));
                     return Ok(session);
                 }
-                Err(CallError::Refused(problem)) if problem.status == 409 && self.replace => {
+                Err(CallError::Refused(problem)) if problem.code == "group-is-up" && self.replace => {
                     take_down(daemon, client, name, false).await?;
                 }
-                Err(CallError::Refused(problem)) if problem.status == 409 => {
-                    let failure = Failure::from(*problem);
-                    let hint = "`--replace` takes it down first; its tasks end";
-                    return Err(Failure { exit: Exit::Conflict, ..failure.hint(hint) });
+                Err(CallError::Refused(problem)) if problem.code == "group-is-up" => {
+                    let hint = "`--replace` takes it down first, which ends its tasks";
+                    return Err(Failure::from(*problem).hint(hint));
                 }
                 Err(error) if error.is_daemon_gone() && tries < UP_TRIES => {
                     *client = daemon.connect_or_start(&mut |text| terminal::talk(text)).await?;

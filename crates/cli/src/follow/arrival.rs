@@ -50,14 +50,14 @@ impl Awaited {
         let is_over = self.session.closed_at.is_some();
         is_over
             || self.members().all(|member| match (goal, members::stand(member)) {
-                (_, Stand::Down) | (Goal::Up, Stand::Ready) => true,
-                (Goal::Down, Stand::Ready) | (_, Stand::Coming) => false,
+                (_, Stand::Down) | (Goal::Up, Stand::Ready | Stand::Going) => true,
+                (Goal::Down, Stand::Ready | Stand::Going) | (_, Stand::Coming) => false,
             })
     }
 
     /// The members that are not up and will not be.
     fn failed(&self) -> impl Iterator<Item = &MemberView> {
-        self.members().filter(|member| members::stand(member) == Stand::Down)
+        self.members().filter(|member| matches!(members::stand(member), Stand::Down | Stand::Going))
     }
 }
 
@@ -215,7 +215,7 @@ fn line(bar: &ProgressBar, member: &MemberView) {
     let style = |template: &str| ProgressStyle::with_template(template).expect("the template is a literal");
     let (ink, text) = members::doing(member);
     match members::stand(member) {
-        Stand::Coming => {
+        Stand::Coming | Stand::Going => {
             bar.set_style(style("{spinner:.cyan} {prefix:.bold}  {wide_msg} {elapsed:.dim}"));
             bar.enable_steady_tick(TICK);
         }
@@ -262,7 +262,14 @@ mod tests {
 
     #[test]
     fn a_group_is_down_when_nothing_of_it_runs() {
-        assert!(!awaited(&[("down", "connecting"), ("idle", "ready")], None).is_there(Goal::Down));
-        assert!(awaited(&[("down", "connecting"), ("gave_up", "connecting")], None).is_there(Goal::Down));
+        let stopped = |states| {
+            let mut group = awaited(states, None);
+            let view = group.session.group.as_mut().expect("a group");
+            view.members.iter_mut().for_each(|member| member.comes = false);
+            group
+        };
+        assert!(!stopped(&[("down", "connecting"), ("idle", "ready")]).is_there(Goal::Down));
+        assert!(!stopped(&[("down", "connecting"), ("launching", "loading")]).is_there(Goal::Down));
+        assert!(stopped(&[("down", "connecting"), ("gave_up", "connecting")]).is_there(Goal::Down));
     }
 }

@@ -24,7 +24,9 @@ pub enum Stand {
     Ready,
     /// It is on its way there.
     Coming,
-    /// It is not, and nothing brings it there by itself.
+    /// It is on its way out.
+    Going,
+    /// It is not there, and nothing brings it there by itself.
     Down,
 }
 
@@ -32,17 +34,15 @@ pub enum Stand {
 pub fn stand(member: &MemberView) -> Stand {
     match &member.runtime.state {
         RuntimeState::Idle | RuntimeState::Busy if member.phase == Phase::Ready => Stand::Ready,
-        RuntimeState::GaveUp { .. } | RuntimeState::Exited { .. } => Stand::Down,
-        // A member that has not been started yet is down too.
-        RuntimeState::Down if member.runtime.incarnation.0 > 0 => Stand::Down,
-        RuntimeState::Down
-        | RuntimeState::Launching
+        _ if member.comes => Stand::Coming,
+        RuntimeState::Down | RuntimeState::Exited { .. } | RuntimeState::GaveUp { .. } => Stand::Down,
+        RuntimeState::Launching
         | RuntimeState::Idle
         | RuntimeState::Busy
         | RuntimeState::Unresponsive { .. }
         | RuntimeState::Stopping { .. }
         | RuntimeState::Backoff { .. }
-        | RuntimeState::Unknown => Stand::Coming,
+        | RuntimeState::Unknown => Stand::Going,
     }
 }
 
@@ -70,6 +70,8 @@ pub fn word(member: &MemberView) -> (Ink, String) {
             (Ink::Yellow, format!("restarting in {}", terminal::span(after_ms * 1_000)))
         }
         RuntimeState::GaveUp { .. } => (Ink::Red, "gave up".to_owned()),
+        // Not started yet, or between two processes.
+        RuntimeState::Down if member.comes => (Ink::Dim, "waiting".to_owned()),
         state @ (RuntimeState::Down
         | RuntimeState::Stopping { .. }
         | RuntimeState::Exited { .. }
@@ -124,6 +126,8 @@ fn row(group: &str, member: &MemberView, queued: String, now: u64) -> Vec<Cell> 
     let (ink, doing) = doing(member);
     let tasks = match (stand(member), member.concurrency) {
         (Stand::Ready, most @ 1..) => format!("{}/{most}", member.running.len()),
+        // It takes none.
+        (Stand::Ready, 0) => "-".to_owned(),
         (_, _) => member.running.len().to_string(),
     };
     let failure = match (&member.runtime.state, &member.last_report) {
@@ -158,9 +162,9 @@ impl Said {
         for member in &group.members {
             let name = terminal::one_line(&format!("{}/{}", group.name, member.name));
             let (ink, word) = word(member);
-            // Which task it has is no news of the runner.
+            // Which task it has is no news of the runner, nor that it has not been started yet.
             let word = if word == "busy" { "ready".to_owned() } else { word };
-            if self.0.get(&name) == Some(&word) {
+            if word == "waiting" || self.0.get(&name) == Some(&word) {
                 continue;
             }
             let why = match &member.runtime.state {
@@ -194,7 +198,7 @@ pub mod tests {
     /// A member as the API shows it.
     pub fn member(rank: u32, runtime: &Value, phase: &str, more: Value) -> Value {
         let mut member = json!({
-            "name": format!("llm-{rank}"), "phase": phase, "tasks": ["chat"], "capabilities": [], "concurrency": 4,
+            "name": format!("llm-{rank}"), "phase": phase, "comes": runtime["state"] != "gave_up", "tasks": ["chat"], "capabilities": [], "concurrency": 4,
             "running": [],
             "runtime": {"id": uuid::Uuid::nil(), "incarnation": 1, "name": "r", "state": runtime, "pid": 4711 + rank, "since": 0},
         });

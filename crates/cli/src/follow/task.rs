@@ -15,10 +15,12 @@ use super::watch::Watch;
 use super::{members, notebook};
 use crate::failure::Failure;
 use crate::report;
-use crate::terminal::{self, Paint};
+use crate::terminal::{self, Ink, Paint};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
+/// What is said of a task that no runner has taken.
+const WAITS: &str = "waits for a runner";
 /// So many steps has a bar.
 const STEPS: u64 = 1_000;
 
@@ -92,12 +94,9 @@ impl Screened {
         let name = run.task.as_ref().map_or(run.source.as_str(), |task| &task.task);
         let member = run.task.as_ref().and_then(|task| task.member.as_deref());
         match &run.state {
-            RunState::Queued if run.attempt.0 > 0 => {
-                self.say("its runner is gone; the task waits for another one");
-            }
             RunState::Queued => {
                 if let Some(meter) = &self.meter {
-                    meter.began(name, "waits for a runner");
+                    meter.began(name, WAITS);
                 }
             }
             RunState::Running => {
@@ -111,7 +110,13 @@ impl Screened {
 
     /// What the output has not said yet.
     fn verdict(&self, run: &RunView, outcome: &RunOutcome, watch: &Watch) -> Option<String> {
-        let (ink, word) = notebook::in_words(run, outcome);
+        let (ink, word) = match outcome {
+            // The view may be older than its beginning.
+            RunOutcome::Failed { summary, .. } => {
+                (Ink::Red, format!("failed: {}", terminal::one_line(summary)))
+            }
+            outcome => notebook::in_words(run, outcome),
+        };
         let task = run.task.as_ref().map_or("the task", |task| &task.task);
         let line = format!("{} {}", terminal::one_line(task), self.paint.text(ink, word));
         match outcome {
@@ -134,7 +139,12 @@ impl Screened {
 impl Screen for Screened {
     fn show(&mut self, event: &StreamEvent, _watch: &Watch) -> Result<(), Failure> {
         match event {
-            StreamEvent::Output { chunks, .. } => chunks.iter().try_for_each(|chunk| self.chunk(chunk)),
+            StreamEvent::Output { chunks, .. } => {
+                if let Some(meter) = &self.meter {
+                    meter.is_served();
+                }
+                chunks.iter().try_for_each(|chunk| self.chunk(chunk))
+            }
             StreamEvent::Run { run } => {
                 self.run(run);
                 Ok(())
@@ -191,10 +201,7 @@ impl Screen for Screened {
         {
             terminal::data(end)?;
         }
-        let ended = watch.runs.values().find_map(|run| match &run.state {
-            RunState::Ended { outcome } => Some((run, outcome)),
-            RunState::Queued | RunState::Running | RunState::Unknown => None,
-        });
+        let ended = watch.runs.values().next().zip(watch.outcome.as_ref());
         if let Some(text) = ended.and_then(|(run, outcome)| self.verdict(run, outcome, watch)) {
             terminal::talk(text);
         }
@@ -318,6 +325,13 @@ impl Meter {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15));
         let bar = all.add(ProgressBar::new(STEPS).with_style(style(SPINS)));
         Self { all, bar }
+    }
+
+    /// Output has come, so it does not wait any more.
+    fn is_served(&self) {
+        if self.bar.message() == WAITS {
+            self.bar.set_message("runs");
+        }
     }
 
     fn began(&self, name: &str, what: &str) {
