@@ -211,6 +211,8 @@ def test_what_is_too_large_is_an_error_where_it_is_sent_and_the_channel_lives(ru
         @runner.task
         def largest():
             yield bytes({BYTES_MAX})
+            yield memoryview(b"a.b.c." * 10_000)[::2]
+            yield b""
             yield "\\x01é😀" * 50_000
             yield ["z" * 100_000]
 
@@ -232,6 +234,8 @@ def test_what_is_too_large_is_an_error_where_it_is_sent_and_the_channel_lives(ru
     it.outcome("largest")
     chunks = it.kinds("chunk", id="largest")
     assert chunks[0]["payload"] == bytes(BYTES_MAX)
+    assert chunks[1]["payload"] == b"abc" * 10_000
+    assert chunks[2]["payload"] == b""
     assert it.text("largest") == "\x01é😀" * 50_000, "a long text is whole"
     assert chunks[-1]["mime"] == "application/json"
     assert json.loads(chunks[-1]["payload"]) == ["z" * 100_000]

@@ -132,14 +132,11 @@ class Channel:
             self.shielded -= shield
 
     def _write_all(self, sink: int, buffers: list[Buffer]) -> None:
-        left = [memoryview(buffer).cast("B") for buffer in buffers]
+        left: list[Buffer] = buffers
         try:
             while left:
                 written = os.writev(sink, left)
-                while left and written >= len(left[0]):
-                    written -= len(left.pop(0))
-                if left:
-                    left[0] = left[0][written:]
+                left = _behind(left, written)
         except OSError as error:
             self._close()
             raise ChannelClosed(f"the supervisor does not take anything any more: {error.strerror}") from error
@@ -161,6 +158,19 @@ class Channel:
             os.close(self.source)
             self.source = -1
         self._close()
+
+
+def _behind(buffers: list[Buffer], written: int) -> list[Buffer]:
+    """What is left of the buffers behind so many bytes."""
+    sizes = [memoryview(buffer).nbytes for buffer in buffers]
+    if written == sum(sizes):
+        return []
+    left: list[Buffer] = []
+    for buffer, size in zip(buffers, sizes, strict=True):
+        if written < size:
+            left.append(memoryview(buffer)[written:])
+        written = max(0, written - size)
+    return left
 
 
 _opened: Channel | None = None

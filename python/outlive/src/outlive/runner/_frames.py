@@ -85,7 +85,8 @@ def encode(fields: dict[str, Any], limits: Limits, payload: Buffer | None = None
         TypeError, ValueError: see :func:`to_json`.
     """
     if payload is not None:
-        size = memoryview(payload).nbytes
+        view = memoryview(payload)
+        payload, size = view.cast("B") if view.c_contiguous else view.tobytes(), view.nbytes
         if size > limits.payload:
             raise FrameTooLarge(f"the content of a {fields['type']}", size, limits.payload)
         fields = {**fields, "bytes": size}
@@ -93,6 +94,19 @@ def encode(fields: dict[str, Any], limits: Limits, payload: Buffer | None = None
     if len(line) > limits.line:
         raise FrameTooLarge(f"a {fields['type']}", len(line), limits.line)
     return [line] if payload is None else [line, payload, b"\n"]
+
+
+def encode_text(head: bytes, text: str, limits: Limits) -> list[Buffer]:
+    """A frame whose last field is text; ``head`` is all before that. A task may have a great many of them.
+
+    Raises:
+        FrameTooLarge: the line is over its limit.
+        ValueError: the text has half a surrogate pair.
+    """
+    line = head + _ENCODER.encode(text).encode() + b"}\n"
+    if len(line) > limits.line:
+        raise FrameTooLarge("a text", len(line), limits.line)
+    return [line]
 
 
 class FrameReader:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import _words
 from ._channel import Channel
-from ._frames import BYTES_MAX, LINE_BYTES_MAX, Frame, FrameReader, Limits, encode, to_json
+from ._frames import BYTES_MAX, LINE_BYTES_MAX, Frame, FrameReader, Limits, encode, encode_text, to_json
 from ._loading import load
 from ._task import Chunk, Task, raw_state
 from .errors import ChannelClosed, FrameTooLarge, ProtocolViolation, Stopped, TaskCancelled
@@ -212,14 +212,22 @@ class Serving:
         elif isinstance(chunk, bytes | bytearray | memoryview):
             self._send("chunk", task, {}, chunk)
         elif isinstance(chunk, str):
-            # Text is one text, in however many pieces it comes.
-            for start in range(0, max(len(chunk), 1), _TEXT_CHARACTERS):
-                self._send("chunk", task, {"text": chunk[start : start + _TEXT_CHARACTERS]})
+            self._text(task, chunk)
         else:
             try:
                 self._send("chunk", task, {"json": chunk})
             except FrameTooLarge:
                 self._send("chunk", task, {"mime": "application/json"}, to_json(chunk))
+
+    def _text(self, task: Task, text: str) -> None:
+        """Text is one text, in however many pieces it comes."""
+        self._must_run(task)
+        if not task._text_head:
+            about = {"type": "chunk", "id": task.id, "attempt": task.attempt}
+            task._text_head = to_json(about)[:-1] + b',"text":'
+        for start in range(0, max(len(text), 1), _TEXT_CHARACTERS):
+            piece = text[start : start + _TEXT_CHARACTERS]
+            self._channel.write(encode_text(task._text_head, piece, self._channel.limits))
 
     def progress(self, task: Task, done: float | None, total: float | None, message: str | None) -> None:
         """Sends how far it is."""
@@ -236,9 +244,12 @@ class Serving:
             self._send("checkpoint", task, {}, to_json(state))
 
     def _send(self, kind: str, task: Task, fields: dict[str, Any], payload: Any = None) -> None:
+        self._must_run(task)
+        self._channel.send({"type": kind, "id": task.id, "attempt": task.attempt, **fields}, payload)
+
+    def _must_run(self, task: Task) -> None:
         if (task.id, task.attempt) not in self._tasks:
             raise RuntimeError(f"the task {task.name} has ended; nothing can be sent for it any more")
-        self._channel.send({"type": kind, "id": task.id, "attempt": task.attempt, **fields}, payload)
 
     def _enter(
         self, phase: str, done: float | None = None, total: float | None = None, message: str | None = None

@@ -59,6 +59,8 @@ class Task:
     _stop_raised: bool = field(default=False, repr=False)
     _awaits: bool = field(default=False, repr=False)
     """Whether its handler is async, and is told by `CancelledError`."""
+    _text_head: bytes = field(default=b"", repr=False)
+    """How each of its frames of text begins."""
 
     @property
     def cancelled(self) -> bool:
