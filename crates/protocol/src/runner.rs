@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use codec::{Decoder, Frame, RunnerCodecError, Violation, encode};
-pub use json::Json;
+pub use json::{Json, is_json};
 
 /// The newest version that is spoken.
 pub const VERSION: u32 = 1;
@@ -48,7 +48,7 @@ pub enum ToRunner {
         /// The idempotency key of the work.
         key: String,
         /// The input, unless it stands in the raw bytes, as JSON.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "json::present")]
         input: Option<Value>,
         /// What an earlier attempt has saved.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,11 +9,13 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
+use outlive_core::diagnosis::evidence::StallEvidence;
 use outlive_core::id::{Attempt, Epoch, Incarnation, Position, ProcessKey, Seq, Src};
 use outlive_core::log::record::ControlChange;
 use outlive_core::log::{
     BlobRef, Chunk, ChunkKind, Control, Fenced, FencedBody, Payload, Record, Request, RunRecord, Source,
 };
+use outlive_core::runtime::runner::{Greeting, Phase, Progress, Saved, TaskOrder};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::{CancelWhy, RunOutcome};
@@ -24,6 +26,7 @@ use outlive_protocol::shim::{
     FromShim, Notice, Numbered, OpenQuestion, ShimIdentity, StateNotice, ToShim, Welcome,
 };
 use outlive_protocol::shim_codec::{decode_from_shim, decode_to_shim, encode_from_shim, encode_to_shim};
+use serde_json::json;
 
 const ID: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
 const OTHER: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
@@ -104,6 +107,34 @@ fn messages_to_shim() -> Vec<(&'static str, ToShim)> {
         ("stop", ToShim::Stop { why: StopWhy::User, from: StopStep::Ask }),
         ("goodbye", ToShim::Goodbye),
         ("refuse", ToShim::Refuse { reason: "unknown".into() }),
+        ("task", ToShim::Task { run, attempt: Attempt(2), order: task_order() }),
+        ("cancel-task", ToShim::CancelTask { run, attempt: Attempt(2) }),
+    ]
+}
+
+fn task_order() -> TaskOrder {
+    let checkpoint = Some(Saved { seq: Seq(41), file: "/var/lib/outlive/blobs/ba78".into() });
+    TaskOrder { task: "generate".into(), input: json!({"prompt": "h\u{e9}"}), key: "k-1".into(), checkpoint }
+}
+
+fn notices_of_runners() -> Vec<(&'static str, StateNotice)> {
+    let (run, attempt) = (ID.parse().unwrap(), Attempt(2));
+    let greeting = Greeting {
+        tasks: ["chat".into(), "embed".into()].into(),
+        capabilities: ["chat".into()].into(),
+        concurrency: 4,
+        sdk: Some("outlive-python 0.1.0".into()),
+    };
+    let progress = Progress { done: Some(1.5), total: Some(3.0), message: Some("shard 2".into()) };
+    let blob = BlobRef { sha256: "ab".repeat(32), size: 12, mime: "application/json".into() };
+    let stall = StallEvidence { phase: "first chunk".into(), silent_ms: 300_004, limit_ms: 300_000 };
+    vec![
+        ("greeted", StateNotice::Greeted { greeting }),
+        ("entered", StateNotice::Entered { phase: Phase::Loading, progress }),
+        ("entered-ready", StateNotice::Entered { phase: Phase::Ready, progress: Progress::default() }),
+        ("checkpointed", StateNotice::Checkpointed { run, attempt, blob }),
+        ("stalled", StateNotice::Stalled { stall, run: Some(run) }),
+        ("violated", StateNotice::Violated { what: "a second `hello`".into(), is_fatal: false }),
     ]
 }
 
@@ -136,7 +167,9 @@ fn messages_from_shim() -> Vec<(&'static str, FromShim)> {
         last_src: Src(8),
         asks: Some(asks),
     };
-    vec![
+    let of_runners = notices_of_runners();
+    let of_runners = of_runners.into_iter().map(|(name, state)| (name, numbered(Notice::State(state))));
+    let mut messages = vec![
         (
             "welcome",
             FromShim::Welcome(Welcome { version: 1, identity, open_runs, last_src: Src(8), asks: None }),
@@ -148,7 +181,9 @@ fn messages_from_shim() -> Vec<(&'static str, FromShim)> {
         ("spawned", numbered(Notice::State(StateNotice::Spawned { pid: 4712, pid_start: 99 }))),
         ("finished", numbered(Notice::State(finished))),
         ("gap", numbered(Notice::State(StateNotice::Gap { since: Src(8), reason: "spool full".into() }))),
-    ]
+    ];
+    messages.extend(of_runners);
+    messages
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -219,7 +219,7 @@ impl<T: Frame> Decoder<T> {
     ///
     /// # Errors
     /// [`Violation`].
-    pub fn next(&mut self) -> Result<Option<Framed<T>>, Violation> {
+    pub fn next_frame(&mut self) -> Result<Option<Framed<T>>, Violation> {
         loop {
             let found = match std::mem::replace(&mut self.state, State::Lines(PhantomData)) {
                 State::Lines(_) => self.line(),

@@ -1,6 +1,6 @@
 //! Arbitrary records and messages.
 
-use outlive_core::diagnosis::evidence::HangEvidence;
+use outlive_core::diagnosis::evidence::{HangEvidence, StallEvidence};
 use outlive_core::id::{
     Attempt, BootId, Epoch, Incarnation, NodeId, Position, ProcessKey, RunId, RuntimeId, Seq, SessionId, Src,
 };
@@ -8,6 +8,7 @@ use outlive_core::log::record::ControlChange;
 use outlive_core::log::{
     BlobRef, Chunk, ChunkKind, Control, Fenced, FencedBody, Payload, Record, Request, RunRecord, Source,
 };
+use outlive_core::runtime::runner::{Greeting, Phase, Progress, TaskOrder};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::{CancelWhy, RunOutcome};
@@ -52,6 +53,11 @@ pub fn chunk() -> impl Strategy<Value = Chunk> {
         ChunkKind::ClearOutput,
         ChunkKind::Started,
         ChunkKind::InputRequest,
+        ChunkKind::Text,
+        ChunkKind::Json,
+        ChunkKind::Bytes,
+        ChunkKind::Progress,
+        ChunkKind::Result,
         ChunkKind::Gap,
         ChunkKind::Other,
     ]);
@@ -153,6 +159,12 @@ pub fn to_shim() -> impl Strategy<Value = ToShim> {
         Just(ToShim::Stop { why: StopWhy::Eviction, from: StopStep::Term }),
         Just(ToShim::Goodbye),
         ".*".prop_map(|reason| ToShim::Refuse { reason }),
+        (run(), ".*", ".*").prop_map(|(run, task, key)| {
+            let order =
+                TaskOrder { task, input: serde_json::json!([1, { "x": null }]), key, checkpoint: None };
+            ToShim::Task { run, attempt: Attempt(3), order }
+        }),
+        run().prop_map(|run| ToShim::CancelTask { run, attempt: Attempt(3) }),
     ]
 }
 
@@ -197,6 +209,17 @@ pub fn from_shim() -> impl Strategy<Value = FromShim> {
         Just(StateNotice::Unresponsive { hang: HangEvidence::default() }),
         Just(StateNotice::Responsive),
         (any::<u64>(), ".*").prop_map(|(n, reason)| StateNotice::Gap { since: Src(n), reason }),
+        proptest::collection::btree_set(".*", 0..3).prop_map(|tasks| StateNotice::Greeted {
+            greeting: Greeting { tasks, concurrency: 1, ..Greeting::default() }
+        }),
+        proptest::option::of(".*").prop_map(|message| StateNotice::Entered {
+            phase: Phase::Loading,
+            progress: Progress { done: Some(0.1), total: None, message }
+        }),
+        (run(), blob()).prop_map(|(run, blob)| StateNotice::Checkpointed { run, attempt: Attempt(1), blob }),
+        proptest::option::of(run())
+            .prop_map(|run| StateNotice::Stalled { stall: StallEvidence::default(), run }),
+        (".*", any::<bool>()).prop_map(|(what, is_fatal)| StateNotice::Violated { what, is_fatal }),
     ];
     let notice = prop_oneof![
         (proptest::option::of(run()), proptest::collection::vec(chunk(), 0..4))

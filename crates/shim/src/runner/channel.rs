@@ -102,7 +102,7 @@ impl Channel {
     /// # Errors
     /// [`Violation`]; then there are no more.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Framed<FromRunner>>, Violation> {
-        let found = self.decoder.next();
+        let found = self.decoder.next_frame();
         self.is_behind = matches!(found, Ok(Some(_)));
         found
     }

@@ -7,7 +7,7 @@ use outlive_core::log::ChunkKind;
 use outlive_core::runtime::runner::Progress;
 use outlive_core::session::RunOutcome;
 use outlive_protocol::http::base64;
-use outlive_protocol::runner::{Exception, Json};
+use outlive_protocol::runner::{Exception, Json, is_json};
 use serde_json::{Value, json};
 
 /// Longest text of an exception in a state notice or in last words, in bytes.
@@ -98,10 +98,6 @@ pub(crate) fn state(
             Err("a checkpoint without exactly one of \"state\" and \"bytes\"")
         }
     }
-}
-
-fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
 /// An exception as an error of Jupyter's, with what it came from beside it.
