@@ -129,7 +129,7 @@ impl View {
             }
             Shown::Lines(said) => {
                 let groups = self.groups.iter().filter_map(|session| session.group.as_ref());
-                groups.flat_map(|group| said.changes(group, Paint::out())).try_for_each(terminal::line)
+                groups.flat_map(|group| said.changes(group, None, Paint::out())).try_for_each(terminal::line)
             }
         }
     }

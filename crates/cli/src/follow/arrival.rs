@@ -74,7 +74,7 @@ pub async fn wait(
         let target = Target::States { id: group.session.id };
         let after = Some(group.session.position.to_string());
         streams.push(Attached::open(daemon, client.clone(), target, true, after).await?);
-        shown.show(&group.session);
+        shown.show(&group.session, group.member.as_deref());
     }
     loop {
         let waiting: Vec<usize> = (0..groups.len()).filter(|place| !groups[*place].is_there(goal)).collect();
@@ -96,8 +96,9 @@ pub async fn wait(
         };
         match next? {
             Next::Event(StreamEvent::Session { session }) => {
-                shown.show(&session);
-                groups[waiting[place]].session = *session;
+                let group = &mut groups[waiting[place]];
+                shown.show(&session, group.member.as_deref());
+                group.session = *session;
             }
             Next::End | Next::Event(StreamEvent::End { .. }) => {
                 groups[waiting[place]].session = client.session(ids[place]).await?;
@@ -169,14 +170,16 @@ impl Shown {
         Self::Lines { all, bars: BTreeMap::new(), room: names.max().unwrap_or(0) }
     }
 
-    fn show(&mut self, session: &SessionView) {
+    fn show(&mut self, session: &SessionView, only: Option<&str>) {
         let Some(group) = &session.group else { return };
         match self {
             Self::Changes(said) => {
-                said.changes(group, Paint::err()).into_iter().for_each(terminal::talk);
+                said.changes(group, only, Paint::err()).into_iter().for_each(terminal::talk);
             }
             Self::Lines { all, bars, room } => {
-                for member in &group.members {
+                for member in
+                    group.members.iter().filter(|member| only.is_none_or(|name| name == member.name))
+                {
                     let name = name(group, member);
                     let bar = bars.entry(name.clone()).or_insert_with(|| {
                         let bar = all.add(ProgressBar::new_spinner());

@@ -30,7 +30,7 @@ impl Screen for Group {
         match event {
             StreamEvent::Session { session } => {
                 if let Some(group) = &session.group {
-                    self.said.changes(group, self.paint).into_iter().for_each(terminal::talk);
+                    self.said.changes(group, None, self.paint).into_iter().for_each(terminal::talk);
                 }
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use outlive_core::id::ReportId;
 use outlive_core::runtime::runner::{Phase, Progress};
 use outlive_protocol::http::{GroupView, MemberView, RuntimeState, SessionView};
 
@@ -66,6 +67,7 @@ pub fn word(member: &MemberView) -> (Ink, String) {
         RuntimeState::Unresponsive { detail } => {
             (Ink::Yellow, format!("unresponsive ({})", terminal::one_line(detail)))
         }
+        RuntimeState::Backoff { after_ms: 0 } => (Ink::Yellow, "restarting".to_owned()),
         RuntimeState::Backoff { after_ms } => {
             (Ink::Yellow, format!("restarting in {}", terminal::span(after_ms * 1_000)))
         }
@@ -131,11 +133,12 @@ fn row(group: &str, member: &MemberView, queued: String, now: u64) -> Vec<Cell> 
         (_, _) => member.running.len().to_string(),
     };
     let failure = match (&member.runtime.state, &member.last_report) {
-        (RuntimeState::GaveUp { reason }, _) => (Some(Ink::Red), terminal::one_line(reason)),
-        (_, Some(report)) => {
+        (state, Some(report)) => {
             let ago = table::age(now.saturating_sub(report.at.0));
-            (Some(Ink::Yellow), format!("{ago} ago: {}", terminal::one_line(&report.summary)))
+            let ink = if matches!(state, RuntimeState::GaveUp { .. }) { Ink::Red } else { Ink::Yellow };
+            (Some(ink), format!("{ago} ago: {}", terminal::one_line(&report.summary)))
         }
+        (RuntimeState::GaveUp { reason }, None) => (Some(Ink::Red), terminal::one_line(reason)),
         (_, None) => table::cell("-"),
     };
     vec![
@@ -153,39 +156,44 @@ fn row(group: &str, member: &MemberView, queued: String, now: u64) -> Vec<Cell> 
 
 /// What was last said of each member, so that it is said once.
 #[derive(Default, Debug)]
-pub struct Said(BTreeMap<String, String>);
+pub struct Said(BTreeMap<String, Last>);
+
+/// The last word of a member, and its last failure.
+#[derive(Default, Debug)]
+struct Last {
+    word: String,
+    report: Option<ReportId>,
+}
 
 impl Said {
     /// A line for each member that does something else than before.
-    pub fn changes(&mut self, group: &GroupView, paint: Paint) -> Vec<String> {
-        let mut lines = Vec::new();
-        for member in &group.members {
-            let name = terminal::one_line(&format!("{}/{}", group.name, member.name));
-            let (ink, word) = word(member);
-            // Which task it has is no news of the runner, nor that it has not been started yet.
-            let word = if word == "busy" { "ready".to_owned() } else { word };
-            if word == "waiting" || self.0.get(&name) == Some(&word) {
-                continue;
-            }
-            let why = match &member.runtime.state {
-                RuntimeState::GaveUp { reason } => format!(": {}", terminal::one_line(reason)),
-                RuntimeState::Backoff { .. } => member
-                    .last_report
-                    .as_ref()
-                    .map_or_else(String::new, |report| format!(": {}", terminal::one_line(&report.summary))),
-                RuntimeState::Down
-                | RuntimeState::Launching
-                | RuntimeState::Idle
-                | RuntimeState::Busy
-                | RuntimeState::Unresponsive { .. }
-                | RuntimeState::Stopping { .. }
-                | RuntimeState::Exited { .. }
-                | RuntimeState::Unknown => String::new(),
-            };
-            lines.push(format!("{name} {}{why}", paint.text(ink, &word)));
-            self.0.insert(name, word);
+    pub fn changes(&mut self, group: &GroupView, only: Option<&str>, paint: Paint) -> Vec<String> {
+        let asked = |member: &&MemberView| only.is_none_or(|name| name == member.name);
+        group.members.iter().filter(asked).filter_map(|member| self.change(group, member, paint)).collect()
+    }
+
+    fn change(&mut self, group: &GroupView, member: &MemberView, paint: Paint) -> Option<String> {
+        let name = terminal::one_line(&format!("{}/{}", group.name, member.name));
+        let is_new = !self.0.contains_key(&name);
+        let last = self.0.entry(name.clone()).or_default();
+        let (ink, word) = word(member);
+        // Which task it has is no news of the runner, nor that it has not been started yet.
+        let word = if word == "busy" { "ready".to_owned() } else { word };
+        let report = member.last_report.as_ref();
+        // One that was there before anybody looked is an old one.
+        let died = report.filter(|report| !is_new && last.report != Some(report.id));
+        last.report = report.map(|report| report.id);
+        if word == "waiting" || last.word == word && died.is_none() {
+            return None;
         }
-        lines
+        let why = match (&member.runtime.state, died) {
+            (_, Some(report)) => format!(": {}", terminal::one_line(&report.summary)),
+            (RuntimeState::GaveUp { reason }, None) => format!(": {}", terminal::one_line(reason)),
+            (_, None) => String::new(),
+        };
+        let line = format!("{name} {}{why}", paint.text(ink, &word));
+        last.word = word;
+        Some(line)
     }
 }
 
@@ -279,12 +287,25 @@ llm    llm-2   gave up                      0              4 restarts within 60â
     fn a_change_is_said_once_and_tasks_are_none() {
         let state = |runtime: Value, phase: &str| session(1, &[member(0, &runtime, phase, json!({}))]);
         let mut said = Said::default();
-        let mut lines = |session: SessionView| said.changes(&session.group.expect("a group"), Paint::OFF);
+        let mut lines =
+            |session: SessionView| said.changes(&session.group.expect("a group"), None, Paint::OFF);
         assert_eq!(lines(state(json!({"state": "launching"}), "loading")), ["llm/llm-0 loading"]);
         assert!(lines(state(json!({"state": "launching"}), "loading")).is_empty());
         assert_eq!(lines(state(json!({"state": "idle"}), "ready")), ["llm/llm-0 ready"]);
         let busy = member(0, &json!({"state": "busy"}), "ready", json!({"running": [uuid::Uuid::nil()]}));
         assert!(lines(session(1, &[busy])).is_empty());
+        let report =
+            json!({"id": uuid::Uuid::nil(), "code": "signal", "at": 1, "summary": "killed by SIGSEGV"});
+        let exited = json!({"state": "exited", "status": {"kind": "unknown"}, "cause": "native-crash"});
+        let died = member(0, &exited, "ready", json!({"last_report": report}));
+        assert_eq!(lines(session(1, &[died])), ["llm/llm-0 native-crash: killed by SIGSEGV"]);
+        let again = member(
+            0,
+            &json!({"state": "backoff", "after_ms": 200}),
+            "connecting",
+            json!({"last_report": report}),
+        );
+        assert_eq!(lines(session(1, &[again])), ["llm/llm-0 restarting in 0.2 s"]);
         let gave_up = json!({"state": "gave_up", "reason": "it dies at once"});
         assert_eq!(lines(state(gave_up, "connecting")), ["llm/llm-0 gave up: it dies at once"]);
     }
