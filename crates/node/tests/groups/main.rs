@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
 
+mod crashes;
+mod groups;
 mod tasks;
 mod world;

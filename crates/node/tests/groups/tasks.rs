@@ -186,7 +186,7 @@ async fn a_task_that_cannot_be_served_is_refused_with_what_to_do() {
     daemon.up(&["a"]).await;
     let unknown = daemon.node.submit_task("g", task("sing", json!({}))).await.unwrap_err();
     assert_eq!((unknown.code.as_str(), unknown.status), ("unknown-task", 422));
-    assert!(unknown.detail.contains("deaf, echo, hold"), "{unknown:?}");
+    assert!(unknown.detail.contains("deaf, echo, fatal, flaky, hold"), "{unknown:?}");
     let large = json!("x".repeat(600 << 10));
     let large = daemon.node.submit_task("g", task("echo", large)).await.unwrap_err();
     assert_eq!((large.code.as_str(), large.status), ("task-too-large", 413));

@@ -74,7 +74,7 @@ impl World {
         };
         let state = self.place.path().to_owned();
         let node = Node::over(who, seams, Budgets::default(), state, TaskTracker::new()).await.unwrap();
-        Daemon { node, clock, runners: Arc::clone(&self.runners) }
+        Daemon { node, clock }
     }
 
     pub fn path(&self) -> &Path {
@@ -118,7 +118,6 @@ impl Doom {
 pub struct Daemon {
     pub node: Arc<Node>,
     pub clock: Arc<StillClock>,
-    pub runners: Arc<Runners>,
 }
 
 pub fn member(name: &str) -> MemberConfig {
@@ -305,6 +304,8 @@ impl Clock for StillClock {
 /// | `echo` | says each of `input` as text, returns their number |
 /// | `hold` | nothing, until the test says something for it; when it is cancelled it says so |
 /// | `deaf` | nothing, whatever it is told |
+/// | `flaky` | says `1`, saves, says `2` and dies; the next attempt goes on and says what is left of `1`, `2`, `3` |
+/// | `fatal` | says `x` and dies |
 #[derive(Default)]
 pub struct Runners {
     shims: Mutex<BTreeMap<ProcessKey, Shim>>,
@@ -312,6 +313,8 @@ pub struct Runners {
     /// Runners that are launched from now on say nothing by themselves.
     silent: AtomicUsize,
     refused: AtomicUsize,
+    /// Shims that read no orders any more.
+    stuck: Mutex<BTreeSet<ProcessKey>>,
 }
 
 struct Shim {
@@ -355,6 +358,18 @@ impl Runners {
 
     pub fn order(&self, process: ProcessKey) -> LaunchOrder {
         self.lock()[&process].order.clone()
+    }
+
+    /// The shim of this process reads no orders from the next one on.
+    pub fn stick(&self, process: ProcessKey) {
+        self.stuck.lock().unwrap().insert(process);
+    }
+
+    /// The shim is gone and everything with it, while no daemon is there.
+    pub fn vanish(&self, process: ProcessKey) {
+        let mut shims = self.lock();
+        let shim = shims.get_mut(&process).expect("it was launched");
+        (shim.is_alive, shim.link) = (false, None);
     }
 
     /// How many processes were ever launched.
@@ -417,7 +432,7 @@ impl Runners {
 
     /// It becomes ready, with these handlers.
     pub fn ready(&self, process: ProcessKey, concurrency: u32) {
-        let tasks = ["echo", "hold", "deaf"].map(str::to_owned).into();
+        let tasks = ["echo", "hold", "deaf", "flaky", "fatal"].map(str::to_owned).into();
         let greeting =
             Greeting { tasks, capabilities: BTreeSet::new(), concurrency, sdk: Some("played".to_owned()) };
         self.state(process, StateNotice::Greeted { greeting });
@@ -488,17 +503,39 @@ impl Runners {
             }
             shim.given.insert(run, (attempt, order.clone()));
         }
-        if order.task == "echo" {
-            let texts = order.input.as_array().cloned().unwrap_or_default();
-            for text in &texts {
-                self.text(process, run, text.as_str().unwrap());
+        match order.task.as_str() {
+            "echo" => self.echo(process, run, &order),
+            "flaky" if attempt.0 == 1 => {
+                self.text(process, run, "1");
+                self.checkpoint(process, run, 1);
+                self.text(process, run, "2");
+                self.dies(process, ExitStatus::Signal { number: 9, core_dumped: false }, None);
             }
-            let result = json!(texts.len()).to_string().into_bytes();
-            assert!(result.len() <= CHUNK_BYTES_MAX);
-            let chunks = vec![Chunk::inline(ChunkKind::Result, WallTime(0), result)];
-            self.says(process, Notice::Output { run: Some(run), chunks });
-            self.finish(process, run, RunOutcome::Succeeded);
+            "flaky" => {
+                let saved = order.checkpoint.expect("what was saved is given back");
+                for n in saved.seq.0 + 1..=3 {
+                    self.text(process, run, &n.to_string());
+                }
+                self.finish(process, run, RunOutcome::Succeeded);
+            }
+            "fatal" => {
+                self.text(process, run, "x");
+                self.dies(process, ExitStatus::Code { code: 3 }, None);
+            }
+            _ => {}
         }
+    }
+
+    fn echo(&self, process: ProcessKey, run: RunId, order: &TaskOrder) {
+        let texts = order.input.as_array().cloned().unwrap_or_default();
+        for text in &texts {
+            self.text(process, run, text.as_str().unwrap());
+        }
+        let result = json!(texts.len()).to_string().into_bytes();
+        assert!(result.len() <= CHUNK_BYTES_MAX);
+        let chunks = vec![Chunk::inline(ChunkKind::Result, WallTime(0), result)];
+        self.says(process, Notice::Output { run: Some(run), chunks });
+        self.finish(process, run, RunOutcome::Succeeded);
     }
 
     fn connect(self: &Arc<Self>, process: ProcessKey, acked: Src) -> Link {
@@ -521,9 +558,13 @@ impl Runners {
         drop(shims);
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            while let Some(order) = orders.recv().await {
+            while !this.stuck.lock().unwrap().contains(&process)
+                && let Some(order) = orders.recv().await
+            {
                 this.told(process, order);
             }
+            // One that is stuck keeps its socket.
+            std::future::pending::<()>().await;
         });
         Link { process, to, from }
     }
