@@ -15,7 +15,7 @@ from typing import Any
 
 from outlive.runner import Runner, Task
 
-RATE = 0.05
+RATE = 0.01
 
 runner = Runner()
 

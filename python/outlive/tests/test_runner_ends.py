@@ -293,6 +293,38 @@ def test_a_target_that_is_no_runner_is_said(runner: Start) -> None:
     assert chosen.shut_down() == 0
 
 
+@pytest.mark.parametrize(("ends", "code"), [("shutdown", 0), ("signal", 143), ("exit", 5)])
+@pytest.mark.parametrize("guard", ["if __name__ == '__main__':", "if True:"])
+def test_a_program_ends_alike_however_it_is_started(runner: Start, guard: str, ends: str, code: int) -> None:
+    for target in (None, "{}"):
+        it = runner(
+            f"""
+            from outlive import Runner
+
+            runner = Runner()
+
+            @runner.task
+            def leaves():
+                runner.exit(5)
+
+            {guard}
+                runner.run()
+            """,
+            target=target,
+        ).ready()
+        if ends == "shutdown":
+            assert it.shut_down() == code
+        elif ends == "signal":
+            it.signal(signal.SIGTERM)
+            assert it.end() == code
+        else:
+            it.give("leaves")
+            assert it.end() == code
+        assert it.said[-1]["type"] == "end"
+        assert not it.kinds("last_words")
+        assert it.stderr == ""
+
+
 def test_chat_is_declared_with_its_task(runner: Start) -> None:
     it = runner("from outlive import Runner\nRunner(capabilities=['chat']).run()\n")
     assert it.end() == 1

@@ -29,7 +29,9 @@ def main() -> None:
         # The interpreter says nothing of it.
         channel.last_words(error)
         raise
-    runner.run()
+    # A program may have run it itself while it was imported; then this is its end.
+    if not runner.has_run:
+        runner.run()
 
 
 def _find(target: str) -> Runner:

@@ -136,6 +136,11 @@ class Runner:
         functions = [*self.loads, *self.warm_ups]
         return any(handler.awaits for handler in self.handlers.values()) or any(map(is_async, functions))
 
+    @property
+    def has_run(self) -> bool:
+        """Whether :meth:`run` was called."""
+        return self._serving is not None
+
     def run(self) -> None:
         """Loads, and serves tasks until the supervisor ends it. Call it in the main thread, as the last thing.
 
