@@ -1,55 +1,12 @@
 //! The binary as a user meets it: what it says and how it ends. No kernel is needed here; `e2e` has those.
 
+mod home;
+
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
-use tempfile::TempDir;
-
-/// A home of its own; the daemon that is started in it is stopped at the end.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::Builder::new().prefix("olc-").tempdir_in("/tmp").expect("a directory"))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outlive"));
-        command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
-        command.env("HOME", self.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.env("OUTLIVE_RUNTIME_DIR", self.path().join("outlive"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("started")
-    }
-
-    /// Exit code, standard output and standard error.
-    fn said(&self, arguments: &[&str]) -> (i32, String, String) {
-        said(self.run(arguments))
-    }
-}
-
-fn said(output: Output) -> (i32, String, String) {
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let stopped = self.run(&["daemon", "stop"]);
-        if !stopped.status.success() && !std::thread::panicking() {
-            panic!("the daemon was not stopped: {stopped:?}");
-        }
-    }
-}
+use home::{Home, said};
 
 #[test]
 fn mistakes_on_the_command_line_are_usage_errors() {
@@ -63,6 +20,12 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         &["attach", "--since", "yesterday"],
         &["run", "script.py"],
         &["forget"],
+        &["up"],
+        &["runner", "start", "A B"],
+        &["task", "submit", "llm"],
+        &["task", "submit", "llm", "t", "neither json nor named"],
+        &["task", "submit", "llm", "t", "--wait", "soon"],
+        &["down", "Not/A/Group"],
     ] {
         let (code, out, err) = home.said(arguments);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");

@@ -140,7 +140,10 @@ fn lines(groups: &[SessionView], now: u64, width: usize, height: usize, paint: P
     if groups.is_empty() {
         return vec!["no group of runners is up".to_owned()];
     }
-    let mut lines: Vec<String> = groups.iter().filter_map(|session| head(session, width, paint)).collect();
+    let names = groups.iter().filter_map(|session| session.group.as_ref().map(|group| group.name.len()));
+    let room = names.max().unwrap_or(0);
+    let mut lines: Vec<String> =
+        groups.iter().filter_map(|session| head(session, room, width, paint)).collect();
     lines.push(String::new());
     lines.extend(members::text(groups, now, width, paint).lines().map(str::to_owned));
     if lines.len() > height {
@@ -152,10 +155,10 @@ fn lines(groups: &[SessionView], now: u64, width: usize, height: usize, paint: P
 }
 
 /// `llm  2/3 ready · 5 running, 12 queued, 40 done, 1 failed`
-fn head(session: &SessionView, width: usize, paint: Paint) -> Option<String> {
+fn head(session: &SessionView, room: usize, width: usize, paint: Paint) -> Option<String> {
     let group = session.group.as_ref()?;
     let runs = session.runs;
-    let name = terminal::one_line(&group.name);
+    let name = format!("{:room$}", terminal::one_line(&group.name));
     let rest = format!(
         "  {} · {} running, {} queued, {} done, {} failed",
         members::summary(group),

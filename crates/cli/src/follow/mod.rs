@@ -232,7 +232,7 @@ impl Follow<'_> {
 
     /// Ctrl-C: the menu; `None` when the user leaves (a second Ctrl-C, or nobody to be asked).
     fn interrupt(&mut self, dialogue: Dialogue) -> Option<Dialogue> {
-        if matches!(dialogue, Dialogue::Menu(_)) || !self.interactive {
+        if matches!(dialogue, Dialogue::Menu(_)) || !self.interactive || !self.subject.asks() {
             return None;
         }
         drop(dialogue);

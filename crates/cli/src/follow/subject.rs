@@ -35,6 +35,8 @@ pub enum OnInterrupt {
     Ask,
     /// The task is cancelled.
     Cancel,
+    /// The client leaves: the task is being cancelled already.
+    Leave,
 }
 
 /// What was chosen from the menu.
@@ -61,11 +63,23 @@ impl Subject {
         }
     }
 
+    /// Whether somebody is to be asked what Ctrl-C means.
+    pub const fn asks(&self) -> bool {
+        match self {
+            Self::Session(_) => true,
+            Self::Task(task) => matches!(task.on_interrupt, OnInterrupt::Ask),
+        }
+    }
+
     /// Whether this Ctrl-C cancels the task; the next one does not.
     pub fn take_cancel(&mut self) -> bool {
         match self {
             Self::Task(task) => {
-                std::mem::replace(&mut task.on_interrupt, OnInterrupt::Ask) == OnInterrupt::Cancel
+                let is_first = task.on_interrupt == OnInterrupt::Cancel;
+                if is_first {
+                    task.on_interrupt = OnInterrupt::Leave;
+                }
+                is_first
             }
             Self::Session(_) => false,
         }
@@ -118,6 +132,12 @@ impl Subject {
                     "detached; {stays}. `outlive attach {id}` comes back to it, `outlive stop {id}` ends it"
                 )
             }
+            Self::Task(Task { on_interrupt: OnInterrupt::Leave, group, run, .. }) => {
+                let run = short_run(*run);
+                format!(
+                    "detached; the task is being cancelled. `outlive task attach {group} {run}` shows what came of it"
+                )
+            }
             Self::Task(Task { group, run, .. }) => {
                 let run = short_run(*run);
                 format!(
@@ -125,5 +145,41 @@ impl Subject {
                 )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(on_interrupt: OnInterrupt) -> Subject {
+        let id = uuid::Uuid::from_u128(0x1a2b_3c4d << 96);
+        Subject::Task(Task {
+            group: "llm".to_owned(),
+            session: SessionId::from_uuid(id),
+            run: RunId::from_uuid(id),
+            on_interrupt,
+        })
+    }
+
+    #[test]
+    fn the_first_interrupt_cancels_and_the_second_leaves() {
+        let mut subject = task(OnInterrupt::Cancel);
+        assert!(subject.take_cancel() && !subject.take_cancel());
+        assert!(!subject.asks(), "there is nothing to choose any more");
+        assert!(subject.farewell(false).contains("is being cancelled"));
+        let mut asking = task(OnInterrupt::Ask);
+        assert!(!asking.take_cancel() && asking.asks());
+        assert!(asking.farewell(false).contains("`outlive task cancel llm 1a2b3c4d`"));
+    }
+
+    #[test]
+    fn a_task_is_not_interrupted_and_a_session_not_cancelled() {
+        let session = Subject::Session(SessionId::from_uuid(uuid::Uuid::nil()));
+        let task = task(OnInterrupt::Ask);
+        let keys = [None, Some("d"), Some("i"), Some("S"), Some("c"), Some("x")];
+        use Chosen::{Cancel, Continue, Interrupt, Leave, Stop};
+        assert_eq!(keys.map(|key| session.chosen(key)), [Leave, Leave, Interrupt, Stop, Continue, Continue]);
+        assert_eq!(keys.map(|key| task.chosen(key)), [Leave, Leave, Continue, Cancel, Continue, Continue]);
     }
 }
