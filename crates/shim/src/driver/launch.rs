@@ -233,6 +233,9 @@ impl Driver {
         }
         if let Some(runner) = supervised.work.runner_mut() {
             runner.expire(now.tick);
+            if runner.has_left() {
+                supervised.pulse.stop();
+            }
             // What it answers is not read for now, and so it is not accused.
             if runner.is_held() && supervised.pulse.silence(now.tick).is_none() {
                 supervised.pulse.echo(now.tick);

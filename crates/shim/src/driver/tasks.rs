@@ -27,30 +27,30 @@ pub(super) enum Pace {
     ToTheEnd,
 }
 
-/// Output of one run that becomes one record.
+/// Output that is not in the journal yet; that of one run becomes one record.
 #[derive(Default)]
 struct Batch {
-    run: Option<RunId>,
-    chunks: Vec<Chunk>,
+    runs: Vec<(RunId, Vec<Chunk>)>,
     bytes: usize,
+    count: usize,
 }
 
 impl Batch {
     fn push(&mut self, run: RunId, chunk: Chunk, journal: &mut Journal, now: Now) {
         let size = usize::try_from(chunk.payload.size()).unwrap_or(usize::MAX);
-        let is_large = self.bytes + size > COALESCE_BYTES_MAX || self.chunks.len() == COALESCE_RECORDS_MAX;
-        if self.run != Some(run) || is_large {
+        if self.bytes + size > COALESCE_BYTES_MAX || self.count == COALESCE_RECORDS_MAX {
             self.flush(journal, now);
         }
-        self.run = Some(run);
-        self.chunks.push(chunk);
-        self.bytes += size;
+        (self.bytes, self.count) = (self.bytes + size, self.count + 1);
+        match self.runs.iter_mut().find(|(of, _)| *of == run) {
+            Some((_, chunks)) => chunks.push(chunk),
+            None => self.runs.push((run, vec![chunk])),
+        }
     }
 
     fn flush(&mut self, journal: &mut Journal, now: Now) {
-        let Self { run, chunks, .. } = std::mem::take(self);
-        if !chunks.is_empty() {
-            journal.append(now.wall, Notice::Output { run, chunks });
+        for (run, chunks) in std::mem::take(self).runs {
+            journal.append(now.wall, Notice::Output { run: Some(run), chunks });
         }
     }
 }

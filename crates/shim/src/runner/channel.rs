@@ -36,6 +36,8 @@ pub(crate) enum SayError {
 pub(crate) struct Channel {
     /// `None` after its end.
     from: Option<Pipe>,
+    /// One that is not read any more.
+    unread: Option<Pipe>,
     /// `None` when nobody reads it any more.
     to: Option<PipeWriter>,
     buffer: Box<[u8]>,
@@ -49,6 +51,7 @@ impl Channel {
     pub(crate) fn new(pipes: Pipes) -> Self {
         Self {
             from: Some(pipes.from),
+            unread: None,
             to: Some(pipes.to),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             decoder: Decoder::default(),
@@ -129,9 +132,14 @@ impl Channel {
         !self.outbox.is_empty()
     }
 
-    /// Nothing comes any more.
-    pub(crate) fn stop_reading(&mut self) {
+    /// It has come to its end.
+    pub(crate) fn ended(&mut self) {
         self.from = None;
+    }
+
+    /// What it says is not read any more. The pipe stays open: the runner shall wait, and not die of a closed one.
+    pub(crate) fn stop_reading(&mut self) {
+        self.unread = self.from.take();
     }
 
     /// Nobody reads what is told.

@@ -193,7 +193,7 @@ impl Runner {
         if let Err(error) = read {
             tracing::warn!(%error, "the channel could not be read");
         }
-        self.channel.stop_reading();
+        self.channel.ended();
         self.closed(now);
     }
 
@@ -541,6 +541,11 @@ impl Runner {
     /// Asks it to end; `false` when it cannot be asked.
     pub(crate) fn shut_down(&mut self, grace_ms: u64) -> bool {
         self.talk == Talk::Talking && self.tell(ToRunner::Shutdown { grace_ms }).is_ok()
+    }
+
+    /// Whether nothing more is to be heard of it, so that its silence says nothing.
+    pub(crate) fn has_left(&self) -> bool {
+        self.talk == Talk::Broken || self.leaving != Leaving::No
     }
 
     pub(crate) const fn tasks(&self) -> &Tasks {

@@ -46,9 +46,9 @@ impl Watch {
         self.progressed(None);
     }
 
-    /// A task, or with `None` the loading, does not stand still.
+    /// A task, or with `None` the loading, does not stand still. That it did when it was stopped stays so.
     pub(super) fn progressed(&mut self, what: Option<RunKey>) {
-        if self.stall.as_ref().is_some_and(|(stalled, _)| *stalled == what) {
+        if !self.is_stopped() && self.stall.as_ref().is_some_and(|(stalled, _)| *stalled == what) {
             self.stall = None;
         }
     }
@@ -193,7 +193,11 @@ mod tests {
         assert!(watch.next_deadline(&tasks).is_none() && watch.expire(&mut tasks, Tick(9 * S)).is_empty());
         watch.hold(false, &mut tasks, Tick(9 * S));
         assert_eq!(watch.next_deadline(&tasks), Some(Tick(10 * S)), "then it has its whole time again");
+        watch.restart(&mut tasks, Tick(9 * S));
+        assert_eq!(watch.expire(&mut tasks, Tick(10 * S)).len(), 1);
         watch.stop();
+        watch.progressed(None);
+        assert!(watch.stall().is_some(), "that is why it was stopped");
         watch.hold(true, &mut tasks, Tick(9 * S));
         watch.hold(false, &mut tasks, Tick(9 * S));
         assert_eq!(watch.next_deadline(&tasks), None);

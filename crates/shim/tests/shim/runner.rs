@@ -458,3 +458,26 @@ async fn a_shim_of_a_runner_is_small() {
     let private = shim.private_bytes();
     assert!(private < 4 << 20, "{private} bytes");
 }
+
+#[tokio::test]
+async fn several_tasks_at_a_time_keep_their_own_order() {
+    const CHUNKS: usize = 5_000;
+    let (_shim, mut daemon) = ready("ok").await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(daemon.task("counts", json!(CHUNKS)).await);
+    }
+    let mut left = open.clone();
+    while !left.is_empty() {
+        let ended = daemon
+            .until(|state| match state {
+                StateNotice::RunFinished { run, .. } => Some(*run),
+                _ => None,
+            })
+            .await;
+        left.retain(|run| *run != ended);
+        // Everything of it stands before its end.
+        let expected: String = (0..CHUNKS).map(|n| format!("{n}\n")).collect();
+        assert!(text(&daemon, ended) == expected);
+    }
+}

@@ -1,13 +1,13 @@
 //! What a runner can do wrong: each has its name, costs bounded memory, and touches nobody else. Nothing is stopped for
 //! it here: that is the daemon's to decide.
 
-use crate::runner::{ready, ready_with, text};
-use crate::support::{Daemon, Setup, Shim};
+use crate::runner::{pid, ready, ready_with, text};
+use crate::support::{Daemon, Setup, Shim, seen};
 use outlive_core::diagnosis::evidence::StallEvidence;
 use outlive_core::id::{Attempt, RunId, Src};
 use outlive_core::limits::VIOLATIONS_TOLD_MAX;
 use outlive_core::log::ChunkKind;
-use outlive_core::runtime::{ExitReport, StopStep, StopWhy};
+use outlive_core::runtime::{ExitReport, ExitStatus, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
 use outlive_protocol::shim::{Notice, StateNotice, ToShim};
 use serde_json::json;
@@ -230,4 +230,22 @@ async fn a_flood_on_standard_error_does_not_hold_tasks_up() {
     let report = ended_for(&mut daemon, StopWhy::User).await;
     assert!(flood > 90_000_000 && report.evidence.stderr_bytes >= flood, "{flood} bytes");
     assert!(report.evidence.stderr_tail.ends_with("eee"));
+}
+
+#[tokio::test]
+async fn one_that_writes_garbage_for_ever_is_stopped_by_a_wish_and_by_nothing_else() {
+    // 100,000 lines are far more than the pipe holds: it waits, and does not die of a closed pipe meanwhile.
+    let script = r#"i=0; while [ $i -lt 100000 ]; do echo garbage >&4; i=$((i+1)); done; echo done"#;
+    let shim = Setup::runner_of(&["sh", "-c", script], Default::default()).start();
+    let mut daemon = shim.connect(Src(0)).await;
+    let (what, _) = daemon.violated().await;
+    assert!(what.contains("garbage"), "{what}");
+    seen("that it waits", || {
+        let pid = pid(&shim).as_raw_pid();
+        std::fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("pipe_w"))
+    })
+    .await;
+    let report = ended_for(&mut daemon, StopWhy::Violation).await;
+    assert!(matches!(report.status, ExitStatus::Signal { number: 15, .. }), "{:?}", report.status);
+    assert_eq!(daemon.text(ChunkKind::Stdout), "");
 }
