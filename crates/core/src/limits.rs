@@ -186,8 +186,6 @@ pub const SSE_BATCH_BYTES: usize = 65_536;
 /// Longest chat answer that is held in memory, in bytes: one that is not streamed, and one that is streamed and may be
 /// begun again, whose text is compared. Some hundred times what models say in one turn.
 pub const CHAT_ANSWER_BYTES_MAX: usize = 16 << 20;
-/// How many lines of evidence the error object of a chat has: as many as fit a screen; `outlive explain` has all.
-pub const CHAT_EVIDENCE_LINES_MAX: usize = 40;
 /// How many batches wait for one reader of an event stream; then its stream is not read on. With the batch size this
 /// bounds what a slow reader costs to about a megabyte.
 pub const SSE_BATCHES_MAX: usize = 8;

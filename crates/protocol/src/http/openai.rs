@@ -181,7 +181,7 @@ pub struct ChatError {
 /// What shows a cause.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ChatDiagnostics {
-    /// The lines that show it: evidence of a death, or the traceback of an exception.
+    /// The lines that show it: the explanation of a death with its evidence, or the traceback of an exception.
     pub evidence: Vec<String>,
     /// The failure report.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,9 +3,9 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use outlive_core::diagnosis::{Cause, FailureReport};
+use outlive_core::diagnosis::{ExplainOptions, FailureReport, explain};
 use outlive_core::id::ReportId;
-use outlive_core::limits::CHAT_EVIDENCE_LINES_MAX;
+use outlive_core::limits::TASK_ERROR_LINES_MAX;
 use outlive_core::session::{CancelWhy, RunOutcome};
 use outlive_protocol::http::{ChatDiagnostics, ChatError, ChatRefusal, Problem};
 use serde_json::Value;
@@ -33,10 +33,10 @@ impl Fault {
         let text = |name: &str| content.get(name).and_then(Value::as_str).unwrap_or_default();
         let report = content.get("report").and_then(|id| serde_json::from_value::<ReportId>(id.clone()).ok());
         let lines = content.get("traceback").and_then(Value::as_array).into_iter().flatten();
-        let evidence = lines.filter_map(Value::as_str).map(str::to_owned);
+        let lines: Vec<&str> = lines.filter_map(Value::as_str).collect();
         match report {
-            Some(_) => Self::failed(model, text("ename"), text("evalue").to_owned(), report, evidence),
-            None => Self::raised(model, text("ename"), text("evalue"), evidence),
+            Some(_) => Self::failed(model, text("ename"), text("evalue").to_owned(), report, &lines),
+            None => Self::raised(model, text("ename"), text("evalue"), &lines),
         }
     }
 
@@ -50,33 +50,34 @@ impl Fault {
         let fault = match outcome {
             RunOutcome::Succeeded => return Ok(()),
             RunOutcome::Raised { ename, evalue } => {
-                told.unwrap_or_else(|| Self::raised(model, &ename, &evalue, []))
+                told.unwrap_or_else(|| Self::raised(model, &ename, &evalue, &[]))
             }
-            RunOutcome::Failed { code, summary, report: id } => {
-                let cause = report.and_then(|report| report.causes.into_iter().next());
-                match cause {
-                    Some(cause) => Self::caused(model, cause, id),
-                    None => told.unwrap_or_else(|| Self::failed(model, code.as_str(), summary, Some(id), [])),
-                }
-            }
+            RunOutcome::Failed { code, summary, report: id } => match report {
+                Some(report) => Self::explained(model, &report),
+                None => told.unwrap_or_else(|| Self::failed(model, code.as_str(), summary, Some(id), &[])),
+            },
             RunOutcome::TimedOut { limit_ms } => {
                 let message = format!("The task took longer than its limit of {limit_ms} ms.");
-                Self::new(504, "timed-out", message, model, [])
+                Self::new(504, "timed-out", message, model, &[])
             }
             RunOutcome::Unserved { reason } => {
-                Self::new(503, "nobody-ready", format!("No runner of {model} took it: {reason}"), model, [])
+                Self::new(503, "nobody-ready", format!("No runner of {model} took it: {reason}"), model, &[])
             }
             RunOutcome::Cancelled { why } => {
-                Self::new(409, "cancelled", cancelled(why).to_owned(), model, [])
+                Self::new(409, "cancelled", cancelled(why).to_owned(), model, &[])
             }
         };
         Err(Box::new(fault))
     }
 
-    fn caused(model: &str, cause: Cause, report: ReportId) -> Self {
-        let evidence = cause.evidence.iter().map(|line| format!("{}: {}", line.source, line.text));
-        let mut fault = Self::failed(model, cause.label(), cause.summary.clone(), Some(report), evidence);
-        fault.error.hint = Some(cause.remedy).filter(|remedy| !remedy.is_empty());
+    /// As the error chunk says it, with what was learned since and what to do.
+    fn explained(model: &str, report: &FailureReport) -> Self {
+        let text = explain(report, &ExplainOptions::default());
+        let lines: Vec<&str> = text.lines().collect();
+        let cause = report.cause();
+        let summary = cause.summary.clone();
+        let mut fault = Self::failed(model, cause.code.as_str(), summary, Some(report.id), &lines);
+        fault.error.hint = Some(cause.remedy.clone()).filter(|remedy| !remedy.is_empty());
         fault
     }
 
@@ -91,7 +92,7 @@ impl Fault {
             "The runner died, and the one that began the task again says something else than was sent \
             before: this answer cannot be completed."
                 .to_owned();
-        let mut fault = Self::new(500, "output-differs", message, model, []);
+        let mut fault = Self::new(500, "output-differs", message, model, &[]);
         fault.error.hint = Some(
             "Ask again; with a fixed `seed`, or checkpoints in the runner, an answer can be gone on with."
                 .to_owned(),
@@ -102,38 +103,28 @@ impl Fault {
     /// An answer that is not streamed is too large to be held.
     pub(super) fn too_large(model: &str, max: usize) -> Self {
         let message = format!("The answer is longer than the {max} bytes that are held for one.");
-        let mut fault = Self::new(500, "answer-too-large", message, model, []);
+        let mut fault = Self::new(500, "answer-too-large", message, model, &[]);
         fault.error.hint = Some("Ask with `stream: true`, which has no such limit.".to_owned());
         fault
     }
 
-    fn raised(model: &str, ename: &str, evalue: &str, evidence: impl IntoIterator<Item = String>) -> Self {
+    fn raised(model: &str, ename: &str, evalue: &str, lines: &[&str]) -> Self {
         let message = if evalue.is_empty() { ename.to_owned() } else { format!("{ename}: {evalue}") };
-        Self::new(500, RAISED, message, model, evidence)
+        // The last lines say where it was raised.
+        let last = lines.len().saturating_sub(TASK_ERROR_LINES_MAX);
+        Self::new(500, RAISED, message, model, &lines[last..])
     }
 
-    fn failed(
-        model: &str,
-        cause: &str,
-        summary: String,
-        report: Option<ReportId>,
-        evidence: impl IntoIterator<Item = String>,
-    ) -> Self {
-        let mut fault = Self::new(502, cause, summary, model, evidence);
+    fn failed(model: &str, cause: &str, summary: String, report: Option<ReportId>, lines: &[&str]) -> Self {
+        let mut fault = Self::new(502, cause, summary, model, lines);
         if let Some(diagnostics) = &mut fault.error.diagnostics {
             diagnostics.report = report;
         }
         fault
     }
 
-    fn new(
-        status: u16,
-        code: &str,
-        message: String,
-        model: &str,
-        evidence: impl IntoIterator<Item = String>,
-    ) -> Self {
-        let evidence = evidence.into_iter().take(CHAT_EVIDENCE_LINES_MAX).collect();
+    fn new(status: u16, code: &str, message: String, model: &str, lines: &[&str]) -> Self {
+        let evidence = lines.iter().take(TASK_ERROR_LINES_MAX).map(|line| (*line).to_owned()).collect();
         let explain = format!("outlive explain {model}");
         Self {
             status,

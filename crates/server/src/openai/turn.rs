@@ -30,7 +30,7 @@ pub(super) enum Heard {
 /// When an error chunk is the end of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Patience {
-    /// At once: its sender has nothing to lose, and its end is told within milliseconds.
+    /// At once: nobody begins the task again, and nothing is cancelled by leaving.
     None,
     /// When the task cannot be begun again: when its handler raised.
     ForRetry,

@@ -1,20 +1,22 @@
 //! How a chat fails: before its first byte by a status, in mid-stream by an error object, always with the cause.
 
-use outlive_core::diagnosis::CauseCode;
-use outlive_core::id::ReportId;
+use outlive_core::diagnosis::{CauseCode, Evidence, Failure, FailureReport, NextStep};
+use outlive_core::id::{ReportId, SessionId};
 use outlive_core::limits::{CHAT_ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 use outlive_core::log::ChunkKind;
+use outlive_core::runtime::ExitStatus;
 use outlive_core::runtime::runner::Phase;
 use outlive_core::session::{CancelWhy, RunOutcome};
+use outlive_core::time::WallTime;
 use outlive_node::api::Delivered;
-use outlive_protocol::http::Problem;
+use outlive_protocol::http::{Problem, StreamEvent};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::chat::{CHAT, JSON, all, body, content, done, result, says, streamed};
 use crate::client::{Client, Server, TOKEN, in_time};
 use crate::fake::ended;
-use crate::group::{chunk, config_body, reset, text};
+use crate::group::{GROUP, chunk, config_body, reset, text};
 use crate::streams::channel_stream;
 
 const REPORT: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0009);
@@ -217,6 +219,35 @@ async fn a_death_in_mid_stream_is_told_at_once_with_its_cause() {
     });
     assert_eq!(error["diagnostics"], expected);
     assert!(last.get("choices").is_none());
+    server.stop().await;
+}
+
+// A11
+#[tokio::test]
+async fn a_death_whose_report_is_known_says_what_to_do() {
+    let server = Server::start().await;
+    let failure = Failure {
+        id: ReportId::from_uuid(REPORT),
+        session: SessionId::from_uuid(GROUP),
+        process: None,
+        subject: "runner llm-0 (pid 7)".to_owned(),
+        at: WallTime(1),
+        lived_ms: Some(5),
+        status: Some(ExitStatus::Code { code: 1 }),
+        evidence: Evidence::default(),
+        interrupted: Vec::new(),
+        interrupted_names: Vec::new(),
+        next: NextStep::Nothing,
+    };
+    let report = FailureReport::build(failure);
+    let (summary, remedy) = (report.cause().summary.clone(), report.cause().remedy.clone());
+    let told = Delivered { cursor: None, event: StreamEvent::Report { report: Box::new(report) } };
+    says(&server, vec![chunk(1, ChunkKind::Error, death()), told, ended(died())]);
+    let wishes = json!({ "outlive": { "idempotent": true } });
+    let (status, error) = refused(&mut server.unix().await, &body(wishes)).await;
+    assert_eq!((status, &error["message"], &error["hint"]), (502, &json!(summary), &json!(remedy)));
+    let evidence = error["diagnostics"]["evidence"].as_array().unwrap();
+    assert!(evidence[0].as_str().unwrap().contains("runner llm-0 (pid 7)"), "{evidence:?}");
     server.stop().await;
 }
 
