@@ -135,5 +135,9 @@ fn a_restart_that_was_asked_for() {
     assert_eq!(plain.outcome().ended(), "cancelled");
     let ended = again.outcome();
     assert_eq!((ended.ended(), ended.said().as_str()), ("succeeded", "attempt 2"));
-    assert!(group.reports().is_empty(), "{:#?}", group.reports());
+    let reports = group.reports();
+    assert!(reports.len() <= 1, "{reports:#?}");
+    for report in &reports {
+        assert_eq!(report::code(report), "killed-by-operator", "a wish is no crash: {report:#}");
+    }
 }
