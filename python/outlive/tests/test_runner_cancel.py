@@ -303,6 +303,23 @@ def test_a_supervisor_that_goes_away_ends_its_runner(runner: Start) -> None:
     assert it.end() == 1
 
 
+def test_a_runner_that_leaves_while_it_loads_is_never_ready(runner: Start) -> None:
+    it = runner("""
+        from outlive.runner import Runner
+
+        runner = Runner()
+
+        @runner.load
+        def weights(progress):
+            runner.exit(4)
+            progress(1, 2)
+
+        runner.run()
+    """)
+    assert it.end() == 4
+    assert [frame["state"] for frame in it.kinds("state")] == ["loading", "shutting_down"]
+
+
 def test_a_handler_ends_its_runner_when_it_says_so(runner: Start) -> None:
     it = runner("""
         import atexit
