@@ -7,23 +7,24 @@ use outlive_core::runtime::ExitStatus;
 pub enum Exit {
     /// Everything asked for was done.
     Ok,
-    /// A cell raised, or what was asked for failed for a reason without a code of its own.
+    /// A cell or task raised, or what was asked for failed for a reason without a code of its own.
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
-    /// The kernel died, hung or was killed in mid-work.
+    /// The kernel or runner died, hung or was killed in mid-work.
     Died,
-    /// A cell or command took longer than its limit.
+    /// A cell, command or task took longer than its limit.
     TimedOut,
-    /// The kernel, its environment or the command cannot be started, or the notebook cannot be used.
+    /// The kernel, its environment or the command cannot be started, or the notebook cannot be used; a runner is not up,
+    /// or none took the task.
     CannotStart,
     /// The daemon cannot be reached or started, or has another version.
     Daemon,
-    /// Somebody else has it: the notebook belongs to another session.
+    /// Somebody else has it: the notebook belongs to another session, the group's name to another configuration.
     Conflict,
-    /// No such session or run, or the name fits several.
+    /// No such session, run, group or task, or the name fits several.
     NotFound,
-    /// The session was stopped before its work was done.
+    /// The session was stopped before its work was done, or the task was cancelled.
     Stopped,
     /// A signal made this client detach (the work goes on), or ended the command that it ran.
     Signal(u8),
@@ -69,15 +70,15 @@ impl Exit {
 pub const HELP: &str = "\
 Exit codes:
   0    done
-  1    a cell raised an exception, or something else failed
+  1    a cell or task raised an exception, or something else failed
   2    wrong command line or configuration
-  3    the kernel died, hung or was killed in mid-work
-  4    a cell or command took longer than its limit
-  5    kernel, environment, command or notebook cannot be used
+  3    the kernel or runner died, hung or was killed in mid-work
+  4    a cell, command or task took longer than its limit
+  5    kernel, environment, command, notebook or runner cannot be used
   6    the daemon cannot be reached or started, or has another version
-  7    the notebook is open in another session
-  8    no such session or run, or the name fits several
-  9    the session was stopped before its work was done
+  7    the notebook is open in another session, or the group is up otherwise
+  8    no such session, run, group or task, or the name fits several
+  9    the session was stopped before its work was done, or the task cancelled
   128+n  detached by signal n (Ctrl-C: 130); the work goes on
 With `run -- COMMAND` the exit code is that of the command, 128+n when signal n ended it.";
 
