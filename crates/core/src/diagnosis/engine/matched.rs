@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::{Finding, Rank};
 use crate::diagnosis::case::{Case, Weight, is_survived};
 use crate::diagnosis::cause::{CauseCode, Confidence};
-use crate::diagnosis::matchers::{Matcher, MatcherRank, Matchers, Reading, Streams, any};
+use crate::diagnosis::matchers::{Matcher, MatcherRank, Matchers, Pattern, Reading, Streams, any};
+use crate::diagnosis::traceback::{Link, Traceback};
 use crate::diagnosis::{lines, template};
 use crate::limits::MATCHER_CAPTURE_BYTES_MAX;
 use crate::runtime::ExitStatus;
@@ -18,15 +19,29 @@ use crate::runtime::ExitStatus;
 const GENERAL_WITHIN: usize = 10;
 
 pub(super) fn examine(case: &Case<'_>, matchers: &Matchers) -> Vec<Finding> {
-    let stderr = matchers.scan(&case.stderr);
-    let stdout = matchers.scan(&case.stdout);
-    let on_each = matchers.iter().zip(stderr.iter().zip(&stdout));
-    on_each
-        .filter(|(matcher, _)| explains(matcher, case))
-        .filter_map(|(matcher, (stderr, stdout))| {
-            Some(finding(case, matcher, &find(case, matcher, stderr, stdout)?))
-        })
-        .collect()
+    let (stderr, stdout) = (matchers.scan(&case.stderr), matchers.scan(&case.stdout));
+    // The chain that it died of, from its end towards the root, as far as each is its consequence for certain.
+    let chain = case.last_exception().into_iter().flat_map(Traceback::towards_root);
+    let chain: Vec<(&Link, Vec<Vec<usize>>)> =
+        chain.take_while(|(_, sure)| *sure).map(|(link, _)| (link, matchers.scan(&link.words))).collect();
+    let mut findings = Vec::new();
+    for (nth, matcher) in matchers.iter().enumerate() {
+        let words = chain.iter().find_map(|(link, hits)| Some((*link, *hits[nth].first()?)));
+        let hits = Hits { words, stderr: &stderr[nth], stdout: &stdout[nth] };
+        if hits.any() && explains(matcher, case) {
+            findings.extend(hits.best(case, matcher).map(|hit| finding(case, matcher, &hit)));
+        }
+    }
+    findings
+}
+
+/// The lines that a matcher matches.
+struct Hits<'a> {
+    /// A link of the chain that it died of, and which of its words.
+    words: Option<(&'a Link, usize)>,
+    /// Indices of lines, oldest first.
+    stderr: &'a [usize],
+    stdout: &'a [usize],
 }
 
 /// Whether a matcher speaks of such an end.
@@ -53,24 +68,34 @@ struct Match<'a> {
     shown: Vec<&'a str>,
 }
 
-fn find<'a>(case: &'a Case<'_>, matcher: &Matcher, stderr: &[usize], stdout: &[usize]) -> Option<Match<'a>> {
-    if matcher.streams != Streams::Stdout
-        && matcher.also.is_empty()
-        && let Some((link, Weight::Strong)) =
-            case.link(|link| link.words.iter().any(|line| matcher.matches(line)))
-    {
-        let at = link.words.iter().position(|line| matcher.matches(line))?;
-        let next = link.words.get(at + 1).map(String::as_str);
-        let (line, shown) = (&link.words[at], link.lines().collect());
-        return Some(Match { weight: Weight::Strong, source: case.exception_source, line, next, shown });
+impl<'a> Hits<'a> {
+    fn any(&self) -> bool {
+        self.words.is_some() || !self.stderr.is_empty() || !self.stdout.is_empty()
     }
-    let stderr = if matcher.streams == Streams::Stdout { &[] } else { stderr };
-    let stdout = if matcher.streams == Streams::Stderr { &[] } else { stdout };
-    in_stream("stderr", &case.stderr, matcher, stderr, case.stderr_from(matcher.within))
-        .or_else(|| {
-            in_stream("stdout", &case.stdout, matcher, stdout, case.recent_from(&case.stdout, matcher.within))
-        })
-        .or_else(|| earlier("stderr", &case.stderr, matcher, stderr))
+
+    /// The one that weighs most.
+    fn best(&self, case: &'a Case<'_>, matcher: &Matcher) -> Option<Match<'a>> {
+        let (reads_stderr, reads_stdout) = match matcher.streams {
+            Streams::Stderr => (true, false),
+            Streams::Stdout => (false, true),
+            Streams::Both => (true, true),
+        };
+        if let Some((link, at)) = self.words.filter(|_| reads_stderr && matcher.also.is_empty()) {
+            return Some(Match {
+                weight: Weight::Strong,
+                source: case.exception_source,
+                line: &link.words[at],
+                next: link.words.get(at + 1).map(String::as_str),
+                shown: link.lines().collect(),
+            });
+        }
+        let stderr = if reads_stderr { self.stderr } else { &[] };
+        let stdout = if reads_stdout { self.stdout } else { &[] };
+        let printed_from = case.recent_from(&case.stdout, matcher.within);
+        in_stream("stderr", &case.stderr, matcher, stderr, case.stderr_from(matcher.within))
+            .or_else(|| in_stream("stdout", &case.stdout, matcher, stdout, printed_from))
+            .or_else(|| earlier("stderr", &case.stderr, matcher, stderr))
+    }
 }
 
 /// A match among the last words of a stream: the lines from `recent` on.
@@ -117,7 +142,7 @@ fn earlier<'a>(
 
 /// Whether the lines are there that must stand beside an anchor.
 fn has_company(text: &[String], matcher: &Matcher) -> bool {
-    matcher.also.iter().all(|also| text.iter().any(|line| also.is_match(line.as_bytes())))
+    matcher.also.iter().all(|also| text.iter().any(|line| also.regex().is_match(line.as_bytes())))
 }
 
 fn finding(case: &Case<'_>, matcher: &Matcher, hit: &Match<'_>) -> Finding {
@@ -159,7 +184,8 @@ fn weigh(case: &Case<'_>, matcher: &Matcher, hit: &Match<'_>) -> (Rank, Confiden
 fn captures(matcher: &Matcher, hit: &Match<'_>) -> BTreeMap<String, String> {
     let mut values = BTreeMap::from([("line".to_owned(), clip(hit.line.trim()))]);
     values.extend(hit.next.map(|next| ("next".to_owned(), clip(next.trim()))));
-    let mut take = |pattern: &regex::bytes::Regex, line: &str| {
+    let mut take = |pattern: &Pattern, line: &str| {
+        let pattern = pattern.regex();
         let Some(found) = pattern.captures(line.as_bytes()) else { return };
         for name in pattern.capture_names().flatten() {
             let value = found.name(name).map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Matcher, MatcherRank, Reading, Streams};
+use super::{Matcher, MatcherRank, Pattern, Reading, Streams};
 use crate::diagnosis::cause::{CauseCode, Confidence};
-use crate::limits::{
-    EVIDENCE_LINES_MAX, MATCHER_PATTERN_BYTES_MAX, MATCHER_PATTERNS_MAX, MATCHERS_BYTES_MAX, MATCHERS_MAX,
-};
+use crate::diagnosis::template;
+use crate::limits::{EVIDENCE_LINES_MAX, MATCHER_PATTERNS_MAX, MATCHERS_BYTES_MAX, MATCHERS_MAX};
 
 /// Among how many of the last lines a match is taken for last words, when the file does not say.
 const WITHIN: usize = 20;
@@ -130,8 +128,17 @@ const fn likely() -> Confidence {
     Confidence::Likely
 }
 
+/// Whether the patterns of a file have been looked at before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Patterns {
+    /// A file of somebody's.
+    Checked,
+    /// The built-in file.
+    Known,
+}
+
 /// Reads all matchers of a file.
-pub(super) fn parse(text: &str) -> Result<Vec<Matcher>, MatcherError> {
+pub(super) fn parse(text: &str, patterns: Patterns) -> Result<Vec<Matcher>, MatcherError> {
     if text.len() > MATCHERS_BYTES_MAX {
         return Err(MatcherError::TooLarge);
     }
@@ -147,7 +154,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Matcher>, MatcherError> {
     for entry in file.matcher {
         let entry = entry.into_inner();
         let line = line_of(text, entry.name.span().start);
-        let matcher = Checked { text, name: entry.name.get_ref().clone(), line }.matcher(entry)?;
+        let matcher = Reader { text, patterns, name: entry.name.get_ref().clone(), line }.matcher(entry)?;
         if !names.insert(matcher.name.clone()) {
             return Err(MatcherError::Twice { line, matcher: matcher.name });
         }
@@ -160,14 +167,15 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// A matcher that is being checked.
-struct Checked<'a> {
+/// A matcher that is being read.
+struct Reader<'a> {
     text: &'a str,
+    patterns: Patterns,
     name: String,
     line: usize,
 }
 
-impl Checked<'_> {
+impl Reader<'_> {
     fn matcher(self, entry: Entry) -> Result<Matcher, MatcherError> {
         if self.name.trim().is_empty() || self.name.len() > 64 || self.name.chars().any(char::is_control) {
             return Err(self.unusable("needs a name of at most 64 bytes"));
@@ -179,20 +187,13 @@ impl Checked<'_> {
             return Err(self.unusable("has no remedy: say what to do"));
         }
         let anchors = self.patterns(&entry.anchors)?;
-        if anchors.iter().any(|anchor| anchor.is_match(b"")) {
-            return Err(self.unusable("has an anchor that matches every line: give it more words"));
-        }
         let also = self.patterns(&entry.also)?;
         let details = self.patterns(&entry.details)?;
-        let known: BTreeSet<&str> = anchors
-            .iter()
-            .chain(&also)
-            .chain(&details)
-            .flat_map(|pattern| pattern.capture_names().flatten())
-            .chain(ALWAYS)
-            .collect();
-        for template in entry.title.iter().chain(&entry.remedy) {
-            self.check_template(template, &known)?;
+        if self.patterns == Patterns::Checked {
+            if anchors.iter().any(|anchor| anchor.regex().is_match(b"")) {
+                return Err(self.unusable("has an anchor that matches every line: give it more words"));
+            }
+            self.check_templates(&entry, anchors.iter().chain(&also).chain(&details))?;
         }
         let texts =
             |list: Vec<Spanned<String>>| list.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
@@ -217,34 +218,42 @@ impl Checked<'_> {
         })
     }
 
-    fn patterns(&self, list: &[Spanned<String>]) -> Result<Vec<Regex>, MatcherError> {
+    fn patterns(&self, list: &[Spanned<String>]) -> Result<Vec<Pattern>, MatcherError> {
         if list.len() > MATCHER_PATTERNS_MAX {
             let most =
                 format!("has more than {MATCHER_PATTERNS_MAX} patterns in one list: make it two matchers");
             return Err(self.unusable(&most));
         }
+        let mistake = |pattern: &Spanned<String>, error: &regex::Error| MatcherError::Pattern {
+            line: line_of(self.text, pattern.span().start),
+            matcher: self.name.clone(),
+            reason: reason(error),
+        };
         list.iter()
-            .map(|pattern| {
-                RegexBuilder::new(pattern.get_ref())
-                    .unicode(false)
-                    .size_limit(MATCHER_PATTERN_BYTES_MAX)
-                    .build()
-                    .map_err(|error| MatcherError::Pattern {
-                        line: line_of(self.text, pattern.span().start),
-                        matcher: self.name.clone(),
-                        reason: reason(&error),
-                    })
+            .map(|pattern| match self.patterns {
+                Patterns::Known => Ok(Pattern::known(pattern.get_ref())),
+                Patterns::Checked => {
+                    Pattern::checked(pattern.get_ref()).map_err(|error| mistake(pattern, &error))
+                }
             })
             .collect()
     }
 
-    fn check_template(&self, template: &Spanned<String>, known: &BTreeSet<&str>) -> Result<(), MatcherError> {
-        for piece in super::super::template::captures(template.get_ref()) {
-            if !known.contains(piece) {
+    /// Whether titles and remedies speak only of what is captured.
+    fn check_templates<'a>(
+        &self,
+        entry: &Entry,
+        patterns: impl Iterator<Item = &'a Pattern>,
+    ) -> Result<(), MatcherError> {
+        let captured = patterns.flat_map(|pattern| pattern.regex().capture_names().flatten());
+        let known: BTreeSet<&str> = captured.chain(ALWAYS).collect();
+        for text in entry.title.iter().chain(&entry.remedy) {
+            if let Some(capture) = template::captures(text.get_ref()).find(|capture| !known.contains(capture))
+            {
                 return Err(MatcherError::Capture {
-                    line: line_of(self.text, template.span().start),
+                    line: line_of(self.text, text.span().start),
                     matcher: self.name.clone(),
-                    capture: piece.to_owned(),
+                    capture: capture.to_owned(),
                 });
             }
         }

@@ -2,18 +2,20 @@
 //!
 //! A matcher has anchors, regular expressions of which one must match a line. They are searched in linear time
 //! (<https://docs.rs/regex>): all anchors of all matchers at once in each line, then those that matched one by one for
-//! their captures. What a match weighs is decided by where it stands, in `engine/matched.rs`.
+//! their captures. A pattern is compiled when it is first used by itself: few ever are. What a match weighs is decided by where it stands, in `engine/matched.rs`.
 
 mod file;
+mod pattern;
 
 use std::sync::{LazyLock, OnceLock};
 
-use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
+use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::cause::{CauseCode, Confidence};
 use crate::limits::MATCHERS_SET_BYTES_MAX;
 
 pub use file::MatcherError;
+pub(super) use pattern::{Pattern, any};
 
 /// A set of matchers; the earlier one goes first among equals.
 #[derive(Clone, Debug)]
@@ -31,15 +33,15 @@ pub(super) struct Matcher {
     pub(super) name: String,
     pub(super) code: CauseCode,
     /// One of them must match a line.
-    pub(super) anchors: Vec<Regex>,
+    pub(super) anchors: Vec<Pattern>,
     /// Each of them must match some line of the same stream.
-    pub(super) also: Vec<Regex>,
+    pub(super) also: Vec<Pattern>,
     /// A line that one of them matches is no match.
-    pub(super) not: Vec<Regex>,
+    pub(super) not: Vec<Pattern>,
     /// A later line that one of them matches says that the program went on.
-    pub(super) unless: Vec<Regex>,
+    pub(super) unless: Vec<Pattern>,
     /// Where further captures are found: in the lines that matched and those that are shown with them.
-    pub(super) details: Vec<Regex>,
+    pub(super) details: Vec<Pattern>,
     pub(super) streams: Streams,
     pub(super) confidence: Confidence,
     pub(super) rank: MatcherRank,
@@ -88,8 +90,11 @@ pub(super) enum Reading {
     Alive,
 }
 
+const BUILTIN_TEXT: &str = include_str!("../matchers.toml");
+
 static BUILTIN: LazyLock<Matchers> = LazyLock::new(|| {
-    Matchers::parse(include_str!("../matchers.toml")).expect("the built-in matchers are tested to be right")
+    let known = file::parse(BUILTIN_TEXT, file::Patterns::Known);
+    known.and_then(Matchers::of).expect("the built-in matchers are tested to be right")
 });
 
 /// The matchers of this process: the daemon puts the user's there before the first diagnosis.
@@ -108,10 +113,10 @@ impl Matchers {
     /// # Errors
     /// What is wrong with it, with its line.
     pub fn parse(text: &str) -> Result<Self, MatcherError> {
-        Self::of(file::parse(text)?)
+        Self::of(file::parse(text, file::Patterns::Checked)?)
     }
 
-    /// Those that come with Outlive.
+    /// Those that come with Outlive. The first call compiles them, which takes some milliseconds.
     ///
     /// # Panics
     /// Never: a test parses them.
@@ -191,22 +196,28 @@ impl Matchers {
 }
 
 impl Matcher {
-    /// Whether a line is one of its own.
-    pub(super) fn matches(&self, line: &str) -> bool {
-        any(&self.anchors, line) && !any(&self.not, line)
-    }
-
     /// A line without what its first matching anchor matched: `Ignored` in an error's own name is no word about it.
     pub(super) fn rest_of(&self, line: &str) -> String {
-        let matched = self.anchors.iter().find_map(|anchor| anchor.find(line.as_bytes()));
-        let Some(matched) = matched else { return line.to_owned() };
         let bytes = line.as_bytes();
+        let matched = self.anchors.iter().find_map(|anchor| anchor.regex().find(bytes));
+        let Some(matched) = matched else { return line.to_owned() };
         let (before, after) = (&bytes[..matched.start()], &bytes[matched.end()..]);
         format!("{} {}", String::from_utf8_lossy(before), String::from_utf8_lossy(after))
     }
 }
 
-/// Whether any of the patterns matches.
-pub(super) fn any(patterns: &[Regex], line: &str) -> bool {
-    patterns.iter().any(|pattern| pattern.is_match(line.as_bytes()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The built-in ones are not checked when a daemon starts: they are checked here.
+    #[test]
+    fn the_builtin_matchers_are_right() {
+        let checked = Matchers::parse(BUILTIN_TEXT).expect("no mistake");
+        assert_eq!(checked.len(), Matchers::builtin().len());
+        for matcher in checked.iter() {
+            assert!(!matcher.title.is_empty(), "{} has a title", matcher.name);
+            assert_ne!(matcher.code, CauseCode::Custom, "{} has a code", matcher.name);
+        }
+    }
 }
