@@ -121,7 +121,9 @@ impl Member {
     /// Whether its present process, or the last, has a handler of that name; `None` before it has said so.
     #[must_use]
     pub fn has_handler(&self, task: &str) -> Option<bool> {
-        Some(self.greeting.as_ref()?.tasks.contains(task))
+        let tasks = &self.greeting.as_ref()?.tasks;
+        // One that fails while it is made ready greets with nothing, only to say why it fails.
+        (!tasks.is_empty() || self.phase == Phase::Ready).then(|| tasks.contains(task))
     }
 
     /// The last report, when it is about the end of the present process.

@@ -110,9 +110,13 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
         exit.evidence.sibling = first_death(group);
     }
     let (process, status) = (exit.process, exit.status);
-    let ended = Ended::of(&exit);
-    let (then, next) = what_follows(group, member, ended, stop_why, now);
     let lost = lost(group, member);
+    let mut ended = Ended::of(&exit);
+    if ended.how == EndedHow::Normal && !lost.is_empty() {
+        // In the middle of work no end is a normal one, whatever the exit code.
+        ended.how = EndedHow::Abnormal;
+    }
+    let (then, next) = what_follows(group, member, ended, stop_why, now);
     let report = is_failure(&exit, ended, stop_why, &lost).then(|| {
         // A daemon that died in between has told of it already.
         let id = lost.iter().find_map(|task| task.told).unwrap_or(id);
@@ -151,7 +155,7 @@ fn name(task: &Task) -> String {
 fn is_failure(exit: &ExitReport, ended: Ended, stop: Option<StopWhy>, lost: &[&Task]) -> bool {
     match ended.how {
         EndedHow::Abnormal => true,
-        EndedHow::Normal => !lost.is_empty() || exit.evidence.last_words.is_some(),
+        EndedHow::Normal => exit.evidence.last_words.is_some(),
         EndedHow::Asked => !lost.is_empty() && exit.pid.is_some() && stop != Some(StopWhy::Finished),
     }
 }
