@@ -168,15 +168,23 @@ fn it_closes_its_channel_and_lives_on() {
     let _daemon = world.daemon();
     let neighbours = Neighbours::up(&world);
     let group = &neighbours.group;
-    for code in ["os.close(4)", "os.close(4); os.close(3)"] {
-        // A pong would tell it that the channel is gone.
-        let ended = group.run(&format!("hears.clear(); text('before'); {code}; time.sleep(1000)"));
-        assert_eq!(ended.said(), "before");
-        let report = explained(group, &ended);
-        assert_eq!(report::code(&report), "channel-closed", "{code}: {report:#}");
-        neighbours.untouched();
-        neighbours.wait_both();
-    }
+    // A pong would tell it that the channel is gone.
+    let ended = group.run("hears.clear(); text('before'); os.close(4); time.sleep(1000)");
+    assert_eq!(ended.said(), "before");
+    let report = explained(group, &ended);
+    assert_eq!(report::code(&report), "channel-closed", "{report:#}");
+    neighbours.untouched();
+    neighbours.wait_both();
+    group.down();
+
+    // Without a task, and both ends.
+    let start = "hello(); ready(); os.close(4); os.close(3); time.sleep(1000)";
+    let mut config = world.group_of(vec![world.raw_member("m-0", start)]);
+    config["restart"]["restart"] = json!("temporary");
+    let group = Group::up(&world.api(), "g", &config);
+    let report = group.first_report();
+    assert_eq!(report::code(&report), "channel-closed", "{report:#}");
+    world.assert_nothing_supervised();
 }
 
 // B1: half a frame, then silence: it lives, and the watchdog sees to it.
