@@ -303,6 +303,26 @@ def test_a_supervisor_that_goes_away_ends_its_runner(runner: Start) -> None:
     assert it.end() == 1
 
 
+@pytest.mark.parametrize("then", ["pass", "time.sleep(600)"])
+def test_a_sigterm_that_comes_to_another_thread_is_heard(runner: Start, then: str) -> None:
+    it = runner(f"""
+        import signal, threading, time
+        from outlive.runner import Runner
+
+        runner = Runner()
+
+        @runner.task
+        def waits(task):
+            (listener,) = [thread for thread in threading.enumerate() if thread.name == "outlive-listen"]
+            threading.Timer(0.2, signal.pthread_kill, (listener.ident, signal.SIGTERM)).start()
+            {then}
+
+        runner.run()
+    """).ready()
+    it.give("waits")
+    assert it.end() == 143
+
+
 def test_a_runner_that_leaves_while_it_loads_is_never_ready(runner: Start) -> None:
     it = runner("""
         from outlive.runner import Runner

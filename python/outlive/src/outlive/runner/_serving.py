@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _words
 from ._channel import Channel
 from ._frames import BYTES_MAX, LINE_BYTES_MAX, Frame, FrameReader, Limits, encode, encode_text, to_json
 from ._loading import load
+from ._signals import Signals
 from ._task import Chunk, Task, raw_state
 from .errors import ChannelClosed, FrameTooLarge, ProtocolViolation, Stopped, TaskCancelled
 
@@ -60,8 +60,7 @@ class Serving:
         """What SIGTERM raises in the main thread: something only while that runs code of the program's."""
         self._in_main: Task | None = None
         """The task that the main thread works at."""
-        self._wake_source, self._wake_sink = os.pipe()
-        os.set_blocking(self._wake_sink, False)
+        self._signals = Signals(self._interrupt_main)
         self._loop: Loop | None = None
 
     def run(self) -> int:
@@ -70,7 +69,7 @@ class Serving:
         Raises:
             BaseException: what loading raised, after it was told as last words.
         """
-        self._catch_signals()
+        self._signals.catch()
         runner, channel = self._runner, self._channel
         channel.hello(sorted(runner.handlers), runner.capabilities, runner.concurrency, self._sdk)
         threading.Thread(target=self._listen, name="outlive-listen", daemon=True).start()
@@ -276,11 +275,11 @@ class Serving:
         """Takes what comes, until the supervisor closes the channel."""
         reader, poll, greeted = FrameReader(), select.poll(), False
         poll.register(self._channel.source, select.POLLIN)
-        poll.register(self._wake_source, select.POLLIN)
+        poll.register(self._signals.source, select.POLLIN)
         while True:
             readable = [descriptor for descriptor, _ in poll.poll()]
-            if self._wake_source in readable:
-                os.read(self._wake_source, _READ_BYTES)
+            if self._signals.source in readable and self._signals.is_term():
+                self._terminated()
                 self._stop()
                 self._give_up()
             if self._channel.source not in readable:
@@ -356,43 +355,19 @@ class Serving:
             self._tell(task, "give up")
         if self._loop is not None:
             self._loop.give_up_loading()
-        # A sync function in the main thread is interrupted as by a signal from outside.
-        if self._interrupts is not None and signal.getsignal(signal.SIGTERM) == self._on_term:
-            main = threading.main_thread().ident
-            if main is not None:
-                signal.pthread_kill(main, signal.SIGTERM)
+        # A sync function in the main thread hears nothing else; nor may it have heard of a signal from outside.
+        if self._interrupts is not None:
+            self._signals.tell_main()
 
-    def _catch_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("a runner runs in the main thread; call its run() there")
-        # A program that has chosen something else has its reasons.
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._on_term)
-        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-            signal.signal(signal.SIGINT, _on_int)
-        # Blocked meanwhile, so that one which comes to the child before it has forgotten our handler is not lost.
-        block, term = signal.pthread_sigmask, (signal.SIGTERM,)
-        os.register_at_fork(
-            before=partial(block, signal.SIG_BLOCK, term),
-            after_in_parent=partial(block, signal.SIG_UNBLOCK, term),
-            after_in_child=self._forget_signals,
-        )
-
-    def _forget_signals(self) -> None:
-        """A forked child is stopped as any process is."""
-        if signal.getsignal(signal.SIGTERM) == self._on_term:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) == _on_int:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
-
-    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """Runs in the main thread, in the middle of anything: it takes no lock. The listening thread does the rest."""
+    def _terminated(self) -> None:
+        """SIGTERM has come: that is why it ends, unless it gives up already."""
         if not self._gives_up:
             self._gives_up = True
             self._exit_code = _TERMINATED
-            with suppress(BlockingIOError):
-                os.write(self._wake_sink, b"T")
+
+    def _interrupt_main(self) -> None:
+        """Stops what runs in the main thread, in which this is called in the middle of anything."""
+        self._terminated()
         interrupts, self._interrupts = self._interrupts, None
         if self._channel.shielded:
             # In the middle of a frame. The task learns it where it looks next.
@@ -402,10 +377,6 @@ class Serving:
                 # What it says while it cleans up is taken.
                 self._in_main._stop_raised = True
             raise interrupts("the runner was told to end")
-
-
-def _on_int(_number: int, _frame: FrameType | None) -> None:
-    """SIGINT is for the supervisor, which has the same terminal and stops its runners in order."""
 
 
 def _progress(done: float | None, total: float | None, message: str | None) -> dict[str, Any]:
