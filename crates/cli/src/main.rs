@@ -11,6 +11,7 @@
 mod client;
 mod clock;
 mod command;
+mod complete;
 mod config;
 mod daemon;
 mod exit;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|word| word == shim::NAME) {
         return shim::run(words.next());
     }
+    complete::answer();
     let exit = match Cli::try_parse() {
         Ok(cli) => run(cli).unwrap_or_else(|failure| {
             tell(&failure);
@@ -54,15 +56,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    let config = config(&cli)?;
+    let config = load(flags(&cli))?;
     cli.command.run(config)
 }
 
-fn config(cli: &Cli) -> Result<Config, Failure> {
-    let cwd = std::env::current_dir().map_err(|error| {
-        Failure::new(Exit::Usage, format!("the current directory cannot be used: {error}"))
-            .hint("cd to one that exists")
-    })?;
+/// Values that are given on the command line, by key and flag name.
+type Flags = BTreeMap<&'static str, (&'static str, String)>;
+
+fn flags(cli: &Cli) -> Flags {
     let mut flags = BTreeMap::new();
     let mut flag = |key: &'static str, name: &'static str, value: &Option<String>| {
         if let Some(value) = value {
@@ -80,6 +81,15 @@ fn config(cli: &Cli) -> Result<Config, Failure> {
         flag("max_sessions", "max-sessions", &serve.max_sessions);
         flag("memory_bytes_max", "memory", &serve.memory);
     }
+    flags
+}
+
+/// The settings, with what the environment and the configuration file say.
+fn load(flags: Flags) -> Result<Config, Failure> {
+    let cwd = std::env::current_dir().map_err(|error| {
+        Failure::new(Exit::Usage, format!("the current directory cannot be used: {error}"))
+            .hint("cd to one that exists")
+    })?;
     Config::load(&Sources {
         env: &|name| std::env::var_os(name),
         flags,

@@ -136,6 +136,32 @@ fn a_file_brings_groups_up_once_and_takes_them_down() {
 }
 
 #[test]
+fn a_shell_is_offered_groups_members_and_tasks() {
+    let home = with_runner();
+    // As fish asks: the words, the last of which is to be completed; candidates with what they are, a line each.
+    let offered = |words: &[&str]| {
+        let mut command = home.command(&["--", "outlive"]);
+        let (code, out, err) =
+            said(command.args(words).env("OUTLIVE_COMPLETE", "fish").output().expect("started"));
+        assert_eq!((code, err.as_str()), (0, ""));
+        out
+    };
+    assert_eq!(offered(&["runners", "p"]), "", "no daemon runs");
+    assert!(!home.path().join("outlive").exists(), "and none is started for that");
+    assert_eq!(home.said(&["up", "runners.toml"]).0, 0);
+    assert_eq!(offered(&["runners", "pa"]), "pair\trunners idle\n");
+    assert_eq!(offered(&["runner", "stop", "pair/"]), "pair/pair-0\npair/pair-1\n");
+    assert_eq!(offered(&["down", "b"]), "bad.toml\n");
+    let id = home.said(&["task", "submit", "pair", "echo", "--detach"]).1;
+    home.said(&["task", "attach", "pair", "latest"]);
+    assert_eq!(
+        offered(&["task", "attach", "pair", &id[..4]]),
+        format!("{}\tpair echo ended\n", id.trim_end())
+    );
+    assert!(offered(&["explain", "pl"]).starts_with("plain\t"));
+}
+
+#[test]
 fn a_file_that_is_wrong_starts_nothing() {
     let home = with_runner();
     let text = FILE.replace("count = 2", "cuont = 2").replace("\"none\"", "\"nothing\"");

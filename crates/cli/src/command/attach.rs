@@ -20,7 +20,7 @@ use crate::{clock, select, terminal, values};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name [default: the latest]
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: Option<String>,
     /// Only what came since then, for instance 30s, 10m, 2h, 1d
     #[arg(long, value_name = "AGO", value_parser = values::ago)]

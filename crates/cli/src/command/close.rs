@@ -12,7 +12,7 @@ use crate::{select, terminal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Sessions: id or its beginning, title or file name
-    #[arg(value_name = "SESSION", required = true)]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions(), required = true)]
     sessions: Vec<String>,
     /// Close although there are edits that no file has
     #[arg(long)]

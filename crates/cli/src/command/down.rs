@@ -18,7 +18,7 @@ use crate::{terminal, values};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Groups by name, or files that describe them
-    #[arg(value_name = "FILE.toml|NAME", required = true)]
+    #[arg(value_name = "FILE.toml|NAME", required = true, add = crate::complete::groups_and_files())]
     groups: Vec<String>,
     /// Kill at once instead of asking first
     #[arg(short, long)]

@@ -23,7 +23,7 @@ const CODE_BYTES_MAX: u64 = 4 << 20;
 #[command(override_usage = "outlive exec [OPTIONS] <SESSION> <CODE|--cell <ID>|--all>")]
 pub struct Args {
     /// Session: id or its beginning, title or file name
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: String,
     /// What is run.
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::{report, select};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name; or GROUP/MEMBER [default: the latest]
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: Option<String>,
     /// Print the reports as JSON
     #[arg(long)]

@@ -10,7 +10,7 @@ use crate::{select, terminal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Sessions: id or its beginning, title or file name
-    #[arg(value_name = "SESSION", required_unless_present = "ended")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions(), required_unless_present = "ended")]
     sessions: Vec<String>,
     /// All that have ended
     #[arg(long, conflicts_with = "sessions")]

@@ -19,7 +19,7 @@ use crate::select;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name [default: the latest]
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: Option<String>,
     /// Only the run with this number, as the progress lines count them (from 1)
     #[arg(long, value_name = "N")]

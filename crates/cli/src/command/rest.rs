@@ -12,7 +12,7 @@ use crate::{select, terminal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: String,
     /// Kill at once instead of asking first
     #[arg(short, long)]

@@ -12,7 +12,7 @@ use crate::{select, terminal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name [default: the latest]
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: Option<String>,
     /// Run all cells of the notebook afterwards
     #[arg(long)]

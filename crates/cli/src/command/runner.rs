@@ -36,7 +36,7 @@ enum Wished {
 #[derive(clap::Args, Debug)]
 struct Which {
     /// A group, or one of its members
-    #[arg(value_name = "NAME[/MEMBER]", value_parser = values::runners)]
+    #[arg(value_name = "NAME[/MEMBER]", add = crate::complete::runners(), value_parser = values::runners)]
     runners: Runners,
     /// Do not wait until it is done
     #[arg(long)]

@@ -22,7 +22,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(250);
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Only this group
-    #[arg(value_name = "NAME", value_parser = values::name)]
+    #[arg(value_name = "NAME", add = crate::complete::groups(), value_parser = values::name)]
     name: Option<String>,
     /// Show it live, until Ctrl-C
     #[arg(short, long, conflicts_with = "json")]

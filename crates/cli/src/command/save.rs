@@ -15,7 +15,7 @@ use crate::{launch, select, terminal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: String,
     /// The file; needed once, for an untitled notebook
     #[arg(value_name = "PATH", conflicts_with = "copy")]
@@ -47,7 +47,7 @@ impl Args {
 #[derive(clap::Args, Debug)]
 pub struct AsArgs {
     /// Session: id or its beginning, title or file name
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: String,
     /// The file that the session moves to
     #[arg(value_name = "PATH")]

@@ -15,7 +15,7 @@ use crate::{select, terminal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Sessions: id or its beginning, title or file name [default: the latest]
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     sessions: Vec<String>,
     /// Kill at once instead of asking first; a notebook that is in no file goes too
     #[arg(short, long)]

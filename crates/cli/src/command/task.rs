@@ -68,7 +68,7 @@ struct CancelArgs {
 #[derive(clap::Args, Debug)]
 struct ListArgs {
     /// The group
-    #[arg(value_name = "NAME", value_parser = values::name)]
+    #[arg(value_name = "NAME", add = crate::complete::groups(), value_parser = values::name)]
     group: String,
     /// All that are remembered, not only the latest
     #[arg(short, long)]
@@ -82,10 +82,10 @@ struct ListArgs {
 #[derive(clap::Args, Debug)]
 struct Which {
     /// The group
-    #[arg(value_name = "NAME", value_parser = values::name)]
+    #[arg(value_name = "NAME", add = crate::complete::groups(), value_parser = values::name)]
     group: String,
     /// The task: id or its beginning, or `latest`
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", add = crate::complete::tasks())]
     run: String,
 }
 

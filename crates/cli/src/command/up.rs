@@ -22,7 +22,7 @@ const UP_TRIES: u32 = 4;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The file that describes them (docs/operations/runners.md)
-    #[arg(value_name = "FILE.toml")]
+    #[arg(value_name = "FILE.toml", value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
     /// Only these of its groups
     #[arg(value_name = "GROUP")]

@@ -24,7 +24,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name [default: the latest]
-    #[arg(value_name = "SESSION")]
+    #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: Option<String>,
     /// Print a line for each change instead of a screen
     #[arg(long)]

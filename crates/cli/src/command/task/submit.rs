@@ -25,7 +25,7 @@ const SUBMIT_RETRIES: u32 = 3;
 #[command(override_usage = "outlive task submit [OPTIONS] <NAME> <TASK> [JSON | --input FILE | KEY=VALUE…]")]
 pub struct Args {
     /// The group
-    #[arg(value_name = "NAME", value_parser = values::name)]
+    #[arg(value_name = "NAME", add = crate::complete::groups(), value_parser = values::name)]
     group: String,
     /// What is to be done: the name of a handler of its runners
     #[arg(value_name = "TASK")]
