@@ -174,6 +174,7 @@ fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     }
 }
 
+/// Tells a browser what a page of an allowed origin may send; those beginning with `x-stainless` are from OpenAI's client.
 fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -182,7 +183,10 @@ fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
     headers.insert(
         ACCESS_CONTROL_ALLOW_HEADERS,
         HeaderValue::from_static(
-            "authorization, content-type, last-event-id, outlive-api, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
+            "authorization, content-type, last-event-id, idempotency-key, outlive-api, mcp-protocol-version, \
+             mcp-session-id, mcp-method, mcp-name, x-stainless-arch, x-stainless-lang, x-stainless-os, \
+             x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, \
+             x-stainless-runtime-version, x-stainless-timeout",
         ),
     );
     allow_origin(&mut response, origin);

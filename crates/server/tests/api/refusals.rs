@@ -65,6 +65,11 @@ async fn pages_of_other_origins_and_rebound_names_are_refused() {
     let asked = tcp.call("OPTIONS", "/v1/sessions", &[HOST, trusted], b"").await;
     assert_eq!(asked.status, 204);
     assert_eq!(asked.headers["access-control-allow-origin"], trusted.1);
+    assert!(asked.headers["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
+    let headers = asked.headers["access-control-allow-headers"].to_str().unwrap();
+    for from_openai in ["authorization", "x-stainless-retry-count", "idempotency-key"] {
+        assert!(headers.split(", ").any(|name| name == from_openai), "{from_openai}: {headers}");
+    }
     let allowed = tcp.call("GET", "/v1/node", &[HOST, bearer, trusted], b"").await;
     assert_eq!(allowed.status, 200);
     assert_eq!(allowed.headers["access-control-allow-origin"], trusted.1);
