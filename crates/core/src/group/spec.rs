@@ -33,7 +33,7 @@ pub struct GroupSpec {
     pub strategy: Strategy,
     /// When a member is started again.
     pub restart: RestartPolicy,
-    /// What is done with a member that hangs.
+    /// What is done with a member that hangs. Nothing of it is interrupted: `interrupt` is as `report`.
     pub on_hang: HangPolicy,
     /// How long a task may wait while no member is ready, in milliseconds, unless it says otherwise.
     pub wait_ms: u64,

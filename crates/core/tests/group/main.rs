@@ -5,5 +5,6 @@
 
 mod orders;
 mod rows;
+mod table;
 
 mod world;

@@ -124,6 +124,13 @@ fn any_task(world: &World, nth: u8) -> Option<RunId> {
     (!order.is_empty()).then(|| order[usize::from(nth) % order.len()])
 }
 
+/// A runner says how a task ended, of this attempt or the one before.
+fn finished(world: &World, run: RunId, how: u8, stale: bool) -> ProcessInput {
+    let mut attempt = world.group.tasks[&run].attempt;
+    attempt.0 -= u64::from(stale);
+    ProcessInput::RunFinished { run, attempt, outcome: outcome(how), execution_count: None }
+}
+
 fn inputs(world: &mut World, deed: &Deed, member: usize, back: u64) -> Vec<Input> {
     let process = world.process_before(member, back);
     let which = |n: &Option<u8>| n.map(|n| runtime(usize::from(n) % world.group.members.len()));
@@ -159,14 +166,10 @@ fn inputs(world: &mut World, deed: &Deed, member: usize, back: u64) -> Vec<Input
         }
         Deed::Enters(phase) => told(RunnerInput::Entered(*phase)),
         Deed::Ready => said(ProcessInput::Ready),
-        Deed::Finishes { nth: n, how, stale } => {
-            let Some(run) = nth(world, member, *n) else { return Vec::new() };
-            let mut attempt = world.group.tasks[&run].attempt;
-            attempt.0 -= u64::from(*stale);
-            let finished =
-                ProcessInput::RunFinished { run, attempt, outcome: outcome(*how), execution_count: None };
-            said(finished)
-        }
+        Deed::Finishes { nth: n, how, stale } => match nth(world, member, *n) {
+            Some(run) => said(finished(world, run, *how, *stale)),
+            None => Vec::new(),
+        },
         Deed::Checkpoint { nth: n, seq } => {
             let Some(run) = nth(world, member, *n) else { return Vec::new() };
             let attempt = world.group.tasks[&run].attempt;

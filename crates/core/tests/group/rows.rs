@@ -208,6 +208,11 @@ fn exit_code_0_in_mid_work_fails_the_work_and_says_so() {
     let (code, _) = failed(world.outcome(run));
     assert_eq!(code, CauseCode::ExitCode);
     assert_eq!(world.group.reports[0].status, Some(ExitStatus::Code { code: 0 }));
+    // In the middle of work no end is a normal one: also a transient runner is started again.
+    let mut world = World::ready(spec(1, Strategy::OneForOne, RestartPolicy::transient()), 1);
+    world.chat(false);
+    world.exits(0, ExitStatus::Code { code: 0 });
+    assert!(matches!(world.follows(0), AfterExit::Restart { .. }));
 }
 
 // A10
@@ -401,6 +406,20 @@ fn a_task_goes_past_those_that_need_another_handler() {
     assert_eq!(denied, Denied::UnknownTask { task: "embed".to_owned(), known: "chat".to_owned() });
 }
 
+// A11
+#[test]
+fn a_task_waits_for_a_runner_that_greets_with_nothing_only_to_say_why_it_fails() {
+    let mut world = World::new(spec(1, Strategy::OneForOne, RestartPolicy::permanent()));
+    let run = world.chat(false);
+    world.said(0, ProcessInput::Spawned { pid: 7 });
+    world.runner_said(0, RunnerInput::Greeted(greeting(&[], 1)));
+    world.runner_said(0, RunnerInput::Entered(Phase::Loading));
+    assert_eq!(world.outcome(run), None);
+    world.dies(0);
+    world.rises(0);
+    assert_eq!(world.has(run), Some(0));
+}
+
 #[test]
 fn a_task_that_must_not_wait_is_refused_with_the_reason_when_nobody_is_ready() {
     let mut world = World::new(spec(2, Strategy::OneForOne, RestartPolicy::permanent()));
@@ -471,6 +490,26 @@ fn asking_again_with_the_id_or_the_key_of_a_task_is_asking_for_that_one() {
     assert_eq!(world.group.known(&new), None);
 }
 
+#[test]
+fn the_bound_of_a_wait_begins_when_the_last_that_was_ready_is_not() {
+    let mut world = one_for_one(2);
+    world.passes(1_000);
+    world.dies(1);
+    world.passes(1_000);
+    world.said(0, ProcessInput::Stopping { why: StopWhy::NeverReady, step: StopStep::Term });
+    let last = world.now.wall.0;
+    let run = world.chat(false);
+    assert!(world.waits_until(run).unwrap().0 >= last + WAIT_MS * 1_000);
+    world.passes(1_000);
+    world.exits(0, SEGFAULT);
+    assert!(
+        world.waits_until(run).unwrap().0 < world.now.wall.0 + WAIT_MS * 1_000,
+        "it was not ready before"
+    );
+    world.give(Input::Timer(Timer::Wait(run))).unwrap();
+    assert_eq!(world.outcome(run), None, "a timer that was armed for an earlier moment ends nothing");
+}
+
 // ---- tasks that lose their runner ------------------------------------------------------------------------------
 
 #[test]
@@ -496,6 +535,27 @@ fn only_an_idempotent_task_is_begun_again_first_in_the_queue_at_its_checkpoint()
     assert_eq!(opened, Some((Attempt(2), Some(Seq(7)))));
     world.finishes(again, RunOutcome::Succeeded);
     assert_eq!(world.has(behind), Some(1));
+}
+
+#[test]
+fn tasks_that_wait_again_keep_their_order() {
+    let mut world = World::ready(spec(1, Strategy::OneForOne, RestartPolicy::permanent()), 3);
+    let runs: Vec<RunId> = (0..4).map(|_| world.chat(true)).collect();
+    world.dies(0);
+    assert_eq!(Vec::from(world.group.queue.clone()), runs);
+}
+
+#[test]
+fn what_is_said_of_another_attempt_is_not_said_of_this_one() {
+    let mut world = one_for_one(1);
+    let run = world.chat(true);
+    world.dies(0);
+    world.rises(0);
+    for attempt in [Attempt(1), Attempt(3)] {
+        let outcome = RunOutcome::Succeeded;
+        world.said(0, ProcessInput::RunFinished { run, attempt, outcome, execution_count: None });
+        assert_eq!(world.outcome(run), None);
+    }
 }
 
 #[test]
