@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import signal
 from collections.abc import Callable
 
 import pytest
-from supervisor import Supervisor
+from supervisor import PATIENCE, Supervisor
 
 Start = Callable[..., Supervisor]
 
@@ -321,6 +322,32 @@ def test_a_sigterm_that_comes_to_another_thread_is_heard(runner: Start, then: st
     """).ready()
     it.give("waits")
     assert it.end() == 143
+
+
+def test_a_sigterm_in_the_middle_of_a_frame_is_raised_behind_it(runner: Start) -> None:
+    it = runner("""
+        import time
+        from outlive.runner import Runner, TaskCancelled
+
+        runner = Runner()
+
+        @runner.task
+        def floods(task):
+            try:
+                task.emit(bytes(4 << 20))
+                time.sleep(600)
+            except TaskCancelled:
+                task.emit("whole")
+                raise
+
+        runner.run()
+    """).ready()
+    it.give("floods")
+    # It waits for a reader in the middle of the frame.
+    assert select.select([it.source], [], [], PATIENCE)[0]
+    it.signal(signal.SIGTERM)
+    assert it.end() == 143
+    assert [frame.get("bytes", frame.get("text")) for frame in it.kinds("chunk")] == [4 << 20, "whole"]
 
 
 def test_a_runner_that_leaves_while_it_loads_is_never_ready(runner: Start) -> None:

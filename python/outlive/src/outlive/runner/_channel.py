@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +32,8 @@ class Channel:
         self.limits = Limits()
         self.shielded = 0
         """Above zero while the main thread writes: a signal handler must not raise then."""
+        self.after_frame: Callable[[], None] | None = None
+        """What a signal handler puts off until the main thread has written its frame. It may raise."""
         self.phase = "connecting"
         self.pid = os.getpid()
         self._main = threading.main_thread().ident
@@ -130,6 +133,9 @@ class Channel:
                 self._write_all(self._sink, buffers)
         finally:
             self.shielded -= shield
+            if shield and self.after_frame is not None:
+                put_off, self.after_frame = self.after_frame, None
+                put_off()
 
     def _write_all(self, sink: int, buffers: list[Buffer]) -> None:
         left: list[Buffer] = buffers

@@ -368,11 +368,11 @@ class Serving:
     def _interrupt_main(self) -> None:
         """Stops what runs in the main thread, in which this is called in the middle of anything."""
         self._terminated()
-        interrupts, self._interrupts = self._interrupts, None
         if self._channel.shielded:
-            # In the middle of a frame. The task learns it where it looks next.
-            self._interrupts = interrupts
-        elif interrupts is not None:
+            self._channel.after_frame = self._interrupt_main
+            return
+        interrupts, self._interrupts = self._interrupts, None
+        if interrupts is not None:
             if self._in_main is not None:
                 # What it says while it cleans up is taken.
                 self._in_main._stop_raised = True
