@@ -21,7 +21,7 @@ pub(super) fn died(run: RunId, code: CauseCode, summary: &str, report: Option<&F
     if let Some(report) = report {
         let cause = report.cause();
         traceback.push(format!("  what:   {}", report.subject));
-        traceback.push(format!("  cause:  {} ({})", cause.code, cause.confidence));
+        traceback.push(format!("  cause:  {} ({})", cause.label(), cause.confidence));
         for line in cause.evidence.iter().take(EVIDENCE_SHOWN) {
             traceback.push(format!("  {}: {}", line.source, line.text));
         }
