@@ -95,7 +95,11 @@ async fn rest(context: &Context, id: SessionId) {
 }
 
 async fn load(context: &Context, handles: &[Handle]) -> Load {
-    let pids: Vec<_> = handles.iter().filter_map(|handle| handle.view.borrow().runtime.pid).collect();
+    let pid = |handle: &Handle| {
+        let view = handle.view.borrow();
+        view.runtime.pid.filter(|_| view.group.is_none())
+    };
+    let pids: Vec<_> = handles.iter().filter_map(pid).collect();
     let bytes = match context.budgets.memory_bytes_max {
         // Reads all of /proc.
         Some(_) => tokio::task::spawn_blocking(move || memory::of_trees(&pids)).await.unwrap_or_default(),

@@ -291,7 +291,7 @@ fn forget(group: &Group, now: Now) -> Decision {
     let has_ended =
         |id: &&RunId| group.tasks.get(id).is_some_and(|task| matches!(task.state, TaskState::Ended(_)));
     let runs = group.order.iter().filter(has_ended).take(TASKS_FORGOTTEN_AT_ONCE).copied().collect();
-    Decision::none().event(now, GroupEvent::TasksForgotten { runs })
+    Decision::none().event(now, GroupEvent::TasksForgotten { runs, ended: group.ended })
 }
 
 /// All is settled and nobody is left.

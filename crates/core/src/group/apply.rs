@@ -1,12 +1,14 @@
 //! The only thing that changes a group.
 
+use serde_json::Value;
+
 use super::event::GroupEvent;
 use super::outlook::speaks;
 use super::spec::{NewTask, Strategy};
 use super::state::{Falling, Group, Member, Task, TaskState};
 use crate::diagnosis::FailureReport;
 use crate::id::{Attempt, ProcessKey, ReportId, RunId, RuntimeId};
-use crate::limits::GROUP_REPORTS_MAX;
+use crate::limits::{GROUP_REPORTS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
 use crate::log::chunk::Payload;
 use crate::log::{Chunk, ChunkKind};
 use crate::runtime::runner::{Phase, Speaks};
@@ -229,7 +231,10 @@ fn of_group(group: &mut Group, at: WallTime, event: &GroupEvent) {
             group.reports.push_back((**report).clone());
             forget_reports(group);
         }
-        GroupEvent::TasksForgotten { runs } => forget(group, runs),
+        GroupEvent::TasksForgotten { runs, ended } => {
+            forget(group, runs);
+            group.ended = *ended;
+        }
     }
 }
 
@@ -330,6 +335,26 @@ fn ended(group: &mut Group, id: RunId, outcome: &RunOutcome, at: WallTime) {
     group.ended.count(outcome);
     task.state = TaskState::Ended(outcome.clone());
     task.ended_at = Some(at);
+    // Nobody begins it again, many are remembered, and the log has it.
+    if is_larger(&task.new.input, RUN_SOURCE_VIEW_BYTES_MAX) {
+        task.new.input = Value::Null;
+    }
+}
+
+/// Whether there is more in a value than so many bytes of names and texts, about.
+fn is_larger(value: &Value, bytes: usize) -> bool {
+    fn left(value: &Value, room: usize) -> Option<usize> {
+        let room = room.checked_sub(1)?;
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => Some(room),
+            Value::String(text) => room.checked_sub(text.len()),
+            Value::Array(values) => values.iter().try_fold(room, |room, value| left(value, room)),
+            Value::Object(fields) => {
+                fields.iter().try_fold(room, |room, (name, value)| left(value, room.checked_sub(name.len())?))
+            }
+        }
+    }
+    left(value, bytes).is_none()
 }
 
 fn waits_again(group: &mut Group, at: WallTime, id: RunId) {

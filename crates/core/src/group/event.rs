@@ -6,6 +6,7 @@ use super::spec::{GroupSpec, NewTask};
 use crate::diagnosis::FailureReport;
 use crate::id::{ProcessKey, RunId, RuntimeId};
 use crate::runtime::runner::{Greeting, Phase};
+use crate::session::state::Ended;
 
 /// A fact about a group.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -83,6 +84,8 @@ pub enum GroupEvent {
     TasksForgotten {
         /// Which.
         runs: Vec<RunId>,
+        /// How all that have ended so far did: their ends leave the log.
+        ended: Ended,
     },
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{EndingWhy, NewRun, OnRaise};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{SessionSpec, StartWhen, Trust, Workload};
@@ -154,7 +156,7 @@ pub enum Health {
 }
 
 /// How many runs have ended in which way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Ended {
     /// Did what they were asked.
     pub succeeded: u32,

@@ -191,7 +191,7 @@ impl Witness {
                 *noted += 1;
                 assert!(*noted <= 10, "its reports fill the log");
             }
-            GroupEvent::TasksForgotten { runs } => {
+            GroupEvent::TasksForgotten { runs, .. } => {
                 assert!(runs.iter().all(|run| self.ended.contains(run)), "forgotten alive");
             }
             GroupEvent::Created(_)

@@ -108,7 +108,8 @@ async fn bring_up(
     wanted: &GroupConfig,
 ) -> Result<(SessionView, Up), Problem> {
     loop {
-        let id = SessionId::from_uuid(Uuid::now_v7());
+        // Random, not by time: people type the beginning of it.
+        let id = SessionId::from_uuid(Uuid::new_v4());
         let spec = config::spec(name, id, wanted, context.clock.now().wall)?;
         let holder = names::holder(context, name).await?;
         if let Some(group) = holder.group

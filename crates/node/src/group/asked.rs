@@ -84,7 +84,8 @@ impl Task {
 
     /// The same id or key again gives the same task.
     async fn submit(&mut self, task: SubmitTask) -> Answered {
-        let id = task.id.unwrap_or_else(|| RunId::from_uuid(Uuid::now_v7()));
+        // Random, not by time: people type the beginning of it.
+        let id = task.id.unwrap_or_else(|| RunId::from_uuid(Uuid::new_v4()));
         let key = task.key.clone().unwrap_or_else(|| id.to_string());
         let known = self.group.tasks.contains_key(&id).then_some(id);
         if let Some(known) = known.or_else(|| self.group.keys.get(&key).copied()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use outlive_core::group::state::Member;
 use outlive_core::group::{Group, GroupEvent, GroupSpec, apply};
+use outlive_core::id::SessionId;
 use outlive_core::session::Fact;
 use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::state::Status;
@@ -61,7 +62,10 @@ pub(super) async fn create(
     }
 }
 
-async fn write_beginning(context: &Context, spec: GroupSpec) -> Result<(Group, Journal), WriteError> {
+pub(super) async fn write_beginning(
+    context: &Context,
+    spec: GroupSpec,
+) -> Result<(Group, Journal), WriteError> {
     let mut journal = Journal::claim(spec.id, context, |_, _| {}).await?;
     let at = spec.created_at;
     let mut group = Group::new(spec.clone());
@@ -82,14 +86,8 @@ pub(crate) async fn resume(
     shims: Vec<FoundShim>,
     blobs: &Path,
 ) -> Result<(), Problem> {
-    let mut hosted = None;
-    let folded = |entry: &_, effect: &_| Hosted::fold(&mut hosted, entry, effect);
-    let journal =
-        Journal::claim(reservation.id, context, folded).await.map_err(|error| not_written(&error))?;
-    let Some(Hosted::Group(group)) = hosted else {
-        return Err(problem::internal("the log changed while it was read"));
-    };
-    let (mut task, handle) = task(context, *group, journal, blobs);
+    let (group, journal) = read_beginning(context, reservation.id).await?;
+    let (mut task, handle) = task(context, group, journal, blobs);
     // Before anything is started for it: the next daemon must take it up.
     let view = handle.view.borrow().clone();
     context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
@@ -99,7 +97,18 @@ pub(crate) async fn resume(
     Ok(())
 }
 
-fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs: &Path) -> (Task, Handle) {
+/// Claims a group's log, and folds it.
+pub(super) async fn read_beginning(context: &Context, id: SessionId) -> Result<(Group, Journal), Problem> {
+    let mut hosted = None;
+    let folded = |entry: &_, effect: &_| Hosted::fold(&mut hosted, entry, effect);
+    let journal = Journal::claim(id, context, folded).await.map_err(|error| not_written(&error))?;
+    match hosted {
+        Some(Hosted::Group(group)) => Ok((*group, journal)),
+        Some(Hosted::Session(_)) | None => Err(problem::internal("the log changed while it was read")),
+    }
+}
+
+pub(super) fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs: &Path) -> (Task, Handle) {
     let first = view::group(&group, journal.position(), 0, &Loading::new());
     let first = behind(None, first, journal.fold().epoch());
     let (handle, Desk { mailbox, view, resident }) = Handle::new(first, context.clock.now().tick);

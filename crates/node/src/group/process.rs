@@ -161,7 +161,8 @@ impl Task {
                 if is_current && self.has(process, run) {
                     let seq = self.journal.head(run);
                     let fact = Fact::RunCheckpointed { run, attempt, seq, blob: Some(blob) };
-                    self.happened(&fact, Some(source)).await?;
+                    let entry = self.journal.fact(&fact, Some(source)).await?;
+                    self.follow(&fact, entry.position).await?;
                 }
             }
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use outlive_core::group::{
     Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, decide, timers,
 };
-use outlive_core::id::{ProcessKey, RunId};
+use outlive_core::id::{Position, ProcessKey, RunId};
 use outlive_core::limits::TASKS_TRIMMED_AT_ONCE;
 use outlive_core::log::Source;
 use outlive_core::runtime::{StopStep, StopWhy};
@@ -211,9 +211,15 @@ impl Task {
     /// Facts first, effects after. The records of a shim are accounted for by the last fact.
     async fn carry_out(&mut self, decision: Decision, source: Option<Source>) -> Result<(), WriteError> {
         let last = decision.facts.len();
+        let last_end = decision.facts.iter().rposition(|fact| matches!(fact, Fact::RunEnded { .. }));
         for (n, fact) in decision.facts.iter().enumerate() {
             let source = source.filter(|_| n + 1 == last);
-            self.happened(fact, source).await?;
+            let entry = if last_end.is_some_and(|last| n < last) {
+                self.journal.fact_before(fact, source).await?
+            } else {
+                self.journal.fact(fact, source).await?
+            };
+            self.follow(fact, entry.position).await?;
         }
         for effect in decision.effects {
             self.effect(effect);
@@ -221,9 +227,8 @@ impl Task {
         Ok(())
     }
 
-    /// Stores a fact, then makes it true, then tells it.
-    pub(super) async fn happened(&mut self, fact: &Fact, source: Option<Source>) -> Result<(), WriteError> {
-        let entry = self.journal.fact(fact, source).await?;
+    /// Makes a fact true that is stored, then tells it.
+    pub(super) async fn follow(&mut self, fact: &Fact, position: Position) -> Result<(), WriteError> {
         self.context.metrics.happened(fact);
         if let Fact::RunEnded { outcome, .. } = fact {
             self.context.metrics.task_ended(outcome);
@@ -231,7 +236,7 @@ impl Task {
         apply(&mut self.group, fact);
         let run = |id| view::task(&self.group, self.journal.fold(), id);
         let told = crate::watch::about(self.group.spec.id, run, fact);
-        self.feed.publish(entry.position, told);
+        self.feed.publish(position, told);
         let Fact::Journal(SessionEvent { what, .. }) = fact else { return Ok(()) };
         match what {
             Happened::RuntimeLaunching(process) => {
@@ -241,7 +246,7 @@ impl Task {
                 }
                 Ok(())
             }
-            Happened::Group(GroupEvent::TasksForgotten { runs }) => {
+            Happened::Group(GroupEvent::TasksForgotten { runs, .. }) => {
                 self.forgotten.extend(runs);
                 self.trim().await
             }
@@ -306,3 +311,6 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

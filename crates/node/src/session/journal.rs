@@ -145,6 +145,26 @@ impl Journal {
 
     /// Appends a fact. Returns the entry as readers see it.
     pub async fn fact(&mut self, fact: &Fact, source: Option<Source>) -> Result<Arc<Entry>, WriteError> {
+        self.fact_as(fact, source, Durability::Synced).await
+    }
+
+    /// As [`Self::fact`], where one that follows at once makes this one durable too: of many ends that one death makes,
+    /// only the last waits for the disk.
+    pub async fn fact_before(
+        &mut self,
+        fact: &Fact,
+        source: Option<Source>,
+    ) -> Result<Arc<Entry>, WriteError> {
+        self.fact_as(fact, source, Durability::Written).await
+    }
+
+    /// `end` is how durable the end of a run is.
+    async fn fact_as(
+        &mut self,
+        fact: &Fact,
+        source: Option<Source>,
+        end: Durability,
+    ) -> Result<Arc<Entry>, WriteError> {
         let (lane, body, durability) = match fact {
             Fact::Journal(event) => {
                 (Lane::Journal, FencedBody::Journal(vec![event.clone()]), Durability::Written)
@@ -162,7 +182,7 @@ impl Journal {
             Fact::RunEnded { run, outcome, report, execution_count, at } => {
                 let attempt =
                     self.fold.run(*run).map(outlive_core::log::fold::RunFold::attempt).unwrap_or_default();
-                let end = RunRecord::End {
+                let record = RunRecord::End {
                     attempt,
                     outcome: outcome.clone(),
                     last_seq: self.head(*run),
@@ -170,7 +190,7 @@ impl Journal {
                     execution_count: *execution_count,
                     at: *at,
                 };
-                (Lane::Run(*run), FencedBody::Run(end), Durability::Synced)
+                (Lane::Run(*run), FencedBody::Run(record), end)
             }
         };
         self.append(lane, body, source, durability).await

@@ -315,6 +315,8 @@ pub struct Runners {
     refused: AtomicUsize,
     /// Shims that read no orders any more.
     stuck: Mutex<BTreeSet<ProcessKey>>,
+    /// The readers of orders.
+    readers: TaskTracker,
 }
 
 struct Shim {
@@ -557,7 +559,7 @@ impl Runners {
         shim.link = Some(says);
         drop(shims);
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        self.readers.spawn(async move {
             while !this.stuck.lock().unwrap().contains(&process)
                 && let Some(order) = orders.recv().await
             {

@@ -107,7 +107,7 @@ fn forget(group: &Group, mut runs: Vec<RunId>, now: Now) -> Decision {
     if runs.is_empty() {
         return Decision::none();
     }
-    Decision::none().event(now, GroupEvent::TasksForgotten { runs })
+    Decision::none().event(now, GroupEvent::TasksForgotten { runs, ended: group.ended })
 }
 
 /// The end of a task that has no report.
