@@ -186,3 +186,49 @@ fn a_task_waits_while_nobody_takes_its_output() {
     }
     assert_eq!(ended.of_kind("gap").count(), 0, "a runner can be made to wait: nothing is lost");
 }
+
+// D2: the daemon is asked to end and to leave runners running: the next one has them, and their tasks.
+#[test]
+fn ended_and_runners_kept() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let group = world.runners(2);
+    let task = group.submit("count(task, 300, 0.01)");
+    let (mut seen, _) = task.wait_said("1:10\n");
+    let pids = [group.process(0).pid, group.process(1).pid];
+    world.api().post("/v1/node/stop", &json!({"keep_runtimes": true}));
+    daemon.ended();
+    let _daemon = world.daemon();
+    assert!(seen.follow(&mut task.attach(seen.cursor.clone().as_deref()), within(PATIENCE)));
+    assert_eq!((seen.ended(), seen.said()), ("succeeded", numbers(300)));
+    assert_eq!([group.process(0).pid, group.process(1).pid], pids);
+    assert_eq!(group.run("text('alive')").said(), "alive");
+}
+
+// A9: the daemon is asked to end with all that it has: runners are asked to end, tasks are cancelled, nothing is left, and
+// nobody calls it a crash.
+#[test]
+fn ended_with_its_runners() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let group = world.runners(2);
+    let (running, again) = (
+        group.submit("text('running'); forever()"),
+        group.submit_with("text('running'); forever()", &json!({"idempotent": true})),
+    );
+    running.wait_said("running");
+    again.wait_said("running");
+    world.api().post("/v1/node/stop", &json!({"keep_runtimes": false}));
+    daemon.ended();
+    world.assert_nothing_left();
+
+    let _daemon = world.daemon();
+    assert_eq!(world.api().get("/v1/runners"), json!([]), "it was ended, not left");
+    for task in [&running, &again] {
+        let ended = group.session().outcome(&task.id, within(PATIENCE));
+        assert_eq!((ended.ended(), ended.said().as_str()), ("cancelled", "running"));
+    }
+    for report in group.reports() {
+        assert_eq!(report::code(&report), "killed-by-operator", "{report:#}");
+    }
+}
