@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -201,9 +200,7 @@ class Supervisor:
         return line + b"\n"
 
     def _more(self) -> bool:
-        deadline = time.monotonic() + PATIENCE
-        left = deadline - time.monotonic()
-        assert select.select([self.source], [], [], left)[0], f"it says nothing: {self.said[-5:]}; {self.stderr}"
+        assert select.select([self.source], [], [], PATIENCE)[0], f"it says nothing: {self.said[-5:]}; {self.stderr}"
         data = os.read(self.source, 1 << 20)
         self._buffer += data
         return bool(data)

@@ -91,6 +91,22 @@ ASYNC = """
             yield "cleaned up"
             raise
 
+    clean = asyncio.Event()
+
+    @runner.task
+    async def cleans_up(task):
+        try:
+            task.emit(".")
+            await asyncio.sleep(600)
+        finally:
+            task.emit("cleaning up")
+            await clean.wait()
+            task.emit("cleaned up")
+
+    @runner.task
+    async def ends_cleaning():
+        clean.set()
+
     @runner.task
     async def awaits_forever(task):
         try:
@@ -140,6 +156,17 @@ def test_an_async_handler_is_cancelled_where_it_awaits(runner: Start) -> None:
         it.cancel(task)
         assert it.outcome(task)["type"] == "cancelled", task
         assert it.text(task).endswith("cleaned up")
+    # What comes twice is told once: it does not disturb the cleaning up.
+    it.give("cleans_up", id="twice")
+    it.until("chunk", id="twice")
+    it.cancel("twice")
+    it.until("chunk", id="twice", text="cleaning up")
+    it.cancel("twice")
+    it.answers_ping(1)
+    it.give("ends_cleaning", id="ends")
+    it.until("result", id="ends")
+    assert it.outcome("twice")["type"] == "cancelled"
+    assert it.text("twice").endswith("cleaned up")
     # Both at once, so that it is cancelled before its first step.
     for number in range(50):
         it.give("awaits_forever", id=f"t{number}")

@@ -332,10 +332,11 @@ class Serving:
     # Stopping
 
     def _tell(self, task: Task, reason: str) -> None:
-        """Tells a task to stop. That somebody has cancelled it is never forgotten again."""
+        """Tells a task to stop, once. That somebody has cancelled it is never forgotten again."""
+        is_first = task._stop is None
         if task._stop != "cancel":
             task._stop = reason
-        if self._loop is not None:
+        if is_first and self._loop is not None:
             self._loop.cancel(task)
 
     def _stop(self) -> None:
@@ -357,7 +358,7 @@ class Serving:
             self._loop.give_up_loading()
         # A sync function in the main thread hears nothing else; nor may it have heard of a signal from outside.
         if self._interrupts is not None:
-            self._signals.tell_main()
+            self._signals.tell_main(lambda: self._interrupts is None)
 
     def _terminated(self) -> None:
         """SIGTERM has come: that is why it ends, unless it gives up already."""

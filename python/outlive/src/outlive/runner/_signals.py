@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
 
 _READ_BYTES = 1_024
+_AGAIN_SECONDS = 0.05
 
 
 class Signals:
@@ -23,7 +25,7 @@ class Signals:
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
         """Called in the main thread, in the middle of anything: it must take no lock. It may raise."""
-        self._main_is_told = False
+        self._main_is_being_told = False
         self.source, self._sink = os.pipe()
         """What can be read when SIGTERM has come."""
         os.set_blocking(self._sink, False)
@@ -55,12 +57,22 @@ class Signals:
         """Reads what has come: whether a SIGTERM for us is in it."""
         return signal.SIGTERM in os.read(self.source, _READ_BYTES) and self._catches_term()
 
-    def tell_main(self) -> None:
-        """Interrupts the main thread, whatever blocks it there. Once."""
-        main = threading.main_thread().ident
-        if main is not None and self._catches_term() and not self._main_is_told:
-            self._main_is_told = True
-            signal.pthread_kill(main, signal.SIGTERM)
+    def tell_main(self, is_told: Callable[[], bool]) -> None:
+        """Interrupts the main thread, whatever blocks it there.
+
+        A signal that comes just before a blocking call is noticed after that, so it is sent until it is heard.
+        """
+        if self._main_is_being_told or not self._catches_term():
+            return
+        self._main_is_being_told = True
+
+        def tell() -> None:
+            main = threading.main_thread().ident
+            while main is not None and not is_told():
+                signal.pthread_kill(main, signal.SIGTERM)
+                time.sleep(_AGAIN_SECONDS)
+
+        threading.Thread(target=tell, name="outlive-tell", daemon=True).start()
 
     def _catches_term(self) -> bool:
         return signal.getsignal(signal.SIGTERM) == self._on_term
