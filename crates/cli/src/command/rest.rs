@@ -28,6 +28,13 @@ impl Args {
             .rest(session.id, Stop { force: self.force })
             .await
             .map_err(|error| doing("stop the kernel", error))?;
+        if let Some(group) = &session.group {
+            let name = terminal::one_line(&group.name);
+            terminal::talk(format!(
+                "the runners of {name} stop; `outlive runner start {name}` starts them again"
+            ));
+            return Ok(Exit::Ok);
+        }
         let name = &session.runtime.name;
         terminal::talk(match session.runtime.state {
             // What has died stays dead until somebody says so: its variables are gone.

@@ -29,7 +29,13 @@ impl Args {
             .await
             .map_err(|error| doing("restart", error))?;
         let id = select::short(session.id);
-        terminal::talk(format!("restarting {}; `outlive attach {id}` follows it", session.runtime.name));
+        terminal::talk(match &session.group {
+            Some(group) => {
+                let name = terminal::one_line(&group.name);
+                format!("restarting the runners of {name}; `outlive runners {name}` shows how they are")
+            }
+            None => format!("restarting {}; `outlive attach {id}` follows it", session.runtime.name),
+        });
         Ok(Exit::Ok)
     }
 }
