@@ -10,6 +10,8 @@
 
 mod channel;
 mod content;
+mod frames;
+mod orders;
 mod tasks;
 mod watch;
 
@@ -19,24 +21,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outlive_core::diagnosis::evidence::{LastWords, StallEvidence};
-use outlive_core::id::{Attempt, Incarnation, RunId};
+use outlive_core::id::{Incarnation, RunId};
 use outlive_core::limits::{
-    CHANNEL_CLOSED_MS, PROGRESS_MS, RUNNER_BYTES_MAX, RUNNER_CONCURRENCY_MAX, RUNNER_LINE_BYTES_MAX,
-    RUNNER_SAID_END_MS, VIOLATIONS_TOLD_MAX,
+    CHANNEL_CLOSED_MS, PROGRESS_MS, RUNNER_BYTES_MAX, RUNNER_LINE_BYTES_MAX, RUNNER_SAID_END_MS,
 };
-use outlive_core::runtime::runner::{Greeting, Phase, Progress, TaskOrder, Watchdogs};
-use outlive_core::session::{CancelWhy, RunOutcome};
+use outlive_core::runtime::runner::{Phase, Progress, Watchdogs};
 use outlive_core::time::Tick;
 use outlive_process::Channel as Pipes;
-use outlive_protocol::runner::{Exception, Framed, FromRunner, RunnerCodecError, ToRunner, VERSION};
+use outlive_protocol::runner::{ToRunner, VERSION};
 use outlive_protocol::shim::StateNotice;
 
 use crate::clock::millis;
 use crate::kernel::runs::RunKey;
+use channel::Channel;
 pub(crate) use channel::Happened;
-use channel::{Channel, SayError};
 pub(crate) use content::Piece;
-use tasks::{Standing, Tasks};
+use tasks::Tasks;
 use watch::Watch;
 
 /// The newest version of the protocol that is spoken; absent: not started by Outlive, or without a channel.
@@ -159,10 +159,6 @@ impl Runner {
         runner
     }
 
-    fn tell(&mut self, frame: ToRunner) -> Result<(), SayError> {
-        self.channel.say(&Framed { frame, bytes: None })
-    }
-
     /// Waits for the next thing. Nothing is read unless `is_reading`. Cancel-safe.
     pub(crate) async fn next(&mut self, is_reading: bool) -> Happened {
         self.channel.next(is_reading).await
@@ -225,172 +221,6 @@ impl Runner {
     /// Whether there may be something to tell.
     pub(crate) fn has_more(&self) -> bool {
         !self.said.is_empty() || self.channel.is_behind()
-    }
-
-    /// The stream cannot be trusted any more.
-    fn break_off(&mut self, what: String) {
-        self.channel.stop_reading();
-        self.watch.stop();
-        self.talk = Talk::Broken;
-        self.testimony.violation = Some(what.clone());
-        self.said.push_back(Said::State(StateNotice::Violated { what, is_fatal: true }));
-    }
-
-    /// A frame is dropped, and that is told; not without end.
-    fn complain(&mut self, what: String) {
-        self.violations = self.violations.saturating_add(1);
-        if self.violations <= VIOLATIONS_TOLD_MAX {
-            self.said.push_back(Said::State(StateNotice::Violated { what, is_fatal: false }));
-        } else {
-            tracing::debug!(what, "a violation that is not told any more");
-        }
-    }
-
-    fn understand(&mut self, Framed { frame, bytes }: Framed<FromRunner>, now: Tick) {
-        match (self.talk, frame) {
-            (Talk::Broken | Talk::Ended, frame) => tracing::debug!(?frame, "after the end; dropped"),
-            // One that cannot even begin may say why.
-            (_, FromRunner::LastWords { exception, id, thread }) => self.last_words(&exception, id, thread),
-            (_, FromRunner::End) => {
-                (self.talk, self.leaving) = (Talk::Ended, Leaving::Since(now, Farewell::SaidEnd));
-                self.enter(Phase::ShuttingDown, Progress::default(), now);
-            }
-            (Talk::Greeting, FromRunner::Hello { version, tasks, capabilities, concurrency, sdk }) => {
-                if version != VERSION {
-                    return self.break_off(format!(
-                        "it speaks version {version} of the runner protocol; version {VERSION} is spoken here"
-                    ));
-                }
-                self.talk = Talk::Talking;
-                let greeting = Greeting {
-                    tasks: tasks.into_iter().collect(),
-                    capabilities: capabilities.into_iter().collect(),
-                    concurrency: concurrency.clamp(1, RUNNER_CONCURRENCY_MAX),
-                    sdk,
-                };
-                self.said.push_back(Said::State(StateNotice::Greeted { greeting }));
-                self.enter(Phase::Loading, Progress::default(), now);
-            }
-            (Talk::Greeting, frame) => {
-                self.break_off(format!("its first frame is `{}` and not `hello`", kind(&frame)));
-            }
-            (Talk::Talking, frame) => self.hear(frame, bytes, now),
-        }
-    }
-
-    fn hear(&mut self, frame: FromRunner, bytes: Option<Vec<u8>>, now: Tick) {
-        let what = kind(&frame);
-        match frame {
-            FromRunner::Hello { .. } => self.complain("a second `hello`".to_owned()),
-            FromRunner::State { state: Phase::Connecting, .. } => {
-                self.complain("it says that its state is `connecting`".to_owned());
-            }
-            FromRunner::State { state, progress } => self.enter(state, progress, now),
-            FromRunner::Pong { .. } => {}
-            FromRunner::Chunk { id, attempt, text, json, mime } => {
-                if self.is_about((id, attempt), what, now) {
-                    match content::chunk(text, json, mime, bytes) {
-                        Ok(piece) => self.said.push_back(Said::Output { run: id, piece }),
-                        Err(why) => self.complain(format!("{why}, of task {id}")),
-                    }
-                }
-            }
-            FromRunner::Progress { id, attempt, progress } => {
-                if self.is_about((id, attempt), what, now) {
-                    self.said.push_back(Said::Output { run: id, piece: content::progress(&progress) });
-                }
-            }
-            FromRunner::Checkpoint { id, attempt, state } => {
-                if self.is_about((id, attempt), what, now) {
-                    match content::state(state, bytes) {
-                        Ok((content, mime)) => {
-                            self.said.push_back(Said::Checkpoint { key: (id, attempt), content, mime });
-                        }
-                        Err(why) => self.complain(format!("{why}, of task {id}")),
-                    }
-                }
-            }
-            FromRunner::Result { id, attempt, value } => match content::result(value, bytes) {
-                Ok(piece) => self.finish((id, attempt), what, RunOutcome::Succeeded, Some(piece)),
-                Err(why) => {
-                    let exception = content::own_exception("ProtocolViolation", why.to_owned());
-                    self.raise((id, attempt), what, &exception);
-                    self.complain(format!("{why}, of task {id}"));
-                }
-            },
-            FromRunner::Error { id, attempt, exception } => self.raise((id, attempt), what, &exception),
-            FromRunner::Cancelled { id, attempt } => self.cancelled((id, attempt), what),
-            FromRunner::LastWords { .. } | FromRunner::End => unreachable!("understood before"),
-        }
-    }
-
-    /// Whether a frame is about a task that is open. It counts as progress of it.
-    fn is_about(&mut self, key: RunKey, what: &str, now: Tick) -> bool {
-        match self.tasks.standing(key) {
-            Standing::Open(open) => {
-                (open.awaited, open.since) = (tasks::Awaited::Next, Some(now));
-                self.watch.progressed(Some(key));
-                true
-            }
-            Standing::Finished => false,
-            Standing::NeverGiven => {
-                self.complain(format!("a `{what}` of task {} ({}), which it was never given", key.0, key.1));
-                false
-            }
-        }
-    }
-
-    /// A terminal has come.
-    fn finish(&mut self, key: RunKey, what: &str, outcome: RunOutcome, piece: Option<Piece>) {
-        match self.tasks.standing(key) {
-            Standing::Open(_) => {}
-            Standing::Finished => {
-                return self.complain(format!("a `{what}` of task {} ({}), which has ended", key.0, key.1));
-            }
-            Standing::NeverGiven => {
-                return self
-                    .complain(format!("a `{what}` of task {} ({}), which it was never given", key.0, key.1));
-            }
-        }
-        self.tasks.finish(key);
-        self.watch.progressed(Some(key));
-        let (run, attempt) = key;
-        self.said.extend(piece.map(|piece| Said::Output { run, piece }));
-        self.said.push_back(Said::State(StateNotice::RunFinished {
-            run,
-            attempt,
-            outcome,
-            execution_count: None,
-        }));
-    }
-
-    fn raise(&mut self, key: RunKey, what: &str, exception: &Exception) {
-        self.finish(key, what, content::raised(exception), Some(content::error(exception)));
-    }
-
-    fn cancelled(&mut self, key: RunKey, what: &str) {
-        let was_told = match self.tasks.standing(key) {
-            Standing::Open(open) => open.is_cancelled,
-            Standing::Finished | Standing::NeverGiven => false,
-        };
-        if was_told {
-            self.finish(key, what, RunOutcome::Cancelled { why: CancelWhy::User }, None);
-        } else {
-            let message = "the runner gave it up without being told to".to_owned();
-            self.raise(key, what, &content::own_exception("Cancelled", message));
-        }
-    }
-
-    fn last_words(&mut self, exception: &Exception, id: Option<RunId>, thread: Option<String>) {
-        let name = id.map(|id| self.tasks.name(id).map_or_else(|| id.to_string(), str::to_owned));
-        let words = content::last_words(exception, self.phase_name().to_owned(), name);
-        match thread {
-            Some(thread) => {
-                tracing::info!(thread, exception = words.exception_type, "a thread of the runner has ended");
-                self.testimony.of_a_thread = Some(words);
-            }
-            None => self.testimony.last_words = Some(words),
-        }
     }
 
     fn phase_name(&self) -> &'static str {
@@ -494,55 +324,6 @@ impl Runner {
         self.watch.stop();
     }
 
-    /// Gives it a task. One that was given before is ignored; one that cannot be sent ends at once.
-    pub(crate) fn give(&mut self, key: RunKey, order: TaskOrder, now: Tick) {
-        let TaskOrder { task, input, key: idempotency, checkpoint } = order;
-        if !self.tasks.give(key, task.clone(), now) {
-            return;
-        }
-        let (id, attempt) = key;
-        let frame = |input| ToRunner::Task { id, attempt, task, key: idempotency, input, checkpoint };
-        let mut framed = Framed { frame: frame(Some(input)), bytes: None };
-        let mut refused = self.channel.say(&framed);
-        if matches!(refused, Err(SayError::TooLarge(RunnerCodecError::LineTooLong { .. })))
-            && let ToRunner::Task { input, .. } = &mut framed.frame
-        {
-            framed.bytes = input.take().map(|input| input.to_string().into_bytes());
-            refused = self.channel.say(&framed);
-        }
-        if let Err(error) = refused {
-            let kind = match error {
-                SayError::TooLarge(_) => "FrameTooLarge",
-                SayError::Full { .. } => "RunnerBusy",
-            };
-            self.raise(key, "task", &content::own_exception(kind, error.to_string()));
-        }
-    }
-
-    /// Tells it to stop a task, once.
-    pub(crate) fn cancel(&mut self, key @ (id, attempt): (RunId, Attempt)) {
-        let Standing::Open(open) = self.tasks.standing(key) else { return };
-        if std::mem::replace(&mut open.is_cancelled, true) {
-            return;
-        }
-        if let Err(error) = self.tell(ToRunner::Cancel { id, attempt }) {
-            tracing::warn!(%error, run = %id, "the runner could not be told to stop a task");
-        }
-    }
-
-    /// Sends a ping. One that does not read what it was told before is not told more.
-    pub(crate) fn ping(&mut self) {
-        self.pings += 1;
-        if !self.channel.is_slow() {
-            let _full_and_so_silent = self.tell(ToRunner::Ping { n: self.pings });
-        }
-    }
-
-    /// Asks it to end; `false` when it cannot be asked.
-    pub(crate) fn shut_down(&mut self, grace_ms: u64) -> bool {
-        self.talk == Talk::Talking && self.tell(ToRunner::Shutdown { grace_ms }).is_ok()
-    }
-
     /// Whether nothing more is to be heard of it, so that its silence says nothing.
     pub(crate) fn has_left(&self) -> bool {
         self.talk == Talk::Broken || self.leaving != Leaving::No
@@ -565,22 +346,5 @@ impl Runner {
             violation: self.testimony.violation.clone(),
             channel_closed_ms,
         }
-    }
-}
-
-/// A frame's type, as it is written.
-const fn kind(frame: &FromRunner) -> &'static str {
-    match frame {
-        FromRunner::Hello { .. } => "hello",
-        FromRunner::State { .. } => "state",
-        FromRunner::Pong { .. } => "pong",
-        FromRunner::Chunk { .. } => "chunk",
-        FromRunner::Progress { .. } => "progress",
-        FromRunner::Checkpoint { .. } => "checkpoint",
-        FromRunner::Result { .. } => "result",
-        FromRunner::Error { .. } => "error",
-        FromRunner::Cancelled { .. } => "cancelled",
-        FromRunner::LastWords { .. } => "last_words",
-        FromRunner::End => "end",
     }
 }
