@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use outlive_core::diagnosis::FailureReport;
+use outlive_core::diagnosis::{FailureReport, Matchers};
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
 use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS};
 use outlive_core::runtime::{StopStep, StopWhy};
@@ -110,6 +110,8 @@ impl Node {
         };
         let node = Self::over(who, seams, config.budgets, config.state, processes).await?;
         node.context.causes.set(causes).expect("it is set here alone");
+        // The first death is not to wait until the patterns are compiled.
+        node.context.tasks.spawn_blocking(|| Matchers::current());
         Ok(node)
     }
 

@@ -92,6 +92,10 @@ pub fn timers(group: &Group, now: Now) -> Vec<(Timer, Duration)> {
             }
         }
     }
+    let waits = |name: &String| matches!(outlook(group, name), Outlook::Waits(_));
+    if !group.waiting.keys().any(waits) {
+        return timers;
+    }
     let mut outlooks = Outlooks::new(group);
     let waiting = group.queue.iter().filter_map(|id| group.tasks.get(id));
     let deadlines = waiting.filter_map(|task| Some((waits_until(task, outlooks.of(&task.new.task))?, task)));
@@ -163,15 +167,19 @@ fn settle_queue(group: &Group, now: Now) -> Decision {
 
 /// What nobody will take does not wait for its bound.
 fn settle_hopeless(group: &Group, now: Now) -> Decision {
-    let mut outlooks = Outlooks::new(group);
+    let names = group.waiting.keys().map(String::as_str);
+    let hopeless: Vec<&str> = names.filter(|name| outlook(group, name) == Outlook::Never).collect();
+    if hopeless.is_empty() {
+        return Decision::none();
+    }
     let waiting = group.queue.iter().filter_map(|id| group.tasks.get(id));
-    waiting.fold(Decision::none(), |decision, task| match outlooks.of(&task.new.task) {
-        Outlook::Never => {
+    waiting.filter(|task| hopeless.contains(&task.new.task.as_str())).fold(
+        Decision::none(),
+        |decision, task| {
             let reason = unserved(group, &task.new);
             decision.fact(ended(task.new.id, RunOutcome::Unserved { reason }, now))
-        }
-        Outlook::Ready | Outlook::Waits(_) => decision,
-    })
+        },
+    )
 }
 
 /// In a `one_for_all` group a failure, and an end that is followed by a restart, is that of all.
@@ -256,6 +264,10 @@ fn give(group: &Group, now: Now) -> Decision {
         match able.min_by_key(|member| member.running.len()) {
             Some(member) => return give_to(member, task, now),
             None => unable.push(name),
+        }
+        // Nobody is left who could be given anything.
+        if unable.len() == group.waiting.len() {
+            break;
         }
     }
     Decision::none()

@@ -298,10 +298,18 @@ fn queued(group: &mut Group, at: WallTime, new: &NewTask) {
     group.tasks.insert(new.id, task);
     group.order.push_back(new.id);
     group.queue.push_back(new.id);
+    *group.waiting.entry(new.task.clone()).or_default() += 1;
 }
 
 /// Nearly always the first.
 fn unqueue(group: &mut Group, run: RunId) {
+    let Some(task) = group.tasks.get(&run).filter(|task| task.state == TaskState::Queued) else { return };
+    if let Some(number) = group.waiting.get_mut(&task.new.task) {
+        *number -= 1;
+        if *number == 0 {
+            group.waiting.remove(&task.new.task);
+        }
+    }
     if group.queue.front() == Some(&run) {
         group.queue.pop_front();
     } else {
@@ -311,13 +319,14 @@ fn unqueue(group: &mut Group, run: RunId) {
 
 /// To whom it was given was said before it.
 fn opened(group: &mut Group, run: RunId, attempt: Attempt, at: WallTime) {
-    let Some(task) = group.tasks.get_mut(&run) else { return };
+    let Some(task) = group.tasks.get(&run) else { return };
     let Some(process) = task.given else { return };
+    unqueue(group, run);
+    let Some(task) = group.tasks.get_mut(&run) else { return };
     task.state = TaskState::Running { process, ending: None };
     task.attempt = attempt;
     task.told = None;
     task.started_at = Some(at);
-    unqueue(group, run);
     if let Some(member) = member(group, process.runtime) {
         member.running.insert(run);
     }
@@ -364,6 +373,7 @@ fn waits_again(group: &mut Group, at: WallTime, id: RunId) {
     };
     task.state = TaskState::Queued;
     task.waits_since = at;
+    *group.waiting.entry(task.new.task.clone()).or_default() += 1;
     for member in &mut group.members {
         member.running.remove(&id);
     }
@@ -372,13 +382,14 @@ fn waits_again(group: &mut Group, at: WallTime, id: RunId) {
 
 fn forget(group: &mut Group, runs: &[RunId]) {
     for id in runs {
+        // Of one whose end has left the log, the fold knows only that it was queued.
+        unqueue(group, *id);
         let Some(task) = group.tasks.remove(id) else { continue };
         if group.keys.get(&task.new.key) == Some(id) {
             group.keys.remove(&task.new.key);
         }
     }
     group.order.retain(|id| group.tasks.contains_key(id));
-    group.queue.retain(|id| group.tasks.contains_key(id));
 }
 
 /// The report that an error chunk of ours names.

@@ -34,6 +34,8 @@ pub struct Group {
     pub queued: u32,
     /// Those that wait, first to be given first.
     pub queue: VecDeque<RunId>,
+    /// How many of them there are of each name: there are few names and may be many tasks.
+    pub waiting: BTreeMap<String, usize>,
     /// How many have ended in which way.
     pub ended: Ended,
     /// Its failures, oldest first; the oldest of many are forgotten.
@@ -190,6 +192,7 @@ impl Group {
             order: VecDeque::new(),
             queued: 0,
             queue: VecDeque::new(),
+            waiting: BTreeMap::new(),
             ended: Ended::default(),
             reports: VecDeque::new(),
             falling: None,

@@ -301,6 +301,7 @@ impl World {
             budget -= 1;
             self.witness.see(&fact, self.group.spec.strategy);
             apply(&mut self.group, &fact);
+            assert_eq!(self.group.waiting, by_name(&self.group), "each that waits is counted under its name");
             self.log.push(fact);
         }
         budget
@@ -606,4 +607,13 @@ impl World {
             status => panic!("it has not just ended: {status:?}"),
         }
     }
+}
+
+/// How many tasks of each name are in the queue.
+fn by_name(group: &Group) -> BTreeMap<String, usize> {
+    let mut names = BTreeMap::new();
+    for id in &group.queue {
+        *names.entry(group.tasks[id].new.task.clone()).or_default() += 1;
+    }
+    names
 }

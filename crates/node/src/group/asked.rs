@@ -185,7 +185,7 @@ fn denied(group: &Group, why: &Denied) -> Problem {
             about(404, "no-such-member", "No such member").hint(format!("it has {}", members(group)))
         }
         Denied::NobodyReady(_) => about(503, "nobody-ready", "No runner takes the task").hint(format!(
-            "`outlive runners {name}` shows the runners; without `wait_ms: 0` a task waits for one"
+            "`outlive runners {name}` shows the runners, `outlive runner start {name}` starts those that are down"
         )),
         Denied::UnknownTask { .. } => about(422, "unknown-task", "No runner has this task"),
         Denied::QueueFull { .. } => {
