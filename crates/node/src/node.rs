@@ -111,7 +111,7 @@ impl Node {
         let node = Self::over(who, seams, config.budgets, config.state, processes).await?;
         node.context.causes.set(causes).expect("it is set here alone");
         // The first death is not to wait until the patterns are compiled.
-        node.context.tasks.spawn_blocking(|| Matchers::current());
+        node.context.tasks.spawn_blocking(Matchers::current);
         Ok(node)
     }
 
