@@ -57,3 +57,26 @@ impl Causes {
         Self::Unusable { path: path.to_owned(), why }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_keeps_nothing_from_starting_and_a_right_one_counts() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("causes.toml");
+        assert!(matches!(Causes::install(&file), Causes::None), "there is none");
+        let wrong =
+            "[[matcher]]\nname = \"away\"\nanchors = ['(']\ntitle = [\"it was away\"]\nremedy = [\"wait\"]\n";
+        std::fs::write(&file, wrong).unwrap();
+        let Causes::Unusable { why, .. } = Causes::install(&file) else { panic!("it is wrong") };
+        assert!(why.contains("line "), "it says where: {why}");
+        let builtin = Matchers::builtin().len();
+        assert_eq!(Matchers::current().len(), builtin, "the built-in ones are used alone");
+        std::fs::write(&file, wrong.replace("'('", "'license server away'")).unwrap();
+        assert!(matches!(Causes::install(&file), Causes::Installed { number: 1, .. }));
+        assert_eq!(Matchers::current().len(), builtin + 1);
+        assert!(matches!(Causes::install(&file), Causes::Unusable { .. }), "once for each daemon");
+    }
+}
