@@ -112,7 +112,7 @@ fn a_stop_escalates_visibly() {
     });
     steps.dedup();
     assert_eq!(steps, ["ask", "term", "kill"], "each step is visible");
-    let ended = task.outcome();
+    let ended = group.session().outcome(&task.id, within(PATIENCE));
     assert_eq!(ended.ended(), "cancelled", "{:?}", ended.outcome);
     for report in group.reports() {
         assert_eq!(report::code(&report), "killed-by-operator", "killed by us is no crash: {report:#}");
