@@ -5,6 +5,7 @@ mod submit;
 
 use clap::Subcommand;
 use outlive_core::id::Cursor;
+use outlive_core::session::RunOutcome;
 use outlive_protocol::http::{RunState, RunView};
 
 use super::attach::quietly;
@@ -162,16 +163,22 @@ async fn follow(
 async fn cancel(client: &Client, which: &Which) -> Result<Exit, Failure> {
     let run = find(client, which).await?;
     let after = client.cancel_task(&which.group, run.id).await.map_err(|error| doing("cancel", error))?;
-    let id = crate::select::short_run(run.id);
-    match (&run.state, &after.state) {
-        (RunState::Ended { outcome }, _) => {
-            let word = notebook::in_words(&run, outcome).1;
-            terminal::talk(format!("task {id} has ended already: {word}"));
-        }
-        (_, RunState::Ended { .. }) => terminal::talk(format!("cancelled task {id}")),
-        (_, _) => terminal::talk(format!("cancelling task {id}; its runner is told to stop it")),
-    }
+    terminal::talk(what_became(&run, &after));
     Ok(Exit::Ok)
+}
+
+/// What a cancel has done. A task may end by itself while it is asked for.
+fn what_became(before: &RunView, after: &RunView) -> String {
+    let id = crate::select::short_run(before.id);
+    match (&before.state, &after.state) {
+        (RunState::Queued | RunState::Running, RunState::Ended { outcome: RunOutcome::Cancelled { .. } }) => {
+            format!("cancelled task {id}")
+        }
+        (RunState::Ended { outcome }, _) | (_, RunState::Ended { outcome }) => {
+            format!("task {id} has ended already: {}", notebook::in_words(after, outcome).1)
+        }
+        (_, _) => format!("cancelling task {id}; its runner is told to stop it"),
+    }
 }
 
 /// The tasks of a group; one that is not up is said so.
@@ -297,7 +304,7 @@ fn distinct(ids: &[String]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use outlive_core::session::RunOutcome;
+    use outlive_core::session::CancelWhy;
     use serde_json::{Value, json};
 
     use super::*;
@@ -343,6 +350,20 @@ ID        TASK  STATE                                                MEMBER  ATT
         let narrow = text(&some(), 61_000_000, 60, Paint::OFF);
         assert!(narrow.lines().all(|line| console::measure_text_width(line) <= 60), "{narrow}");
         assert!(narrow.contains("not run: all"), "{narrow}");
+    }
+
+    #[test]
+    fn a_task_that_was_quicker_than_its_cancel_is_not_called_cancelled() {
+        let id = "1a2b3c4d-0000-4000-8000-000000000001";
+        let a_run = |state| run(0, id, state, Some("llm-0"));
+        let after = |before: Value, after: Value| what_became(&a_run(before), &a_run(after));
+        let (running, succeeded) = (json!({"state": "running"}), ended(&RunOutcome::Succeeded));
+        let cancelled = ended(&RunOutcome::Cancelled { why: CancelWhy::User });
+        assert_eq!(after(running.clone(), succeeded.clone()), "task 1a2b3c4d has ended already: ok");
+        assert_eq!(after(succeeded.clone(), succeeded), "task 1a2b3c4d has ended already: ok");
+        assert_eq!(after(running.clone(), cancelled.clone()), "cancelled task 1a2b3c4d");
+        assert_eq!(after(cancelled.clone(), cancelled), "task 1a2b3c4d has ended already: cancelled");
+        assert!(after(running.clone(), running).starts_with("cancelling task 1a2b3c4d"));
     }
 
     #[test]

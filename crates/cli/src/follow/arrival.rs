@@ -50,8 +50,9 @@ impl Awaited {
         let is_over = self.session.closed_at.is_some();
         is_over
             || self.members().all(|member| match (goal, members::stand(member)) {
-                (_, Stand::Down) | (Goal::Up, Stand::Ready | Stand::Going) => true,
-                (Goal::Down, Stand::Ready | Stand::Going) | (_, Stand::Coming) => false,
+                (_, Stand::Down) | (Goal::Up, Stand::Ready) => true,
+                // One that is on its way out may be so because its group is: that is known when it is gone.
+                (Goal::Down, Stand::Ready) | (_, Stand::Coming | Stand::Going) => false,
             })
     }
 
@@ -261,6 +262,18 @@ mod tests {
         let mut closed = awaited(&both, None);
         closed.session.closed_at = Some(outlive_core::time::WallTime(1));
         assert!(closed.is_there(Goal::Up), "nothing is to be waited for");
+    }
+
+    #[test]
+    fn a_member_that_is_being_stopped_is_waited_for() {
+        let group = |states| {
+            let mut group = awaited(&[("idle", "ready"), states], None);
+            let view = group.session.group.as_mut().expect("a group");
+            view.members[1].comes = false;
+            group
+        };
+        assert!(!group(("launching", "loading")).is_there(Goal::Up), "its group may be on its way out");
+        assert!(group(("down", "connecting")).is_there(Goal::Up), "it is known to stay down");
     }
 
     #[test]

@@ -211,6 +211,7 @@ pub fn in_words(run: &RunView, outcome: &RunOutcome) -> (Ink, String) {
                 CancelWhy::User => "cancelled",
                 CancelWhy::EarlierFailure => "skipped",
                 CancelWhy::Interrupted => "not run: interrupted",
+                CancelWhy::Stopped if run.started_at.is_some() => "stopped",
                 CancelWhy::Stopped => "not run: stopped",
             };
             (Ink::Dim, why.to_owned())
@@ -296,5 +297,8 @@ mod tests {
         assert_eq!(line(run(0, None, None), failed), "[1/12] run 1 not run: killed at 2 GiB");
         let skipped = RunOutcome::Cancelled { why: CancelWhy::EarlierFailure };
         assert_eq!(line(run(11, Some(20), None), skipped), "[12/12] cell 21 skipped");
+        let stopped = RunOutcome::Cancelled { why: CancelWhy::Stopped };
+        assert_eq!(line(run(0, None, None), stopped.clone()), "[1/12] run 1 not run: stopped");
+        assert_eq!(line(run(0, None, Some((0, 0))), stopped), "[1/12] run 1 stopped 0.0 s");
     }
 }

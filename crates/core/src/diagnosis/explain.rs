@@ -119,6 +119,7 @@ fn verb(report: &FailureReport, code: CauseCode) -> &'static str {
         (CauseCode::Hung, _) => "hung",
         (CauseCode::Stalled, _) => "made no progress",
         (CauseCode::GroupSibling | CauseCode::IgnoredCancel, _) => "was stopped",
+        _ if is_survived(report, code) => "broke a rule",
         (CauseCode::ProtocolViolation | CauseCode::ChannelClosed, None) => "cannot be understood",
         (CauseCode::Timeout, _) => "took too long",
         (CauseCode::NeverReady, _) => "did not become ready",
@@ -126,6 +127,11 @@ fn verb(report: &FailureReport, code: CauseCode) -> &'static str {
         (_, Some(ExitStatus::Code { code: 0 })) => "ended too early",
         (_, Some(_) | None) => "died",
     }
+}
+
+/// Whether the report is of something that a runner did and goes on after it.
+fn is_survived(report: &FailureReport, code: CauseCode) -> bool {
+    code == CauseCode::ProtocolViolation && report.status.is_none() && report.next == NextStep::Nothing
 }
 
 fn facts(report: &FailureReport, options: &ExplainOptions) -> Vec<(&'static str, String)> {
@@ -138,7 +144,12 @@ fn facts(report: &FailureReport, options: &ExplainOptions) -> Vec<(&'static str,
         facts.push(("command", report.evidence.argv.join(" ")));
     }
     facts.push(("interrupted", interrupted(report)));
-    facts.push(("next", next(&report.next)));
+    let next = if is_survived(report, report.cause().code) {
+        "what it sent there is left out, and it goes on".to_owned()
+    } else {
+        next(&report.next)
+    };
+    facts.push(("next", next));
     facts
 }
 
