@@ -105,6 +105,9 @@ pub const RUNNER_LINE_BYTES_MAX: usize = 65_536;
 pub const RUNNER_BYTES_MAX: usize = 16 << 20;
 /// Longest input of a task, in bytes of JSON. It goes through the log and the shim link whole, so it fits one record.
 pub const TASK_INPUT_BYTES_MAX: usize = 512 << 10;
+/// Longest name or idempotency key of a task, in bytes. Both are kept in memory as long as the task is known, and go to the
+/// runner in a line.
+pub const TASK_WORD_BYTES_MAX: usize = 1_024;
 /// How many members a group may have. Each is a process of its own.
 pub const GROUP_MEMBERS_MAX: usize = 64;
 /// How many tasks a runner may take at a time, whatever it says of itself.

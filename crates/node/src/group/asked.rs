@@ -2,7 +2,7 @@
 
 use outlive_core::group::{Denied, Group, Input, MemberSpec};
 use outlive_core::id::{RunId, RuntimeId, SessionId};
-use outlive_core::limits::TASK_INPUT_BYTES_MAX;
+use outlive_core::limits::{TASK_INPUT_BYTES_MAX, TASK_WORD_BYTES_MAX};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::state::Life as GroupLife;
 use outlive_protocol::http::{Members, Problem, SubmitTask};
@@ -86,6 +86,9 @@ impl Task {
     async fn submit(&mut self, task: SubmitTask) -> Answered {
         // Random, not by time: people type the beginning of it.
         let id = task.id.unwrap_or_else(|| RunId::from_uuid(Uuid::new_v4()));
+        if let Err(problem) = is_named(&task) {
+            return Ok(Err(problem));
+        }
         let key = task.key.clone().unwrap_or_else(|| id.to_string());
         let known = self.group.tasks.contains_key(&id).then_some(id);
         if let Some(known) = known.or_else(|| self.group.keys.get(&key).copied()) {
@@ -120,6 +123,29 @@ impl Task {
     fn task(&self, run: RunId) -> Result<Answer, Problem> {
         let view = view::task(&self.group, self.journal.fold(), run);
         view.map(|view| Answer::Runs(vec![view])).ok_or_else(|| problem::no_run(self.group.spec.id, run))
+    }
+}
+
+/// What tells a task from others can do so: an empty key is one that somebody forgot to fill in, and would make all such
+/// tasks the same one.
+fn is_named(task: &SubmitTask) -> Result<(), Problem> {
+    let bad = |what: &str, is: String, hint: &str| {
+        let (code, title) = (format!("bad-task-{what}"), format!("The task's {what} cannot be used"));
+        Err(Problem::new(422, &code, &title, format!("the {what} of the task {is}")).hint(hint))
+    };
+    let long = |text: &str| format!("has {} bytes; at most {TASK_WORD_BYTES_MAX} are taken", text.len());
+    match &task.key {
+        Some(key) if key.is_empty() => {
+            bad("key", "is empty".to_owned(), "give each piece of work a key of its own, or none")
+        }
+        Some(key) if key.len() > TASK_WORD_BYTES_MAX => {
+            bad("key", long(key), "make the key of a digest of what names the work")
+        }
+        _ if task.task.is_empty() => bad("name", "is empty".to_owned(), "it is the name of a handler"),
+        _ if task.task.len() > TASK_WORD_BYTES_MAX => {
+            bad("name", long(&task.task), "it is the name of a handler; what it works on is its input")
+        }
+        _ => Ok(()),
     }
 }
 

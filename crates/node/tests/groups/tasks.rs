@@ -191,6 +191,14 @@ async fn a_task_that_cannot_be_served_is_refused_with_what_to_do() {
     let large = daemon.node.submit_task("g", task("echo", large)).await.unwrap_err();
     assert_eq!((large.code.as_str(), large.status), ("task-too-large", 413));
     assert!(large.hint.unwrap().contains("file"));
+    for (key, what) in [("", "empty"), ("k".repeat(2_000).as_str(), "2000 bytes")] {
+        let keyed = SubmitTask { key: Some(key.to_owned()), ..task("echo", json!([])) };
+        let refused = daemon.node.submit_task("g", keyed).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.status), ("bad-task-key", 422));
+        assert!(refused.detail.contains(what), "{refused:?}");
+    }
+    let nameless = daemon.node.submit_task("g", task("", json!([]))).await.unwrap_err();
+    assert_eq!((nameless.code.as_str(), nameless.status), ("bad-task-name", 422));
     daemon.node.members("g", outlive_node::api::MemberWish::Stop, Default::default()).await.unwrap();
     daemon.until(|view| group(view).members[0].runtime.pid.is_none()).await;
     let at_once = SubmitTask { wait_ms: Some(0), ..task("echo", json!([])) };
