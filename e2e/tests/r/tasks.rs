@@ -187,7 +187,8 @@ fn submitted_twice() {
     let keyed = json!({"key": "invoice-7"});
     let first = group.submit_with("text(task.key)", &keyed);
     assert_eq!(first.outcome().said(), "invoice-7");
-    assert_eq!(group.submit_with("text('something else')", &keyed).id, first.id);
+    assert_eq!(group.submit_with("text(task.key)", &keyed).id, first.id);
+    assert_eq!(group.submit_refused("text('something else')", &keyed)["code"], "key-of-another-task");
     let listed = world.api().get(&group.path("/tasks"));
     assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
 }

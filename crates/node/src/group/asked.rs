@@ -1,5 +1,6 @@
 //! What the task answers to those who ask.
 
+use outlive_core::group::state::{Task as Known, TaskState};
 use outlive_core::group::{Denied, Group, Input, MemberSpec};
 use outlive_core::id::{RunId, RuntimeId, SessionId};
 use outlive_core::limits::{TASK_INPUT_BYTES_MAX, TASK_WORD_BYTES_MAX};
@@ -92,7 +93,7 @@ impl Task {
         let key = task.key.clone().unwrap_or_else(|| id.to_string());
         let known = self.group.tasks.contains_key(&id).then_some(id);
         if let Some(known) = known.or_else(|| self.group.keys.get(&key).copied()) {
-            return Ok(self.task(known));
+            return Ok(same(&self.group.tasks[&known], &task).and_then(|()| self.task(known)));
         }
         if let Err(problem) = fits(&task) {
             return Ok(Err(problem));
@@ -147,6 +148,19 @@ fn is_named(task: &SubmitTask) -> Result<(), Problem> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a task is what is asked for again. Of one that has ended a large input is not known any more.
+fn same(known: &Known, asked: &SubmitTask) -> Result<(), Problem> {
+    let forgot = matches!(known.state, TaskState::Ended(_)) && known.new.input.is_null();
+    let differs = match () {
+        () if known.new.task != asked.task => format!("is a task {:?}", known.new.task),
+        () if !forgot && known.new.input != asked.input => "has another input".to_owned(),
+        () => return Ok(()),
+    };
+    let detail = format!("the key {:?} is that of task {}, which {differs}", known.new.key, known.new.id);
+    Err(Problem::new(409, "key-of-another-task", "The key is another task's", detail)
+        .hint("give each piece of work a key of its own; the same key means the same work"))
 }
 
 /// A task goes through the log and to its runner in one piece.

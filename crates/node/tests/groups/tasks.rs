@@ -53,9 +53,17 @@ async fn the_same_id_or_key_again_is_the_same_task() {
         .await;
     assert_eq!(first.id, id);
     assert_eq!(daemon.read(&first).await.texts(), ["x"]);
-    let by_id = daemon.submit(SubmitTask { id: Some(id), ..task("echo", json!(["y"])) }).await;
-    let by_key = daemon.submit(SubmitTask { key: Some("k".to_owned()), ..task("echo", json!(["z"])) }).await;
+    let by_id = daemon.submit(SubmitTask { id: Some(id), ..task("echo", json!(["x"])) }).await;
+    let keyed = |task| SubmitTask { key: Some("k".to_owned()), ..task };
+    let by_key = daemon.submit(keyed(task("echo", json!(["x"])))).await;
     assert_eq!((by_id.id, by_key.id), (id, id));
+    for (other, why) in
+        [(task("echo", json!(["y"])), "another input"), (task("hold", json!(["x"])), "\"echo\"")]
+    {
+        let refused = daemon.node.submit_task("g", keyed(other)).await.unwrap_err();
+        assert_eq!(refused.code, "key-of-another-task", "its output would be a wrong answer");
+        assert!(refused.detail.contains(why) && refused.detail.contains("\"k\""), "{refused}");
+    }
     assert_eq!(daemon.node.runs(first.session).await.unwrap().len(), 1, "it was done once");
 }
 
