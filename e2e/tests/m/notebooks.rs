@@ -1,5 +1,6 @@
 //! What an agent does in a day.
 
+use outlive_e2e::clock::{PATIENCE, within};
 use outlive_e2e::process::{self, Signal};
 use outlive_e2e::{World, notebook};
 use serde_json::json;
@@ -100,7 +101,10 @@ fn a_run_that_takes_longer_is_there_for_the_next_agent_and_after_the_daemons_dea
     assert!(text(&ran).contains("still running"), "{}", text(&ran));
     first.leave();
 
-    process::signal(world.daemon_pid(), Signal::KILL);
+    let daemon = process::find(world.daemon_pid()).expect("the daemon runs");
+    process::signal(daemon.pid, Signal::KILL);
+    // A question to one that is just dying may lose its answer; that is said, and is not what is tested.
+    assert!(process::wait_gone(&daemon, within(PATIENCE)));
     let mut second = Agent::start(&world);
     let same = second.call("open", &json!({"path": path}));
     assert_eq!(same["structuredContent"]["session"], session);
