@@ -40,7 +40,7 @@
 //! | `GET /v1/runners/{name}/tasks` | → list of [`RunView`] |
 //! | `POST /v1/runners/{name}/tasks` | [`SubmitTask`] → 201 [`RunView`] |
 //! | `GET /v1/runners/{name}/tasks/{run}` | → [`RunView`] |
-//! | `DELETE /v1/runners/{name}/tasks/{run}` | cancel → 202 [`RunView`]; one that has ended is left alone → 200 |
+//! | `DELETE /v1/runners/{name}/tasks/{run}` | cancel → 202 [`RunView`]; 200 when it has ended, with this or before |
 //! | `GET /v1/runners/{name}/tasks/{run}/attach?cursor=ATTEMPT.SEQ&follow=bool&cancel=bool` | as a run's; `cancel=true` cancels the task when this client goes away first |
 //! | `POST /v1/chat/completions`, `GET /v1/models` | OpenAI's bodies; the model is a group whose members declare `chat` |
 //! | `GET /v1/sessions/{id}/reports` | → list of `FailureReport` |

@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::lines;
 use super::traceback::{Link, Place, Traceback};
+use crate::runtime::stop::StopKind;
 use crate::runtime::{ExitStatus, StopWhy};
 
 /// How many of its last lines count as what it died of, when no traceback stands at the end.
@@ -76,27 +77,7 @@ impl<'a> Case<'a> {
 
     /// Whether Outlive ended it because it did not go on: what it had said before may be why.
     pub(super) fn ended_by_verdict(&self) -> bool {
-        match self.stopped() {
-            Some(
-                StopWhy::Hung
-                | StopWhy::NeverReady
-                | StopWhy::Timeout
-                | StopWhy::Stalled
-                | StopWhy::Violation
-                | StopWhy::IgnoredCancel,
-            ) => true,
-            Some(
-                StopWhy::User
-                | StopWhy::Restart
-                | StopWhy::Finished
-                | StopWhy::Rest
-                | StopWhy::Eviction
-                | StopWhy::Drain
-                | StopWhy::Sibling
-                | StopWhy::Disowned,
-            )
-            | None => false,
-        }
+        self.stopped().is_some_and(|why| why.kind() == StopKind::Verdict)
     }
 
     /// Whether somebody else asked for its end: SIGTERM, SIGINT or SIGHUP that we did not send.

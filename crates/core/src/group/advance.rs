@@ -231,7 +231,7 @@ fn launch(group: &Group, now: Now) -> Decision {
         return Decision::none();
     };
     let process = ProcessKey { runtime: member.id, incarnation: member.runtime.incarnation.next() };
-    Decision::none().happened(now, Happened::RuntimeLaunching(process)).effect(Effect::Launch(process))
+    Decision::none().happened(now.wall, Happened::RuntimeLaunching(process)).effect(Effect::Launch(process))
 }
 
 /// Those that need each other are started when all that was is gone, and the wait is over for all.
@@ -311,5 +311,5 @@ fn close(group: &Group, now: Now) -> Decision {
     if !group.is_settled() || group.members.iter().any(|member| member.runtime.has_process()) {
         return Decision::none();
     }
-    Decision::none().happened(now, Happened::Closed { save_problem: None }).effect(Effect::Finish)
+    Decision::none().happened(now.wall, Happened::Closed { save_problem: None }).effect(Effect::Finish)
 }

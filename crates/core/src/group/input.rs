@@ -6,8 +6,7 @@ use crate::diagnosis::evidence::StallEvidence;
 use crate::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, RuntimeId};
 use crate::runtime::runner::{Greeting, Phase, TaskOrder};
 use crate::runtime::{StopStep, StopWhy};
-use crate::session::Fact;
-use crate::session::event::{Happened, SessionEvent};
+use crate::session::event::Happened;
 use crate::session::input::ProcessInput;
 use crate::time::Now;
 
@@ -79,50 +78,12 @@ pub enum Timer {
     CancelGrace(RunId, Attempt),
 }
 
-/// Facts to append, then effects to carry out.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Decision {
-    /// In this order.
-    pub facts: Vec<Fact>,
-    /// After the facts are stored, in this order.
-    pub effects: Vec<Effect>,
-}
+/// What an input is answered with.
+pub type Decision = crate::session::decision::Decision<Effect>;
 
 impl Decision {
-    /// Nothing to do.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.facts.is_empty() && self.effects.is_empty()
-    }
-
-    pub(super) fn happened(self, now: Now, what: Happened) -> Self {
-        self.fact(Fact::Journal(SessionEvent { at: now.wall, what }))
-    }
-
     pub(super) fn event(self, now: Now, event: GroupEvent) -> Self {
-        self.happened(now, Happened::Group(event))
-    }
-
-    pub(super) fn fact(mut self, fact: Fact) -> Self {
-        self.facts.push(fact);
-        self
-    }
-
-    pub(super) fn effect(mut self, effect: Effect) -> Self {
-        self.effects.push(effect);
-        self
-    }
-
-    pub(super) fn and(mut self, more: Self) -> Self {
-        self.facts.extend(more.facts);
-        self.effects.extend(more.effects);
-        self
+        self.happened(now.wall, Happened::Group(event))
     }
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::exit::{ExitReport, ExitStatus};
-use super::stop::StopWhy;
+use super::stop::StopKind;
 use crate::limits::{BACKOFF_MS, BACKOFF_MS_MAX, RESTART_HISTORY_MAX, RESTART_PERIOD_MS, RESTARTS_MAX};
 use crate::time::WallTime;
 
@@ -64,25 +64,9 @@ impl Ended {
     /// How the process of this report ended.
     #[must_use]
     pub fn of(report: &ExitReport) -> Self {
-        let how = match report.evidence.stop.as_ref().map(|stop| stop.why) {
-            Some(
-                StopWhy::User
-                | StopWhy::Restart
-                | StopWhy::Finished
-                | StopWhy::Rest
-                | StopWhy::Eviction
-                | StopWhy::Drain
-                | StopWhy::Disowned,
-            ) => EndedHow::Asked,
-            Some(
-                StopWhy::Hung
-                | StopWhy::NeverReady
-                | StopWhy::Timeout
-                | StopWhy::Sibling
-                | StopWhy::Stalled
-                | StopWhy::Violation
-                | StopWhy::IgnoredCancel,
-            ) => EndedHow::Abnormal,
+        let how = match report.evidence.stop.as_ref().map(|stop| stop.why.kind()) {
+            Some(StopKind::Wish) => EndedHow::Asked,
+            Some(StopKind::Verdict | StopKind::Consequence) => EndedHow::Abnormal,
             None if report.pid.is_some() && report.status == (ExitStatus::Code { code: 0 }) => {
                 EndedHow::Normal
             }

@@ -37,6 +37,38 @@ pub enum StopWhy {
     Disowned,
 }
 
+/// What kind of reason a stop has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StopKind {
+    /// Somebody wished it: the end is what was wanted.
+    Wish,
+    /// Outlive ended what did not go on as it should.
+    Verdict,
+    /// Another process died.
+    Consequence,
+}
+
+impl StopWhy {
+    pub(crate) const fn kind(self) -> StopKind {
+        match self {
+            Self::User
+            | Self::Restart
+            | Self::Finished
+            | Self::Rest
+            | Self::Eviction
+            | Self::Drain
+            | Self::Disowned => StopKind::Wish,
+            Self::Hung
+            | Self::NeverReady
+            | Self::Timeout
+            | Self::Stalled
+            | Self::Violation
+            | Self::IgnoredCancel => StopKind::Verdict,
+            Self::Sibling => StopKind::Consequence,
+        }
+    }
+}
+
 /// A rung of the ladder.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

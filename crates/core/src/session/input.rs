@@ -1,12 +1,11 @@
 //! What can come in, what goes out.
 
-use super::event::{Fact, Happened, NewRun, PathWhy, SessionEvent};
+use super::event::{NewRun, PathWhy};
 use super::outcome::RunOutcome;
 use super::spec::Trust;
 use crate::diagnosis::evidence::{Evidence, HangEvidence};
 use crate::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId};
 use crate::runtime::{ExitReport, StopStep, StopWhy};
-use crate::time::WallTime;
 
 /// What a session is told. One at a time, by its own task.
 #[derive(Clone, PartialEq, Debug)]
@@ -138,43 +137,8 @@ pub enum Timer {
     Backoff(Incarnation),
 }
 
-/// Facts to append, then effects to carry out.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Decision {
-    /// In this order.
-    pub facts: Vec<Fact>,
-    /// After the facts are stored, in this order.
-    pub effects: Vec<Effect>,
-}
-
-impl Decision {
-    /// Nothing to do.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.facts.is_empty() && self.effects.is_empty()
-    }
-
-    pub(super) fn happened(mut self, at: WallTime, what: Happened) -> Self {
-        self.facts.push(Fact::Journal(SessionEvent { at, what }));
-        self
-    }
-
-    pub(super) fn fact(mut self, fact: Fact) -> Self {
-        self.facts.push(fact);
-        self
-    }
-
-    pub(super) fn effect(mut self, effect: Effect) -> Self {
-        self.effects.push(effect);
-        self
-    }
-}
+/// What an input is answered with.
+pub type Decision = super::decision::Decision<Effect>;
 
 /// Something to do in the world.
 #[derive(Clone, PartialEq, Debug)]

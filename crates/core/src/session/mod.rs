@@ -16,6 +16,7 @@
 pub mod advance;
 pub mod apply;
 pub mod decide;
+pub mod decision;
 pub mod event;
 pub mod input;
 pub mod outcome;

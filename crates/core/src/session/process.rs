@@ -4,8 +4,8 @@
 use super::event::{AfterExit, Happened};
 use super::input::ProcessInput;
 use super::state::{Health, Runtime, Status, Wanted};
-use crate::diagnosis::NextStep;
 use crate::diagnosis::evidence::Phase;
+use crate::diagnosis::{Evidence, FailureReport, NextStep};
 use crate::id::{Incarnation, ProcessKey};
 use crate::runtime::restart::{Ended, RestartDecision, RestartHistory};
 use crate::runtime::{RestartPolicy, RestartType, StopStep, StopWhy};
@@ -116,6 +116,24 @@ impl Runtime {
             | Status::Backoff { .. }
             | Status::GaveUp { .. } => None,
         }
+    }
+
+    /// The fact that all is known which the process wrote; its report goes with it when something was found late.
+    pub(crate) fn drains(
+        &self,
+        process: ProcessKey,
+        report: Option<&FailureReport>,
+        evidence: Evidence,
+    ) -> Option<Happened> {
+        if !matches!(self.status, Status::Draining { .. }) {
+            return None;
+        }
+        let report = report.and_then(|report| {
+            let mut amended = report.clone();
+            amended.amend(evidence);
+            (amended != *report).then(|| Box::new(amended))
+        });
+        Some(Happened::RuntimeDrained { process, report })
     }
 
     /// Whether there is a process, or is about to be one.

@@ -1,5 +1,6 @@
 //! What the task answers to those who ask.
 
+use outlive_core::group::spec::NewTask;
 use outlive_core::group::state::{Task as Known, TaskState};
 use outlive_core::group::{Denied, Group, Input, MemberSpec};
 use outlive_core::id::{RunId, RuntimeId, SessionId};
@@ -7,6 +8,7 @@ use outlive_core::limits::{TASK_INPUT_BYTES_MAX, TASK_WORD_BYTES_MAX};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::state::Life as GroupLife;
 use outlive_protocol::http::{Members, Problem, SubmitTask};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::task::Task;
@@ -90,23 +92,21 @@ impl Task {
         if let Err(problem) = is_named(&task) {
             return Ok(Err(problem));
         }
-        let key = task.key.clone().unwrap_or_else(|| id.to_string());
-        let known = self.group.tasks.contains_key(&id).then_some(id);
-        if let Some(known) = known.or_else(|| self.group.keys.get(&key).copied()) {
-            return Ok(same(&self.group.tasks[&known], &task).and_then(|()| self.task(known)));
-        }
-        if let Err(problem) = fits(&task) {
-            return Ok(Err(problem));
-        }
-        let new = outlive_core::group::spec::NewTask {
+        let new = NewTask {
             id,
             task: task.task,
             input: task.input,
-            key,
+            key: task.key.unwrap_or_else(|| id.to_string()),
             idempotent: task.idempotent,
             wait_ms: task.wait_ms.unwrap_or(self.group.spec.wait_ms),
             limit_ms: task.timeout_ms,
         };
+        if let Some(known) = self.group.known(&new) {
+            return Ok(same(&self.group.tasks[&known], &new).and_then(|()| self.task(known)));
+        }
+        if let Err(problem) = fits(&new.input) {
+            return Ok(Err(problem));
+        }
         Ok(match self.input(Input::Submit(new), None).await? {
             Ok(()) => self.task(id),
             Err(why) => Err(denied(&self.group, &why)),
@@ -151,12 +151,14 @@ fn is_named(task: &SubmitTask) -> Result<(), Problem> {
 }
 
 /// Whether a task is what is asked for again. Of one that has ended a large input is not known any more.
-fn same(known: &Known, asked: &SubmitTask) -> Result<(), Problem> {
+fn same(known: &Known, asked: &NewTask) -> Result<(), Problem> {
     let forgot = matches!(known.state, TaskState::Ended(_)) && known.new.input.is_null();
-    let differs = match () {
-        () if known.new.task != asked.task => format!("is a task {:?}", known.new.task),
-        () if !forgot && known.new.input != asked.input => "has another input".to_owned(),
-        () => return Ok(()),
+    let differs = if known.new.task != asked.task {
+        format!("is a task {:?}", known.new.task)
+    } else if !forgot && known.new.input != asked.input {
+        "has another input".to_owned()
+    } else {
+        return Ok(());
     };
     let detail = format!("the key {:?} is that of task {}, which {differs}", known.new.key, known.new.id);
     Err(Problem::new(409, "key-of-another-task", "The key is another task's", detail)
@@ -164,9 +166,9 @@ fn same(known: &Known, asked: &SubmitTask) -> Result<(), Problem> {
 }
 
 /// A task goes through the log and to its runner in one piece.
-fn fits(task: &SubmitTask) -> Result<(), Problem> {
+fn fits(input: &Value) -> Result<(), Problem> {
     let mut counted = Counted(0);
-    serde_json::to_writer(&mut counted, &task.input).expect("a value is written as JSON");
+    serde_json::to_writer(&mut counted, input).expect("a value is written as JSON");
     if counted.0 <= TASK_INPUT_BYTES_MAX {
         return Ok(());
     }

@@ -18,7 +18,7 @@ use super::task::{Life, Task};
 use crate::seams::{FromLink, LaunchOrder};
 use crate::session::intake::{self, Step};
 use crate::session::journal::WriteError;
-use crate::session::{ROUND_RECORDS_MAX, report_id};
+use crate::session::report_id;
 
 /// What a shim says that is not output.
 enum Said {
@@ -74,21 +74,12 @@ impl Task {
         process: ProcessKey,
         event: Option<FromLink>,
     ) -> Result<(), WriteError> {
-        let mut records = match event {
-            Some(FromLink::Record(record)) => vec![record],
+        let record = match event {
+            Some(FromLink::Record(record)) => record,
             Some(event) => return self.link_said(process, event).await,
             None => return self.link_said(process, FromLink::Gone { report: None }).await,
         };
-        let mut after = None;
-        while records.len() < ROUND_RECORDS_MAX {
-            match self.links.try_next(process) {
-                Some(FromLink::Record(record)) => records.push(record),
-                other => {
-                    after = other;
-                    break;
-                }
-            }
-        }
+        let (records, after) = intake::round(record, || self.links.try_next(process));
         self.records(process, records).await?;
         match after {
             Some(event) => self.link_said(process, event).await,

@@ -34,7 +34,7 @@ use crate::seams::FromLink;
 use crate::session::handle::{Message, Peers};
 use crate::session::journal::{Journal, WriteError};
 use crate::session::view::behind;
-use crate::session::with_sources;
+use crate::session::{rearm, with_sources};
 use crate::watch::feed::Feed;
 
 /// A group and all that its task holds for it.
@@ -193,17 +193,13 @@ impl Task {
     async fn settle(&mut self) -> Result<(), WriteError> {
         loop {
             let decision = advance(&self.group, self.context.clock.now());
-            if decision == Decision::default() {
+            if decision.is_none() {
                 break;
             }
             self.carry_out(decision, None).await?;
         }
         let now = self.context.clock.now();
-        let wanted: BTreeMap<_, _> = timers(&self.group, now).into_iter().collect();
-        self.timers.retain(|timer, _| wanted.contains_key(timer));
-        for (timer, after) in wanted {
-            self.timers.entry(timer).or_insert(now.tick + after);
-        }
+        rearm(&mut self.timers, timers(&self.group, now), now.tick);
         self.show();
         Ok(())
     }

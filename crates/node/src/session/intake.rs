@@ -6,6 +6,11 @@ use outlive_core::log::{Chunk, Payload, Source};
 use outlive_core::session::input::ProcessInput;
 use outlive_protocol::shim::{Notice, Numbered, StateNotice};
 
+use crate::seams::FromLink;
+
+/// How many records of a shim are taken into one round, so that commands are answered in between.
+const ROUND_RECORDS_MAX: usize = 512;
+
 /// One step of the task that owns a process; `I` is what it decides.
 #[derive(Debug)]
 pub(crate) enum Step<I> {
@@ -27,6 +32,21 @@ pub(crate) enum Step<I> {
     },
     /// Nothing to store, but accounted for with what comes next.
     Nothing,
+}
+
+/// A round of a shim's records, and what else it said behind them.
+pub(crate) fn round(
+    first: Numbered,
+    mut next: impl FnMut() -> Option<FromLink>,
+) -> (Vec<Numbered>, Option<FromLink>) {
+    let mut records = vec![first];
+    while records.len() < ROUND_RECORDS_MAX {
+        match next() {
+            Some(FromLink::Record(record)) => records.push(record),
+            other => return (records, other),
+        }
+    }
+    (records, None)
 }
 
 /// Turns a batch of records into steps; neighbouring output of one run becomes one append. What is not output is what

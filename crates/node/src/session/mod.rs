@@ -22,4 +22,4 @@ pub mod view;
 
 pub use handle::{Handle, Message};
 pub(crate) use notebook::{hex, with_sources};
-pub(crate) use task::{ROUND_RECORDS_MAX, report_id};
+pub(crate) use task::{rearm, report_id};

@@ -16,6 +16,7 @@ mod required;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outlive_core::id::ReportId;
 use outlive_core::log::fold::Effect as LogEffect;
@@ -45,9 +46,6 @@ use leaving::Left;
 #[cfg(test)]
 pub(super) use file::tests::world::{Daemon, Doom, PATIENCE, World};
 use required::Waiting;
-
-/// How many records of a shim are taken into one round, so that commands are answered in between.
-pub(crate) const ROUND_RECORDS_MAX: usize = 512;
 
 /// A session and all that its task holds for it.
 pub(super) struct Task {
@@ -303,11 +301,7 @@ impl Task {
             self.carry_out(decision, None).await?;
         }
         let now = self.context.clock.now();
-        let wanted = timers(&self.session, now);
-        self.timers.retain(|timer, _| wanted.iter().any(|(wanted, _)| wanted == timer));
-        for (timer, after) in wanted {
-            self.timers.entry(timer).or_insert(now.tick + after);
-        }
+        rearm(&mut self.timers, timers(&self.session, now), now.tick);
         self.look_around();
         self.show();
         Ok(())
@@ -411,6 +405,15 @@ impl Task {
     async fn disown(&mut self) {
         let stop = ToShim::Stop { why: StopWhy::Disowned, from: outlive_core::runtime::StopStep::Term };
         self.order(self.session.process(), stop).await;
+    }
+}
+
+/// Arms the timers that are wanted and are not armed, and disarms those that are not wanted any more.
+pub(crate) fn rearm<T: Ord>(timers: &mut BTreeMap<T, Tick>, wanted: Vec<(T, Duration)>, now: Tick) {
+    let wanted: BTreeMap<_, _> = wanted.into_iter().collect();
+    timers.retain(|timer, _| wanted.contains_key(timer));
+    for (timer, after) in wanted {
+        timers.entry(timer).or_insert(now + after);
     }
 }
 

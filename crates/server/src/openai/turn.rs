@@ -59,8 +59,7 @@ struct Source {
 
 impl Turn {
     pub(super) fn new(api: Arc<dyn Api>, run: RunView, model: String, events: Events, cancels: bool) -> Self {
-        let may_retry = run.task.as_ref().is_none_or(|task| task.idempotent);
-        let patience = match (cancels, may_retry) {
+        let patience = match (cancels, may_be_begun_again(&run)) {
             (true, _) => Patience::ForEnd,
             (false, true) => Patience::ForRetry,
             (false, false) => Patience::None,
@@ -85,7 +84,7 @@ impl Turn {
 
     /// Whether another runner may begin the task again.
     pub(super) fn may_retry(&self) -> bool {
-        self.source.run.task.as_ref().is_none_or(|task| task.idempotent)
+        may_be_begun_again(&self.source.run)
     }
 
     /// What comes next. Cancel-safe. Not to be asked again after [`Heard::Over`].
@@ -152,6 +151,10 @@ impl Turn {
             Patience::ForEnd => false,
         }
     }
+}
+
+fn may_be_begun_again(run: &RunView) -> bool {
+    run.task.as_ref().is_none_or(|task| task.idempotent)
 }
 
 impl Source {

@@ -96,15 +96,7 @@ async fn the_ladder_is_climbed_and_is_no_crash() {
         (stop.why, stop.step, report.evidence.phase),
         (StopWhy::User, StopStep::Kill, Phase::Stopping)
     );
-    let steps: Vec<StopStep> = daemon
-        .states()
-        .into_iter()
-        .filter_map(|state| match state {
-            StateNotice::Stopping { step, .. } => Some(*step),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(steps, [StopStep::Term, StopStep::Kill], "a command has no way to be asked");
+    assert_eq!(daemon.steps(), [StopStep::Term, StopStep::Kill], "a command has no way to be asked");
     daemon.drained().await;
 }
 

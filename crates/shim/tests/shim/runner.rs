@@ -279,15 +279,7 @@ async fn one_that_ignores_everything_is_killed_step_by_step() {
     let (_shim, mut daemon) = ready_with(setup).await;
     daemon.stop(StopStep::Ask).await;
     assert!(matches!(daemon.exited().await.status, ExitStatus::Signal { number: 9, .. }));
-    let steps: Vec<StopStep> = daemon
-        .states()
-        .into_iter()
-        .filter_map(|state| match state {
-            StateNotice::Stopping { step, .. } => Some(*step),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(steps, [StopStep::Ask, StopStep::Term, StopStep::Kill]);
+    assert_eq!(daemon.steps(), [StopStep::Ask, StopStep::Term, StopStep::Kill]);
 }
 
 #[tokio::test]

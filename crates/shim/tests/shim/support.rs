@@ -446,6 +446,15 @@ impl Daemon {
         found
     }
 
+    /// The rungs of the ladder that were told.
+    pub fn steps(&self) -> Vec<StopStep> {
+        let steps = self.states().into_iter().filter_map(|state| match state {
+            StateNotice::Stopping { step, .. } => Some(*step),
+            _ => None,
+        });
+        steps.collect()
+    }
+
     pub fn states(&self) -> Vec<&StateNotice> {
         self.records
             .iter()

@@ -120,7 +120,7 @@ pub(super) fn stop_process(member: &Member, why: StopWhy, from: StopStep, now: N
     let process = member.process();
     match member.runtime.stops(from) {
         Stops::Begins => Decision::none()
-            .happened(now, Happened::RuntimeStopping { process, why, step: from })
+            .happened(now.wall, Happened::RuntimeStopping { process, why, step: from })
             .effect(Effect::Stop { process, why, from }),
         Stops::Harder => Decision::none().effect(Effect::Stop { process, why, from }),
         Stops::Not => Decision::none(),

@@ -8,7 +8,7 @@ use super::{ended_as, stop_process};
 use crate::diagnosis::evidence::{Phase, SiblingEvidence};
 use crate::diagnosis::explain::{ExplainOptions, explain};
 use crate::diagnosis::report::Failure;
-use crate::diagnosis::{Evidence, FailureReport, NextStep};
+use crate::diagnosis::{FailureReport, NextStep};
 use crate::id::{Attempt, ProcessKey, ReportId, RunId};
 use crate::limits::TASK_ERROR_LINES_MAX;
 use crate::log::{Chunk, ChunkKind};
@@ -29,7 +29,7 @@ pub(super) fn decide(group: &Group, process: ProcessKey, what: ProcessInput, now
     }
     let mut decision = Decision::none();
     if let Some(happened) = member.runtime.noticed(process, &what) {
-        decision = decision.happened(now, happened);
+        decision = decision.happened(now.wall, happened);
     }
     match what {
         ProcessInput::Spawned { .. }
@@ -48,7 +48,10 @@ pub(super) fn decide(group: &Group, process: ProcessKey, what: ProcessInput, now
             task_finished(group, member, run, attempt, outcome, now)
         }
         ProcessInput::Exited { report, id } => exited(group, member, *report, id, now),
-        ProcessInput::Drained(evidence) => drained(member, *evidence, now),
+        ProcessInput::Drained(evidence) => {
+            let drained = member.runtime.drains(process, member.present_report(), *evidence);
+            drained.map_or_else(Decision::none, |drained| Decision::none().happened(now.wall, drained))
+        }
     }
 }
 
@@ -133,7 +136,7 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
             decision = decision.fact(Fact::RunTold { run: task.new.id, chunks: vec![chunk.clone()] });
         }
     }
-    decision.happened(now, Happened::RuntimeExited { process, status, report, then })
+    decision.happened(now.wall, Happened::RuntimeExited { process, status, report, then })
 }
 
 /// The tasks that end with the process against somebody's will, in the order in which they were queued.
@@ -232,24 +235,4 @@ fn error_chunk(report: &FailureReport, now: Now) -> Chunk {
         "report": report.id,
     });
     Chunk::inline(ChunkKind::Error, now.wall, content.to_string().into_bytes())
-}
-
-fn drained(member: &Member, evidence: Evidence, now: Now) -> Decision {
-    let process = member.process();
-    match member.runtime.status {
-        Status::Draining { .. } => {}
-        Status::Down
-        | Status::Launching
-        | Status::Ready(_)
-        | Status::Stopping { .. }
-        | Status::Exited(_)
-        | Status::Backoff { .. }
-        | Status::GaveUp { .. } => return Decision::none(),
-    }
-    let report = member.present_report().and_then(|report| {
-        let mut amended = report.clone();
-        amended.amend(evidence);
-        (amended != *report).then(|| Box::new(amended))
-    });
-    Decision::none().happened(now, Happened::RuntimeDrained { process, report })
 }

@@ -85,7 +85,7 @@ fn start_again(member: &Member, now: Now) -> Decision {
         // Whatever it is stopped for, the next one follows. That a sibling died stays the reason.
         Status::Stopping { why, step } if !matches!(why, StopWhy::Restart | StopWhy::Sibling) => {
             let (process, why, step) = (member.process(), StopWhy::Restart, *step);
-            asked.happened(now, Happened::RuntimeStopping { process, why, step })
+            asked.happened(now.wall, Happened::RuntimeStopping { process, why, step })
         }
         Status::Stopping { .. }
         | Status::Down
@@ -127,7 +127,7 @@ pub(super) fn restart(group: &Group, which: Option<RuntimeId>, now: Now) -> Resu
 /// Never refused: ending what has ended does nothing, and a harder rung overtakes a softer one.
 pub(super) fn close(group: &Group, why: StopWhy, from: StopStep, now: Now) -> Decision {
     let closing = match group.life {
-        Life::Open => Decision::none().happened(now, Happened::Closing(why)),
+        Life::Open => Decision::none().happened(now.wall, Happened::Closing(why)),
         Life::Closing(_) => Decision::none(),
         Life::Saving(_) | Life::Closed { .. } => return Decision::none(),
     };

@@ -9,7 +9,7 @@ use super::super::spec::HangPolicy;
 use super::super::state::{Life, RunState, Session, Status};
 use super::{end_run, stop_process};
 use crate::diagnosis::report::Failure;
-use crate::diagnosis::{Evidence, FailureReport, NextStep};
+use crate::diagnosis::{FailureReport, NextStep};
 use crate::id::{Attempt, ProcessKey, ReportId, RunId};
 use crate::runtime::restart::{Ended, EndedHow};
 use crate::runtime::{ExitReport, Program, StopStep, StopWhy};
@@ -37,7 +37,10 @@ pub(super) fn decide(session: &Session, process: ProcessKey, what: ProcessInput,
             input_requested(session, run, prompt, password, attended, now)
         }
         ProcessInput::Exited { report, id } => exited(session, *report, id, now),
-        ProcessInput::Drained(evidence) => drained(session, process, *evidence, now),
+        ProcessInput::Drained(evidence) => {
+            let drained = session.runtime.drains(process, session.present_report(), *evidence);
+            drained.map_or_else(Decision::none, |drained| Decision::none().happened(now.wall, drained))
+        }
     }
 }
 
@@ -100,21 +103,15 @@ fn input_requested(
     if attended {
         return asked;
     }
-    let refused = end_run(session, run, EndingWhy::NobodyToAsk, now);
-    Decision { facts: [asked.facts, refused.facts].concat(), effects: refused.effects }
+    asked.and(end_run(session, run, EndingWhy::NobodyToAsk, now))
 }
 
-fn unresponsive(session: &Session, mut decision: Decision, now: Now) -> Decision {
+fn unresponsive(session: &Session, decision: Decision, now: Now) -> Decision {
     match session.spec.on_hang {
-        HangPolicy::Report => {}
-        HangPolicy::Interrupt => decision = decision.effect(Effect::Interrupt(session.process())),
-        HangPolicy::Restart => {
-            let stop = stop_process(session, StopWhy::Hung, StopStep::Term, now);
-            decision.facts.extend(stop.facts);
-            decision.effects.extend(stop.effects);
-        }
+        HangPolicy::Report => decision,
+        HangPolicy::Interrupt => decision.effect(Effect::Interrupt(session.process())),
+        HangPolicy::Restart => decision.and(stop_process(session, StopWhy::Hung, StopStep::Term, now)),
     }
-    decision
 }
 
 /// The one death: cause, what it interrupts, what follows.
@@ -213,23 +210,4 @@ fn subject(session: &Session) -> String {
             format!("command {}", word.rsplit('/').next().unwrap_or(word))
         }
     }
-}
-
-fn drained(session: &Session, process: ProcessKey, evidence: Evidence, now: Now) -> Decision {
-    match session.runtime.status {
-        Status::Draining { .. } => {}
-        Status::Down
-        | Status::Launching
-        | Status::Ready(_)
-        | Status::Stopping { .. }
-        | Status::Exited(_)
-        | Status::Backoff { .. }
-        | Status::GaveUp { .. } => return Decision::none(),
-    }
-    let report = session.present_report().and_then(|report| {
-        let mut amended = report.clone();
-        amended.amend(evidence);
-        (amended != *report).then(|| Box::new(amended))
-    });
-    Decision::none().happened(now.wall, Happened::RuntimeDrained { process, report })
 }

@@ -162,7 +162,7 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
             decision = decision.happened(now.wall, Happened::RuntimeStopping { process, why, step });
         }
         Status::Launching | Status::Ready(_) => {
-            decision = and_stop(decision, session, StopWhy::Restart, StopStep::Ask, now);
+            decision = decision.and(stop_process(session, StopWhy::Restart, StopStep::Ask, now));
         }
         // The wish itself has changed what follows.
         Status::Down | Status::Draining { .. } => {}
@@ -185,7 +185,7 @@ pub(super) fn rest(session: &Session, why: StopWhy, from: StopStep, now: Now) ->
     let evicts = why == StopWhy::Eviction;
     match &session.runtime.status {
         _ if evicts && !session.is_settled() => Err(Denied::Works),
-        Status::Ready(_) => Ok(and_stop(asked, session, why, from, now)),
+        Status::Ready(_) => Ok(asked.and(stop_process(session, why, from, now))),
         Status::Stopping { why: StopWhy::Rest | StopWhy::Eviction, .. } if session.queue.is_empty() => {
             Ok(stop_process(session, why, from, now))
         }
@@ -203,12 +203,12 @@ pub(super) fn rest(session: &Session, why: StopWhy, from: StopStep, now: Now) ->
         {
             Err(Denied::Works)
         }
-        Status::Launching => Ok(and_stop(asked, session, why, from, now)),
+        Status::Launching => Ok(asked.and(stop_process(session, why, from, now))),
         // Whatever it is stopped for, no other follows.
         Status::Stopping { step, .. } => {
             let (process, step) = (session.process(), *step);
             let rests = asked.happened(now.wall, Happened::RuntimeStopping { process, why, step });
-            Ok(and_stop(rests, session, why, from, now))
+            Ok(rests.and(stop_process(session, why, from, now)))
         }
         Status::Down
         | Status::Draining { .. }
@@ -218,19 +218,12 @@ pub(super) fn rest(session: &Session, why: StopWhy, from: StopStep, now: Now) ->
     }
 }
 
-fn and_stop(mut decision: Decision, session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
-    let stop = stop_process(session, why, from, now);
-    decision.facts.extend(stop.facts);
-    decision.effects.extend(stop.effects);
-    decision
-}
-
 /// Never refused: stopping what has stopped does nothing, and a harder rung overtakes a softer one.
 pub(super) fn stop(session: &Session, why: StopWhy, from: StopStep, now: Now) -> Decision {
     match session.life {
         Life::Open => {
             let closing = Decision::none().happened(now.wall, Happened::Closing(why));
-            and_stop(closing, session, why, from, now)
+            closing.and(stop_process(session, why, from, now))
         }
         Life::Closing(_) => stop_process(session, why, from, now),
         Life::Saving(_) | Life::Closed { .. } => Decision::none(),

@@ -15,7 +15,7 @@ use outlive_protocol::shim::{Numbered, OpenQuestion, ToShim};
 
 use super::super::intake::{self, Step};
 use super::super::journal::WriteError;
-use super::{Life, ROUND_RECORDS_MAX, Task, report_id};
+use super::{Life, Task, report_id};
 use crate::seams::{FromLink, LaunchOrder};
 
 impl Task {
@@ -62,20 +62,9 @@ impl Task {
     pub(super) async fn linked(&mut self, event: Option<FromLink>) -> Result<(), WriteError> {
         match event {
             Some(FromLink::Record(record)) => {
-                let mut records = vec![record];
-                let mut after = None;
-                if let Some(link) = &mut self.link {
-                    while records.len() < ROUND_RECORDS_MAX {
-                        match link.from.try_recv() {
-                            Ok(FromLink::Record(record)) => records.push(record),
-                            Ok(other) => {
-                                after = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
-                }
+                let link = &mut self.link;
+                let next = || link.as_mut()?.from.try_recv().ok();
+                let (records, after) = intake::round(record, next);
                 self.records(records).await?;
                 match after {
                     Some(event) => self.link_said(event).await,
