@@ -1,0 +1,1 @@
+//! The engine on NATS JetStream, which several nodes share.
