@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod limits;
+mod nats;
 mod programs;
 mod python;
 mod shell;
@@ -94,6 +95,8 @@ enum Command {
     },
     /// Makes the Python environment that tests with real kernels use, and prints its path.
     Python,
+    /// Installs the NATS server that tests of several nodes use, and prints its path.
+    Nats,
 }
 
 fn main() -> ExitCode {
@@ -120,6 +123,10 @@ fn run(command: Command, root: &Path) -> Result<()> {
         Command::Fuzz { seconds } => fuzz::run(root, seconds),
         Command::Python => {
             println!("{}", python::test_environment(root)?.display());
+            Ok(())
+        }
+        Command::Nats => {
+            println!("{}", nats::server(root)?.display());
             Ok(())
         }
     }

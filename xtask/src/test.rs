@@ -1,12 +1,13 @@
 //! `cargo xtask test`: all that has to pass, cheapest first, closing with the test runner's own summary.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{python, shell, tidy};
+use crate::{nats, python, shell, tidy};
 
 /// Runs every step; with `fast`, without the end-to-end tests.
 ///
@@ -19,7 +20,9 @@ pub fn run(root: &Path, fast: bool) -> Result<()> {
         let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
         shell::run(&mut shell::cargo(root, &arguments))
     })?;
-    let environment = step("python", || python::test_environment(root))?;
+    let python = step("python", || python::test_environment(root))?;
+    let nats = step("nats", || nats::server(root))?;
+    let programs = Programs { python, nats };
     // The end-to-end tests start the binary by its path, and no dependency of theirs makes cargo build it.
     step("build", || shell::run(&mut shell::cargo(root, &["build", "--workspace", "--bins", "--locked"])))?;
     let examples = crates_with_examples(root)?;
@@ -29,19 +32,33 @@ pub fn run(root: &Path, fast: bool) -> Result<()> {
             shell::run(command.args(examples.iter().flat_map(|name| ["--package", name])))
         })?;
     }
-    step("python client", || client(root, fast, &environment))?;
+    step("python client", || client(root, fast, &programs))?;
     // Not a step: its last line is the runner's summary, and so is ours.
-    tests(root, fast, &environment).context("the step `tests` failed")
+    tests(root, fast, &programs).context("the step `tests` failed")
+}
+
+/// Programs that tests run and the repository does not build.
+struct Programs {
+    /// An environment with kernels.
+    python: PathBuf,
+    nats: PathBuf,
+}
+
+impl Programs {
+    /// Tells the tests that `command` runs where they are.
+    fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("OUTLIVE_TEST_VENV", &self.python).env(nats::VARIABLE, &self.nats)
+    }
 }
 
 /// The Python client: its form, its types and, but for `fast`, its tests with the real daemon.
-fn client(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+fn client(root: &Path, fast: bool, programs: &Programs) -> Result<()> {
     let folder = root.join("python/outlive");
     let run = |program: &str, arguments: &[&str]| {
-        let mut command = shell::command(&folder, environment.join("bin").join(program), arguments);
+        let mut command = shell::command(&folder, programs.python.join("bin").join(program), arguments);
         // The daemon that was built just now, and caches that a clean tree does not keep.
         command.env("OUTLIVE_PROGRAM", root.join("target/debug/outlive"));
-        command.env("OUTLIVE_TEST_VENV", environment).env("PYTHONPATH", folder.join("src"));
+        programs.tell(&mut command).env("PYTHONPATH", folder.join("src"));
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         shell::run(&mut command)
     };
@@ -67,20 +84,20 @@ fn now() -> std::time::Instant {
 }
 
 /// The tests by nextest, which knows groups and time limits; without it by cargo's own runner.
-fn tests(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+fn tests(root: &Path, fast: bool, programs: &Programs) -> Result<()> {
     let nextest =
         shell::cargo(root, &["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
-    if nextest { by_nextest(root, fast, environment) } else { by_cargo(root, fast, environment) }
+    if nextest { by_nextest(root, fast, programs) } else { by_cargo(root, fast, programs) }
 }
 
-fn by_nextest(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+fn by_nextest(root: &Path, fast: bool, programs: &Programs) -> Result<()> {
     let mut arguments = vec!["nextest", "run", "--workspace", "--locked", "--profile", "ci"];
     if fast {
         arguments.extend(["--exclude", "outlive-e2e"]);
     }
     let (mut summary, mut last) = (None, String::new());
     let mut command = shell::cargo(root, &arguments);
-    command.env("OUTLIVE_TEST_VENV", environment).env("CARGO_TERM_COLOR", "never");
+    programs.tell(&mut command).env("CARGO_TERM_COLOR", "never");
     let passed = shell::run_looking(&mut command, |line| {
         if line.trim_start().starts_with("Summary [") {
             summary = Some(line.to_owned());
@@ -96,7 +113,7 @@ fn by_nextest(root: &Path, fast: bool, environment: &Path) -> Result<()> {
 
 /// cargo's runner knows neither groups nor a process for each test, and some tests count what their process has open:
 /// one after the other, then. It sums nothing up, so that is done here.
-fn by_cargo(root: &Path, fast: bool, environment: &Path) -> Result<()> {
+fn by_cargo(root: &Path, fast: bool, programs: &Programs) -> Result<()> {
     eprintln!("cargo-nextest is not installed: using cargo test, which takes longer");
     let mut arguments = vec!["test", "--workspace", "--all-targets", "--no-fail-fast", "--locked"];
     if fast {
@@ -105,7 +122,7 @@ fn by_cargo(root: &Path, fast: bool, environment: &Path) -> Result<()> {
     arguments.extend(["--", "--test-threads=1"]);
     let mut total = Total::default();
     let mut command = shell::cargo(root, &arguments);
-    command.env("OUTLIVE_TEST_VENV", environment).env("CARGO_TERM_COLOR", "never");
+    programs.tell(&mut command).env("CARGO_TERM_COLOR", "never");
     let passed = shell::run_looking(&mut command, |line| total.add(line))?;
     eprintln!("{} passed, {} failed", total.passed, total.failed);
     ensure!(passed && total.failed == 0, "tests failed: see above");

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outlive-core", &[]),
     ("outlive-protocol", &["outlive-core"]),
     ("outlive-store", &["outlive-core", "outlive-protocol"]),
+    ("outlive-store-nats", &["outlive-core", "outlive-protocol", "outlive-store"]),
     ("outlive-process", &["outlive-core"]),
     ("outlive-jupyter", &["outlive-core"]),
     ("outlive-document", &["outlive-core", "outlive-protocol"]),
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outlive-core",
             "outlive-protocol",
             "outlive-store",
+            "outlive-store-nats",
             "outlive-process",
             "outlive-jupyter",
             "outlive-document",
@@ -45,13 +47,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outlive-mcp",
         ],
     ),
-    // The tests see what a user sees: the binary.
-    ("outlive-e2e", &[]),
+    // The tests see what a user sees: the binary. Of the store they take the servers that they start and kill.
+    ("outlive-e2e", &["outlive-store-nats"]),
     (
         "outlive-fuzz",
         &["outlive-core", "outlive-protocol", "outlive-store", "outlive-jupyter", "outlive-document"],
     ),
-    ("outlive-bench", &["outlive-e2e"]),
+    ("outlive-bench", &["outlive-e2e", "outlive-store-nats"]),
     ("xtask", &[]),
 ];
 
