@@ -9,11 +9,13 @@
 //! | [`log`] | the records of a session's log, and the fold that says which of them count |
 //! | [`session`] | what a session does with each input |
 //! | [`group`] | several runners under one name, and the tasks that they serve |
+//! | [`failover`] | who is alive, who takes what over, what a node does that is alone |
 //! | [`runtime`] | launch specifications, status, restart policy, hang suspicion, the stop ladder |
 //! | [`diagnosis`] | evidence in, ranked causes out; the failure report and its text |
 //! | [`limits`] | every cap, timeout and queue size, with its reason |
 
 pub mod diagnosis;
+pub mod failover;
 pub mod group;
 pub mod id;
 pub mod limits;

@@ -8,9 +8,9 @@ use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, Position, RunId, SessionId};
 use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{
-    Close, CreateSession, DoctorView, EditNotebook, Edited, GroupConfig, Members, NewSession, NodeView,
-    NotebookView, OpenSession, Opened, Problem, Restart, RunView, SaveSession, SessionView, Stop, StopNode,
-    StreamEvent, SubmitRuns, SubmitTask,
+    Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited, GroupConfig,
+    Members, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunView, SaveSession,
+    SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask, TakeoverView,
 };
 use serde_json::Value;
 
@@ -161,6 +161,18 @@ pub trait Api: Groups {
     async fn document(&self, id: SessionId) -> Result<DocumentPeer, Problem>;
     /// The node's counters in Prometheus' text format.
     async fn metrics(&self) -> String;
+    /// The nodes of the cluster, as this one sees them; empty when it is alone.
+    async fn cluster(&self) -> ClusterView {
+        ClusterView::default()
+    }
+    /// Gives everything that this node owns to the others.
+    async fn drain(&self, _how: Drain) -> Result<Drained, Problem> {
+        Err(crate::problem::not_clustered())
+    }
+    /// How a session has changed its owners, oldest first.
+    async fn takeovers(&self, _id: SessionId) -> Result<Vec<TakeoverView>, Problem> {
+        Ok(Vec::new())
+    }
     /// Asks the node to end.
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem>;
 }

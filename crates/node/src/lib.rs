@@ -17,6 +17,7 @@ pub mod budget;
 pub mod bus;
 mod causes;
 pub mod clock;
+pub mod cluster;
 pub mod context;
 pub mod doctor;
 mod evict;

@@ -29,6 +29,7 @@ use crate::api::{Api, AttachRun, AttachSession, Events};
 use crate::budget::Budgets;
 use crate::bus::LocalBus;
 use crate::causes::Causes;
+use crate::cluster;
 use crate::context::{Context, Entered, Found, Presence, Seams};
 use crate::files::LocalFiles;
 use crate::hosted::Hosted;
@@ -63,6 +64,8 @@ pub struct NodeConfig {
     pub budgets: Budgets,
     /// The user's own matchers, whether or not the file exists.
     pub causes: PathBuf,
+    /// What makes it one of several nodes, on an engine that they share; `None`: it is alone.
+    pub cluster: Option<cluster::Settings>,
 }
 
 /// Why a node does not start.
@@ -107,6 +110,7 @@ impl Node {
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(runtimes),
             files: Arc::new(LocalFiles::new(config.claims)),
+            cluster: config.cluster,
         };
         let node = Self::over(who, seams, config.budgets, config.state, processes).await?;
         node.context.causes.set(causes).expect("it is set here alone");
@@ -601,6 +605,7 @@ mod tests {
             cache: place.path().join("cache"),
             budgets: Budgets::default(),
             causes: place.path().join("causes.toml"),
+            cluster: None,
         };
         let node = Node::start(config).await.unwrap();
         let id = SessionId::from_uuid(Uuid::from_u128(2));

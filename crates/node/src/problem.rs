@@ -235,6 +235,17 @@ pub fn unsaved(session: SessionId, why: &str) -> Problem {
     .hint("save it to a path first; or close it with `discard`, and only the session's log keeps them")
 }
 
+/// There is nobody to give anything to.
+pub(crate) fn not_clustered() -> Problem {
+    Problem::new(
+        409,
+        "not-clustered",
+        "This daemon is alone",
+        "there is no other node to give its sessions to",
+    )
+    .hint("`outlive serve --cluster nats://HOST:4222` makes it one of several")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ async fn new_sessions_are_refused_before_the_last_files_are_gone_and_those_that_
         cache: place.path().join("cache"),
         budgets: Budgets::default(),
         causes: place.path().join("causes.toml"),
+        cluster: None,
     };
     let node = Node::start(config).await.unwrap();
     let open = node.new_session(NewSession::default()).await.unwrap().session_id;

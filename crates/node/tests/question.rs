@@ -143,6 +143,7 @@ async fn daemon(
         bus: Arc::new(LocalBus::default()),
         runtimes: Arc::new(stage),
         files: Arc::new(LocalFiles::new(place.join("claims"))),
+        cluster: None,
     };
     let node =
         Node::over(who, seams, Budgets::default(), place.to_owned(), TaskTracker::new()).await.unwrap();

@@ -49,6 +49,7 @@
 //! Errors are [`Problem`]s (RFC 9457), `application/problem+json`.
 
 mod chunk;
+mod cluster;
 mod doctor;
 mod notebook;
 mod openai;
@@ -69,6 +70,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use chunk::{ChunkView, base64, from_base64};
+pub use cluster::{ClusterNode, ClusterView, Drain, Drained, NodeState, TakeoverView};
 pub use doctor::{DoctorCheck, DoctorLevel, DoctorView};
 pub use notebook::{
     CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,
@@ -101,6 +103,22 @@ pub struct Problem {
     /// More facts by name, for instance the holder of a path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
+    /// The node that can do it, where this one cannot: code `elsewhere`. A daemon asks it itself; clients see this only
+    /// when it cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// The node to ask instead.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Elsewhere {
+    /// Which.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where its API is; none: it cannot be reached from another machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 impl Problem {
@@ -115,6 +133,7 @@ impl Problem {
             detail: detail.into(),
             hint: None,
             facts: BTreeMap::new(),
+            elsewhere: None,
         }
     }
 

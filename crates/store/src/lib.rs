@@ -8,6 +8,7 @@
 //! | [`memory`] | everything in memory: for tests |
 //! | [`faulty`] | any engine, made to fail on order: for tests |
 //! | [`conformance`] | the one suite that every engine passes |
+//! | [`transport`] | what nodes tell each other at once, beside the engine |
 //! | [`embedded`] | segment files and one table file in a directory: the default |
 
 mod blob;
@@ -18,6 +19,7 @@ pub mod error;
 pub mod faulty;
 pub mod memory;
 pub mod table;
+pub mod transport;
 
 pub use embedded::{Embedded, OpenError};
 pub use engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
@@ -25,3 +27,4 @@ pub use error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 pub use faulty::{Fault, Faulty, Operation};
 pub use memory::Memory;
 pub use table::{Change, Row, TableWatch};
+pub use transport::{Connection, Heard, MemoryTransport, Topic, Transport};

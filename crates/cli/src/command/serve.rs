@@ -159,6 +159,7 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
         cache: config.cache_dir.value.clone(),
         budgets: budgets(config)?,
         causes: config.file.with_file_name("causes.toml"),
+        cluster: None,
     })
     .await
     .map_err(|error| cannot(&error))?;

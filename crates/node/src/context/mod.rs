@@ -6,6 +6,7 @@ mod registry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use outlive_core::failover::Member;
 use outlive_core::id::{ProcessKey, SessionId};
 use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budgets;
 use crate::causes::Causes;
+use crate::cluster::{self, Cluster};
 use crate::metrics::Metrics;
 use crate::seams::{Bus, Clock, Files, FoundShim, Identity, Runtimes};
 
@@ -35,6 +37,8 @@ pub struct Seams {
     pub runtimes: Arc<dyn Runtimes>,
     /// Files.
     pub files: Arc<dyn Files>,
+    /// What makes this node one of several; `None`: it is alone.
+    pub cluster: Option<cluster::Settings>,
 }
 
 /// The seams and the registry.
@@ -51,6 +55,8 @@ pub struct Context {
     pub runtimes: Arc<dyn Runtimes>,
     /// Files.
     pub files: Arc<dyn Files>,
+    /// The other nodes; `None`: it is alone.
+    pub cluster: Option<Arc<Cluster>>,
     /// How much of what there may be.
     pub budgets: Budgets,
     /// What is counted.
@@ -71,7 +77,9 @@ pub struct Context {
 impl Context {
     /// A node without sessions.
     pub fn new(who: Identity, seams: Seams, budgets: Budgets) -> Self {
-        let Seams { clock, engine, bus, runtimes, files } = seams;
+        let Seams { clock, engine, bus, runtimes, files, cluster } = seams;
+        let me = Member { node: who.node, boot: who.boot };
+        let cluster = cluster.map(|settings| Arc::new(Cluster::new(me, settings)));
         Self {
             who,
             clock,
@@ -79,6 +87,7 @@ impl Context {
             bus,
             runtimes,
             files,
+            cluster,
             budgets,
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),

@@ -479,6 +479,7 @@ mod tests {
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(runtimes),
             files: Arc::new(LocalFiles::new(nowhere)),
+            cluster: None,
         };
         let context = Context::new(who, seams, Budgets::default());
         Ill { context, clock, store, appends }

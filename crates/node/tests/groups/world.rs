@@ -71,6 +71,7 @@ impl World {
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(ForDaemon(Arc::clone(&self.runners))),
             files: Arc::new(LocalFiles::new(self.place.path().join("claims"))),
+            cluster: None,
         };
         let state = self.place.path().to_owned();
         let node = Node::over(who, seams, Budgets::default(), state, TaskTracker::new()).await.unwrap();

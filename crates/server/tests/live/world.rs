@@ -94,6 +94,7 @@ impl World {
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(Silent::default()),
             files: Arc::new(LocalFiles::new(place.join("claims"))),
+            cluster: None,
         };
         let node =
             Node::over(who, seams, Budgets::default(), place.to_owned(), TaskTracker::new()).await.unwrap();

@@ -39,6 +39,7 @@ fn context(store: Memory) -> Arc<Context> {
         bus: Arc::new(LocalBus::default()),
         runtimes: Arc::new(runtimes),
         files: Arc::new(LocalFiles::new(nowhere)),
+        cluster: None,
     };
     Arc::new(Context::new(who, seams, Budgets::default()))
 }

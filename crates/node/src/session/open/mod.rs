@@ -325,6 +325,7 @@ mod tests {
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(runtimes),
             files: Arc::new(LocalFiles::new(nowhere)),
+            cluster: None,
         };
         let context = Arc::new(Context::new(who, seams, Budgets::default()));
         let id = SessionId::from_uuid(Uuid::from_u128(3));

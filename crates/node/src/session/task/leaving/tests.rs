@@ -59,6 +59,7 @@ fn daemon_in(place: &std::path::Path, budgets: Budgets, full: &Arc<AtomicBool>) 
         bus: Arc::new(LocalBus::default()),
         runtimes: kernels.clone(),
         files: Arc::new(LocalFiles::new(place.join("claims"))),
+        cluster: None,
     };
     let who =
         Identity { node: NodeId::from_uuid(Uuid::from_u128(1)), boot: BootId::from_uuid(Uuid::now_v7()) };

@@ -109,6 +109,7 @@ impl World {
             bus: Arc::new(LocalBus::default()),
             runtimes: kernels.clone(),
             files: Arc::new(DoomedFiles { files, doom }),
+            cluster: None,
         };
         let context = Arc::new(Context::new(who, seams, Budgets::default()));
         Daemon { context, clock, kernels }

@@ -74,6 +74,7 @@ async fn dormant_sessions_cost_no_file_and_the_next_daemon_leaves_them_so() {
         bus: Arc::new(LocalBus::default()),
         runtimes: Arc::new(IdleKernels::default()),
         files: Arc::new(LocalFiles::new(place.join("claims"))),
+        cluster: None,
     };
     let who =
         Identity { node: NodeId::from_uuid(Uuid::from_u128(1)), boot: BootId::from_uuid(Uuid::now_v7()) };

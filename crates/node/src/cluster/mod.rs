@@ -1,0 +1,188 @@
+//! Several nodes on one store: who is there, who owns what, and what happens when somebody is lost.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `membership` | heartbeats: who is alive, driven by `core::failover` |
+//! | `directory` | which node owns which session, as the table of sessions says |
+//! | `takeover` | claiming what a lost node had |
+//! | `isolation` | what a node does that is cut off |
+//! | `drain` | giving everything away |
+//! | `paths` | claims of paths in the cluster's store |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outlive_core::failover::Member;
+use outlive_core::id::NodeId;
+use outlive_core::time::{Tick, WallTime};
+use outlive_protocol::http::NodeState;
+use outlive_store::Transport;
+use tokio::sync::{broadcast, watch};
+
+/// Notices that a slow listener may be behind.
+const NOTICES_MAX: usize = 1_024;
+
+/// What a node that is cut off does with what runs on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnIsolation {
+    /// It is frozen, and goes on where it was if the session is still ours when the store is back.
+    #[default]
+    Freeze,
+    /// It runs on; its effects may overlap with those of the node that takes over.
+    Continue,
+    /// It is stopped.
+    Stop,
+}
+
+/// What makes a node one of several.
+#[derive(Clone)]
+pub struct Settings {
+    /// Its name, which no other living node has.
+    pub name: String,
+    /// Where others and clients reach its API.
+    pub url: Option<String>,
+    /// The way to the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// How long a session with a live kernel is left to its node after that node's death: a crashed daemon is back in a
+    /// moment, with its shims alive.
+    pub kernel_grace: Duration,
+    /// What a node that is cut off does with what runs on it.
+    pub on_isolation: OnIsolation,
+    /// Directories that all nodes share, by their names: where each is on this machine.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// Heartbeats over a wide area: slower and more patient.
+    pub is_wide: bool,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A member as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Where its API is.
+    pub url: Option<String>,
+    /// Its version.
+    pub version: String,
+    /// How it stands.
+    pub state: NodeState,
+    /// Since when.
+    pub since: WallTime,
+    /// When it was heard last.
+    pub heard: Option<Tick>,
+    /// Its clock less ours, in milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+impl Seen {
+    /// Whether it can be asked something, and may claim something.
+    #[must_use]
+    pub const fn is_alive(&self) -> bool {
+        matches!(self.state, NodeState::Alive | NodeState::Suspected | NodeState::Draining)
+    }
+}
+
+/// The members, as this node sees them now.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Members {
+    /// Those that are there, and those that were lost or left lately.
+    pub seen: BTreeMap<Member, Seen>,
+    /// Why nobody is suspected now.
+    pub guard: Option<String>,
+}
+
+impl Members {
+    /// The present life of a node.
+    #[must_use]
+    pub fn of(&self, node: NodeId) -> Option<(&Member, &Seen)> {
+        self.seen.iter().find(|(member, seen)| member.node == node && seen.is_alive())
+    }
+
+    /// Those that may take something over, in order.
+    pub fn alive(&self) -> impl Iterator<Item = (&Member, &Seen)> {
+        self.seen.iter().filter(|(_, seen)| seen.is_alive())
+    }
+}
+
+/// How this node stands with the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It does not hear its own heartbeats yet, or does not watch the others.
+    Joining,
+    /// It is one of them.
+    Ready,
+    /// It is cut off, or its store is silent: watchers are closed, runtimes frozen.
+    Isolated {
+        /// Since when.
+        since: Tick,
+    },
+    /// It is back, and finds out what is still its own.
+    Reuniting,
+    /// It gives everything away.
+    Draining,
+}
+
+/// What became of a member. Told once for each member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// Who.
+    pub member: Member,
+    /// Its name.
+    pub name: String,
+    /// How it was noticed.
+    pub why: Why,
+    /// When it was heard last.
+    pub heard: Option<WallTime>,
+    /// When that was noticed.
+    pub at: Tick,
+}
+
+/// How the loss of a member was noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// It was silent for too long, and did not answer when it was asked.
+    Silent,
+    /// The service said that its connection has ended, and it did not answer when it was asked.
+    Disconnected,
+    /// It said goodbye.
+    Left,
+    /// Its next life is here.
+    Reborn,
+}
+
+/// One of several nodes. What its parts share; each of them writes what its own page says and reads the rest.
+#[derive(Debug)]
+pub struct Cluster {
+    /// This node, in this life.
+    pub me: Member,
+    /// What it was started with.
+    pub settings: Settings,
+    /// Who is there. Written by `membership` alone.
+    pub members: watch::Sender<Arc<Members>>,
+    /// How this node stands. Written by `membership` and `isolation` alone.
+    pub standing: watch::Sender<Standing>,
+    /// Each loss, once. Sent by `membership` alone.
+    pub lost: broadcast::Sender<Lost>,
+}
+
+impl Cluster {
+    /// A node that has not joined yet.
+    #[must_use]
+    pub fn new(me: Member, settings: Settings) -> Self {
+        Self {
+            me,
+            settings,
+            members: watch::Sender::new(Arc::default()),
+            standing: watch::Sender::new(Standing::Joining),
+            lost: broadcast::Sender::new(NOTICES_MAX),
+        }
+    }
+}
