@@ -1,1 +1,4 @@
 //! The engine on NATS JetStream, which several nodes share.
+
+#[cfg(feature = "testing")]
+pub mod testing;

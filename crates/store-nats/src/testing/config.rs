@@ -1,0 +1,120 @@
+//! What a server for tests is told.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::ports::Ports;
+
+/// How a server for tests is made. The default is open to everybody and stores what fits on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether it stores anything, and how much.
+    pub jetstream: JetStream,
+    /// Who may use it.
+    pub access: Access,
+}
+
+/// What a server for tests stores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum JetStream {
+    /// As much as fits.
+    #[default]
+    On,
+    /// At most so many bytes.
+    Bounded(u64),
+    /// Nothing: JetStream is not switched on.
+    Off,
+}
+
+impl JetStream {
+    pub(super) fn is_on(self) -> bool {
+        self != Self::Off
+    }
+}
+
+/// Who may use a server for tests.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Access {
+    /// Everybody, without credentials.
+    #[default]
+    Open,
+    /// Whoever has this token.
+    Token(String),
+    /// One user.
+    Password {
+        /// Its name.
+        user: String,
+        /// Its password.
+        password: String,
+    },
+    /// The public key of an nkey.
+    Nkey(String),
+    /// Everybody, without credentials; and `system` with the password `system` hears `$SYS`.
+    System,
+    /// Everybody, without credentials, in an account that may store nothing.
+    StoringForbidden,
+}
+
+/// The ports at which the servers of a cluster talk to each other.
+#[derive(Clone, Debug)]
+pub(super) struct Routes(pub(super) Vec<u16>);
+
+/// All of one server's configuration.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) name: String,
+    pub(super) ports: Ports,
+    pub(super) options: Options,
+    pub(super) routes: Option<Routes>,
+}
+
+impl Config {
+    /// The file that `nats-server -c` takes.
+    pub(super) fn render(&self, home: &Path) -> String {
+        let Ports { client, monitoring, route } = self.ports;
+        let home = home.display();
+        let mut text = format!(
+            "server_name: {}\nlisten: \"127.0.0.1:{client}\"\nhttp: \"127.0.0.1:{monitoring}\"\nlog_file: \"{home}/nats.log\"\n",
+            self.name
+        );
+        match self.options.jetstream {
+            JetStream::On => {
+                let _ = writeln!(text, "jetstream {{ store_dir: \"{home}/store\" }}");
+            }
+            JetStream::Bounded(bytes) => {
+                let _ =
+                    writeln!(text, "jetstream {{ store_dir: \"{home}/store\", max_file_store: {bytes} }}");
+            }
+            JetStream::Off => {}
+        }
+        if let Some(Routes(routes)) = &self.routes {
+            let routes: Vec<_> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+            let routes = routes.join(", ");
+            let _ = writeln!(
+                text,
+                "cluster {{ name: outlive, listen: \"127.0.0.1:{route}\", routes: [{routes}] }}"
+            );
+        }
+        text + &self.access()
+    }
+
+    fn access(&self) -> String {
+        let accounts = |storing: &str| {
+            format!(
+                "accounts {{\n  OUTLIVE {{ {storing} users: [{{user: outlive, password: outlive}}] }}\n  \
+                 SYS {{ users: [{{user: system, password: system}}] }}\n}}\n\
+                 system_account: SYS\nno_auth_user: outlive\n"
+            )
+        };
+        match &self.options.access {
+            Access::Open => String::new(),
+            Access::Token(token) => format!("authorization {{ token: \"{token}\" }}\n"),
+            Access::Password { user, password } => {
+                format!("authorization {{ user: \"{user}\", password: \"{password}\" }}\n")
+            }
+            Access::Nkey(public) => format!("authorization {{ users: [{{nkey: {public}}}] }}\n"),
+            Access::System if self.options.jetstream.is_on() => accounts("jetstream: enabled,"),
+            Access::System | Access::StoringForbidden => accounts(""),
+        }
+    }
+}
