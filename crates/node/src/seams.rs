@@ -85,6 +85,17 @@ pub trait Runtimes: Send + Sync + 'static {
     fn found(&self) -> Vec<FoundShim>;
     /// Tells a shim that nobody knows it: it stops its process and ends.
     fn refuse(&self, found: &FoundShim, reason: &str);
+    /// Freezes every process that is linked here; frozen ones stay so. Goes to the shims directly and never waits:
+    /// sessions' tasks may be waiting for a store that does not answer.
+    fn freeze_all(&self) {}
+    /// Ends every process that is linked here, in the same way.
+    fn stop_all(&self) {}
+    /// Lets a process go on where it was frozen, by us or by its shim's own guard; one that was not is left alone.
+    fn thaw(&self, process: ProcessKey) {
+        let _nothing_is_frozen = process;
+    }
+    /// Tells every shim that its daemon is there and is one of the cluster: its own guard stays quiet.
+    fn beat_all(&self) {}
 }
 
 /// A path that this daemon holds for a session. Given back when it is dropped.
