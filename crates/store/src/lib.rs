@@ -26,5 +26,5 @@ pub use engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit
 pub use error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 pub use faulty::{Fault, Faulty, Operation};
 pub use memory::Memory;
-pub use table::{Change, Row, TableWatch};
+pub use table::{Change, Row, TableEvent, TableWatch};
 pub use transport::{Connection, Heard, MemoryTransport, Topic, Transport};

@@ -54,9 +54,11 @@ impl Change {
 
 /// A change of some table, as engines broadcast it.
 #[derive(Clone, Debug)]
-pub(crate) struct TableEvent {
-    pub(crate) table: String,
-    pub(crate) change: Change,
+pub struct TableEvent {
+    /// The table.
+    pub table: String,
+    /// What happened to it; [`Change::Gap`] when nobody knows.
+    pub change: Change,
 }
 
 /// The rows of a table whose keys begin with a prefix: first those that are there, then `Current`, then each change.
@@ -72,7 +74,8 @@ pub struct TableWatch {
 
 impl TableWatch {
     /// `live` must have been subscribed before `rows` were read; `snapshot` is the store's revision at the reading.
-    pub(crate) fn new(
+    #[must_use]
+    pub fn new(
         table: &str,
         prefix: &str,
         rows: Vec<Row>,
@@ -91,10 +94,9 @@ impl TableWatch {
         loop {
             match self.live.recv().await {
                 Ok(event) => {
-                    let mine = event.table == self.table
-                        && event.change.revision() > self.snapshot
+                    let is_new = event.change.revision() > self.snapshot
                         && event.change.key().is_some_and(|key| key.starts_with(&self.prefix));
-                    if mine {
+                    if event.table == self.table && (is_new || event.change == Change::Gap) {
                         return Some(event.change);
                     }
                 }
