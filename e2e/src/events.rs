@@ -3,8 +3,9 @@
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -39,6 +40,8 @@ pub struct Events {
     path: String,
     socket: UnixStream,
     events: Receiver<Event>,
+    /// When anything came, comments too.
+    heard: Arc<Mutex<Instant>>,
 }
 
 impl Events {
@@ -48,9 +51,12 @@ impl Events {
         // A quiet stream is no error: the waiting side has the deadline.
         reader.get_ref().set_read_timeout(None).expect("a socket has a time limit to be lifted");
         let (sender, events) = channel();
+        let heard = Arc::new(Mutex::new(now()));
+        let last = Arc::clone(&heard);
         thread::spawn(move || {
             let mut parser = Parser::default();
             while let Ok(Some(chunk)) = read_chunk(&mut reader) {
+                *last.lock().expect("nothing panics while it holds a time") = now();
                 for event in parser.push(&chunk) {
                     if sender.send(event).is_err() {
                         return;
@@ -58,7 +64,16 @@ impl Events {
                 }
             }
         });
-        Self { path, socket, events }
+        Self { path, socket, events, heard }
+    }
+
+    /// For how long nothing has come, not even a comment.
+    ///
+    /// # Panics
+    /// Never, unless the reading thread did.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        self.heard.lock().expect("nothing panics while it holds a time").elapsed()
     }
 
     /// The next event.

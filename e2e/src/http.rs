@@ -150,17 +150,31 @@ impl Api {
     #[must_use]
     #[track_caller]
     pub fn events(&self, path: &str, last_id: Option<&str>) -> Events {
-        let mut connection = self.connect().unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        self.try_events(path, last_id, PATIENCE).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// As [`Self::events`], and gives up when nobody answers in time.
+    ///
+    /// # Errors
+    /// Nobody listens or answers, or the answer is no stream.
+    pub fn try_events(
+        &self,
+        path: &str,
+        last_id: Option<&str>,
+        patience: Duration,
+    ) -> std::io::Result<Events> {
+        let mut connection = self.connect()?;
+        connection.set_read_timeout(patience)?;
         let resume = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let head =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{resume}\r\n");
-        let answer = connection.send(head.as_bytes()).and_then(|()| connection.head());
-        let (status, headers) = answer.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        connection.send(head.as_bytes())?;
+        let (status, headers) = connection.head()?;
         if status != 200 {
             let body = connection.body(&headers).unwrap_or_default();
-            panic!("GET {path}: {status} {}", String::from_utf8_lossy(&body));
+            return Err(broken(&format!("{status} {}", String::from_utf8_lossy(&body))));
         }
-        Events::new(path.to_owned(), connection.reader, is_chunked(&headers))
+        Ok(Events::new(path.to_owned(), connection.reader, is_chunked(&headers)))
     }
 }
 

@@ -10,10 +10,12 @@
 //!   ├──── kernel ──────► Session, Transcript    one session and its output  (session, transcript)
 //!   ├──── untitled, open ► Session, Peer        a notebook, edited live     (session, peer, websocket)
 //!   ├──── runners ─────► Group, Task            runners and their tasks     (runners)
-//!   └──── processes ───► Process                /proc                       (process)
+//!   ├──── processes ───► Process                /proc                       (process)
+//! Cluster ─ Member, Watcher, Link               several worlds on one NATS    (cluster)
 //! ```
 
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod daemon;
 pub mod events;
@@ -32,6 +34,7 @@ pub mod websocket;
 pub mod world;
 
 pub use clock::{Deadline, within};
+pub use cluster::{Cluster, Member, Watcher};
 pub use command::{Finished, Running};
 pub use daemon::Daemon;
 pub use events::{Event, Events};

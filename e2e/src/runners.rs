@@ -89,6 +89,18 @@ impl Group {
         Self { session: Session::existing(api, id), name: name.to_owned() }
     }
 
+    /// One that is up, asked for at this place.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn existing(api: &Api, name: &str) -> Self {
+        let view = api.get(&format!("/v1/runners/{name}"));
+        let id = view["id"].as_str().unwrap_or_else(|| panic!("a group without an id: {view}"));
+        Self { session: Session::existing(api, id), name: name.to_owned() }
+    }
+
     /// Asks for one, whatever the answer.
     #[track_caller]
     pub fn try_up(api: &Api, name: &str, config: &Value) -> Response {
