@@ -24,6 +24,7 @@ mod evict;
 pub mod files;
 mod group;
 mod hosted;
+pub mod ids;
 pub mod lock;
 pub mod metrics;
 pub mod node;

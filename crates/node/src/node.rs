@@ -23,7 +23,6 @@ use outlive_protocol::http::{
 use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::api::{Api, AttachRun, AttachSession, Events};
 use crate::budget::Budgets;
@@ -92,7 +91,7 @@ impl Node {
     /// # Errors
     /// [`StartError`]. A session that cannot be taken up does not stop the others.
     pub async fn start(config: NodeConfig) -> Result<Arc<Self>, StartError> {
-        let who = Identity { node: config.node, boot: BootId::from_uuid(Uuid::now_v7()) };
+        let who = Identity { node: config.node, boot: BootId::from_uuid(crate::ids::by_time()) };
         // Before anything is taken up, and with it a death perhaps.
         let causes = Causes::install(&config.causes);
         let processes = TaskTracker::new();
@@ -282,7 +281,7 @@ impl Api for Node {
     }
 
     async fn create(&self, request: CreateSession) -> Result<SessionView, Problem> {
-        let id = request.id.unwrap_or_else(|| SessionId::from_uuid(Uuid::now_v7()));
+        let id = request.id.unwrap_or_else(|| SessionId::from_uuid(crate::ids::by_time()));
         let reservation = loop {
             match self.session(id).await {
                 Ok(view) => return Ok(view),
@@ -588,6 +587,7 @@ mod tests {
     use outlive_core::runtime::restart::RestartPolicy;
     use outlive_core::runtime::spec::{LaunchSpec, Program};
     use outlive_core::session::spec::{HangPolicy, Workload};
+    use uuid::Uuid;
 
     use super::*;
     use crate::clock::SystemClock;

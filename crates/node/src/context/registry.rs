@@ -10,8 +10,8 @@
 //! Whoever meets a session that is moving waits for the end of that, and looks again. Whoever enters one is counted
 //! in the same step in which it is looked up, so that it cannot be evicted under them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
@@ -26,9 +26,9 @@ use crate::session::handle::{Visit, Visiting};
 /// What is in memory here.
 #[derive(Default)]
 pub(super) struct Registry {
-    sessions: HashMap<SessionId, Slot>,
+    sessions: BTreeMap<SessionId, Slot>,
     /// Canonical paths of notebooks, those of dormant sessions too.
-    paths: HashMap<PathBuf, Held>,
+    paths: BTreeMap<PathBuf, Held>,
 }
 
 impl Registry {

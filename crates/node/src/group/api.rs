@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_protocol::http::{GroupConfig, Members, Problem, RunView, SessionView, Stop, SubmitTask};
-use uuid::Uuid;
 
 use super::{config, names, open};
 use crate::api::{Groups, MemberWish, Up};
@@ -109,7 +108,7 @@ async fn bring_up(
 ) -> Result<(SessionView, Up), Problem> {
     loop {
         // Random, not by time: people type the beginning of it.
-        let id = SessionId::from_uuid(Uuid::new_v4());
+        let id = SessionId::from_uuid(crate::ids::random());
         let spec = config::spec(name, id, wanted, context.clock.now().wall)?;
         let holder = names::holder(context, name).await?;
         if let Some(group) = holder.group

@@ -9,7 +9,6 @@ use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::state::Life as GroupLife;
 use outlive_protocol::http::{Members, Problem, SubmitTask};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::task::Task;
 use super::{config, view};
@@ -88,7 +87,7 @@ impl Task {
     /// The same id or key again gives the same task.
     async fn submit(&mut self, task: SubmitTask) -> Answered {
         // Random, not by time: people type the beginning of it.
-        let id = task.id.unwrap_or_else(|| RunId::from_uuid(Uuid::new_v4()));
+        let id = task.id.unwrap_or_else(|| RunId::from_uuid(crate::ids::random()));
         if let Err(problem) = is_named(&task) {
             return Ok(Err(problem));
         }

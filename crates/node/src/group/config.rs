@@ -9,7 +9,6 @@ use outlive_core::limits::{CANCEL_GRACE_MS, GROUP_MEMBERS_MAX, TASK_WAIT_MS};
 use outlive_core::runtime::{LaunchSpec, Program};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{GroupConfig, MemberConfig, Problem};
-use uuid::Uuid;
 
 use super::names::is_name;
 
@@ -25,7 +24,7 @@ pub(super) fn spec(
 ) -> Result<GroupSpec, Problem> {
     check(name, config)?;
     let member = |member: &MemberConfig| MemberSpec {
-        runtime: RuntimeId::from_uuid(Uuid::now_v7()),
+        runtime: RuntimeId::from_uuid(crate::ids::by_time()),
         name: member.name.clone(),
         launch: member.launch.clone(),
     };

@@ -1,6 +1,6 @@
 //! What an earlier daemon left: sessions that were open are taken up, those that are dormant stay so.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::session::open;
 /// # Errors
 /// When the table of sessions cannot be read.
 pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
-    let mut shims: HashMap<SessionId, Vec<FoundShim>> = HashMap::new();
+    let mut shims: BTreeMap<SessionId, Vec<FoundShim>> = BTreeMap::new();
     for shim in context.runtimes.found() {
         shims.entry(shim.identity.session).or_default().push(shim);
     }

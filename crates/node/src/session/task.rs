@@ -30,7 +30,6 @@ use outlive_protocol::http::SessionView;
 use outlive_protocol::shim::ToShim;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::handle::{Message, Peers, ended};
 use super::journal::{Journal, WriteError};
@@ -419,5 +418,5 @@ pub(crate) fn rearm<T: Ord>(timers: &mut BTreeMap<T, Tick>, wanted: Vec<(T, Dura
 
 /// A fresh id for a report.
 pub(crate) fn report_id() -> ReportId {
-    ReportId::from_uuid(Uuid::now_v7())
+    ReportId::from_uuid(crate::ids::by_time())
 }

@@ -21,7 +21,6 @@ use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
 use outlive_core::session::spec::{AfterWork, Place, StartWhen, Trust, Workload};
 use outlive_core::session::{Fact, Session, SessionSpec, apply};
 use outlive_protocol::http::{CreateSession, Problem, SubmitRuns};
-use uuid::Uuid;
 
 use super::handle::{Desk, Handle};
 use super::journal::{Journal, WriteError};
@@ -132,7 +131,7 @@ fn spec(context: &Context, id: SessionId, request: &CreateSession) -> Result<Ses
     }
     Ok(SessionSpec {
         id,
-        runtime: RuntimeId::from_uuid(Uuid::now_v7()),
+        runtime: RuntimeId::from_uuid(crate::ids::by_time()),
         workload: request.workload.clone(),
         launch: launch.clone(),
         restart: request.restart,
@@ -204,7 +203,7 @@ async fn write_beginning(
 fn command_run(program: &Program) -> NewRun {
     let source = program.argv().join(" ");
     NewRun {
-        id: RunId::from_uuid(Uuid::now_v7()),
+        id: RunId::from_uuid(crate::ids::by_time()),
         cell: None,
         cell_id: None,
         source,
@@ -218,7 +217,7 @@ pub(super) fn runs_of(
     tolerant: bool,
     work: Option<SubmitRuns>,
 ) -> Result<Vec<NewRun>, Problem> {
-    let id = || RunId::from_uuid(Uuid::now_v7());
+    let id = || RunId::from_uuid(crate::ids::by_time());
     let cells = |which: Which<'_>| {
         let no_cells = || problem::bad_request("the session has no notebook; submit code instead of cells");
         notebook.ok_or_else(no_cells)?.runs_for(which, tolerant, id)
@@ -302,6 +301,7 @@ mod tests {
     use outlive_core::id::{BootId, NodeId};
     use tokio::sync::broadcast::error::RecvError;
     use tokio_util::task::TaskTracker;
+    use uuid::Uuid;
 
     use super::*;
     use crate::budget::Budgets;

@@ -23,7 +23,6 @@ use outlive_jupyter::kernelspec;
 use outlive_jupyter::surroundings::Surroundings;
 use outlive_protocol::http::{self, NewSession, OpenSession, Problem, SessionView};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::{make, wake};
 use crate::budget::room;
@@ -133,7 +132,7 @@ fn spec(context: &Context, id: SessionId, path: Option<String>, trust: Trust, wi
     let Wishes { kernel, start, cwd, env, memory_bytes_max } = wishes;
     SessionSpec {
         id,
-        runtime: outlive_core::id::RuntimeId::from_uuid(Uuid::now_v7()),
+        runtime: outlive_core::id::RuntimeId::from_uuid(crate::ids::by_time()),
         workload: Workload::Notebook {
             source: path.clone(),
             path,
@@ -166,7 +165,7 @@ fn opened(view: &SessionView) -> http::Opened {
 
 /// Random, not by time: people type the beginning of it.
 fn fresh_id() -> SessionId {
-    SessionId::from_uuid(Uuid::new_v4())
+    SessionId::from_uuid(crate::ids::random())
 }
 
 /// Makes an untitled notebook with one empty cell; the same id again gives the same session.
@@ -229,7 +228,7 @@ async fn empty(kernel: Option<String>, env: Option<BTreeMap<String, String>>) ->
     let metadata = tokio::task::spawn_blocking(move || kernel_metadata(kernel.as_deref(), env))
         .await
         .map_err(|error| problem::internal(error.to_string()))?;
-    let id: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
+    let id: String = crate::ids::random().simple().to_string().chars().take(8).collect();
     let cell = json!({
         "cell_type": "code", "execution_count": null, "id": id, "metadata": {}, "outputs": [], "source": [],
     });
