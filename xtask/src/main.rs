@@ -48,9 +48,9 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Kills kernels, shims, daemons and clients in mid-work, and checks what is left of it.
+    /// Kills kernels, shims, daemons and clients in mid-work, then nodes of a cluster, and checks what is left of it.
     Chaos {
-        /// How many are killed.
+        /// How many are killed; of a cluster, how often each fault is made.
         #[arg(long, default_value_t = 20)]
         rounds: u64,
         /// The same seed kills at the same moments.

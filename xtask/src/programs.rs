@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{python, shell};
+use crate::{nats, python, shell};
 
 /// Compares with the peers. `rest` goes to the program as it is.
 ///
@@ -20,6 +20,7 @@ pub fn bench(root: &Path, quick: bool, dev: bool, rest: &[String]) -> Result<()>
     let program = root.join("target").join(folder).join("outlive-bench");
     let mut command = shell::command(root, program, quick.then_some("--quick"));
     command.arg("--python").arg(peers).arg("--out").arg(root.join("target/bench")).args(rest);
+    command.env(nats::VARIABLE, nats::server(root)?);
     shell::run(command.env("OUTLIVE_TEST_VENV", environment))
 }
 
@@ -28,7 +29,8 @@ pub fn bench(root: &Path, quick: bool, dev: bool, rest: &[String]) -> Result<()>
 /// # Errors
 /// A step failed.
 pub fn chaos(root: &Path, rounds: u64, seed: u64) -> Result<()> {
-    end_to_end(root, "chaos", &[rounds, seed])
+    end_to_end(root, "chaos", &[rounds, seed])?;
+    end_to_end(root, "chaos_nodes", &[rounds, seed])
 }
 
 /// Uses hundreds of sessions at random.
@@ -52,5 +54,6 @@ fn end_to_end(root: &Path, program: &str, arguments: &[u64]) -> Result<()> {
     shell::run(&mut shell::cargo(root, &["build", "--locked", "--workspace", "--bins"]))?;
     let arguments = arguments.iter().map(u64::to_string);
     let mut command = shell::command(root, root.join("target/debug").join(program), arguments);
+    command.env(nats::VARIABLE, nats::server(root)?);
     shell::run(command.env("OUTLIVE_TEST_VENV", environment))
 }

@@ -5,9 +5,11 @@
 //! | [`link`] | a wire between a node and NATS |
 //! | [`watcher`] | somebody who watches a run as a good client does |
 //! | [`oracle`] | what all watchers must have seen |
+//! | [`scene`] | one fault in the middle of a task |
 
 pub mod link;
 pub mod oracle;
+pub mod scene;
 pub mod watcher;
 
 use std::fs;
