@@ -156,6 +156,9 @@ pub const WATCH_RECORDS_MAX: usize = 1_024;
 /// How far a watcher may fall behind in memory, in bytes of output; then it reads from the log. A dozen of the largest
 /// chunks: a reader that is only late for a moment is not sent there.
 pub const WATCH_BYTES_MAX: usize = 4 << 20;
+/// How long a watcher waits for a store that does not answer before its stream ends as `store-unavailable`, in
+/// milliseconds. A server that restarts is back by then; behind it a client looks for another node.
+pub const WATCH_PATIENCE_MS: u64 = 2_000;
 /// How many changes of a session's state are at hand for those who watch it; who lacks more is told of a gap. Some
 /// hundred cells that are run one after the other.
 pub const STATE_CHANGES_MAX: usize = 512;
@@ -181,6 +184,9 @@ pub const STORE_RETRY_MS: u64 = 500;
 pub const STORE_DOUBT_MS: u64 = 4;
 /// How long a connection may take to say who it is, in milliseconds.
 pub const HELLO_TIMEOUT_MS: u64 = 2_000;
+/// How long a session with a live kernel is left to its node after that node was lost, in milliseconds: a daemon that
+/// crashed is back sooner, with the kernel's memory.
+pub const KERNEL_GRACE_MS: u64 = 5_000;
 /// Comment on a quiet event stream, in milliseconds, so that a client can tell quiet from dead.
 pub const SSE_COMMENT_MS: u64 = 250;
 /// How many events are joined into one write of an event stream, in bytes. One large write costs what one small one
@@ -212,6 +218,74 @@ pub const REQUEST_BODY_MS: u64 = 30_000;
 pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How long answers that are under way may take at shutdown, in milliseconds, before their connections are cut.
 pub const SERVER_SHUTDOWN_MS: u64 = 2_000;
+
+/// How long the store may take to answer before a node that is asked whether it is ready says no, in milliseconds.
+/// Balancers ask every few seconds and wait for one.
+pub const READY_STORE_MS: u64 = 1_000;
+/// How long a connection to another node may take, in milliseconds. Within a machine room it takes one; a node that is
+/// gone with its machine answers nothing at all.
+pub const OWNER_CONNECT_MS: u64 = 300;
+/// How long nothing may come of a stream that another node sends, in milliseconds: four of its comments or pings.
+pub const OWNER_SILENCE_MS: u64 = 4 * SSE_COMMENT_MS;
+/// How long an answer of another node is waited for, in milliseconds, before it is asked whether it is there at all. It
+/// may be at work for long; one that is stopped keeps its connections and says nothing.
+pub const OWNER_ANSWER_MS: u64 = 500;
+/// How long a connection to another node is kept for the next request, in milliseconds; less than the other side keeps
+/// it ([`REQUEST_HEAD_MS`]), so that no request meets one that is just being closed.
+pub const OWNER_IDLE_MS: u64 = 5_000;
+/// How many connections to one node are kept while nobody needs them. Streams have their own each.
+pub const OWNER_IDLE_MAX: usize = 32;
+/// Longest refusal of another node that is looked into, in bytes.
+pub const OWNER_REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// Longest event or message of another node that is carried to a client, in bytes. A coalesced record with its JSON
+/// escapes, or a whole notebook for somebody who joins, stays below it.
+pub const OWNER_EVENT_BYTES_MAX: usize = 64 << 20;
+/// Between two pings of a WebSocket of a node that is one of several, in milliseconds: as comments on event streams,
+/// they tell whoever listens that the node is there.
+pub const WEBSOCKET_BEAT_MS: u64 = SSE_COMMENT_MS;
+
+/// Between two heartbeats of a node within a machine room, in milliseconds. Three nodes cost each other 30 messages a
+/// second, below a thousandth of a core.
+pub const CLUSTER_BEAT_MS: u64 = 100;
+/// For how long a node may be silent within a machine room, in milliseconds, before it is dead if it did not answer
+/// either: three beats, and half of one for the way.
+pub const CLUSTER_SUSPECT_MS: u64 = 350;
+/// As [`CLUSTER_BEAT_MS`], over a wide area, where a packet that was lost takes a round trip to come again.
+pub const CLUSTER_WIDE_BEAT_MS: u64 = 250;
+/// As [`CLUSTER_SUSPECT_MS`], over a wide area.
+pub const CLUSTER_WIDE_SUSPECT_MS: u64 = 700;
+/// For how long a node may stay silent after our own connection was cut, in milliseconds. It was perhaps cut off too, and
+/// clients wait for up to some seconds between two tries to connect.
+pub const CLUSTER_REUNION_MS: u64 = 4_000;
+/// How long more than half of a cluster must be silent until that is believed, in milliseconds. A switch that starts
+/// again takes longer, but then our own beats do not come back either.
+pub const CLUSTER_MAJORITY_MS: u64 = 1_500;
+/// In a cluster of more nodes than this, each is watched by a few others.
+pub const CLUSTER_NEIGHBOURS_ABOVE: usize = 30;
+/// By how many. All of them are lost at once in one of a million cases where one of twenty nodes is.
+pub const CLUSTER_NEIGHBOURS: usize = 5;
+/// For how long a node that has gone is remembered and shown, in milliseconds.
+pub const CLUSTER_GONE_MS: u64 = 600_000;
+/// How many nodes that have gone are remembered.
+pub const CLUSTER_GONE_MAX: usize = 256;
+/// For how long a node goes on that is cut off or whose store is silent, in milliseconds; then it freezes what runs on
+/// it. Its sessions may be taken over from then on, so that effects overlap no longer than this.
+pub const CLUSTER_ISOLATION_MS: u64 = 2_000;
+/// Between two looks whether the store answers, in milliseconds. Twice before a node counts as cut off.
+pub const CLUSTER_STORE_MS: u64 = 1_000;
+/// As [`CLUSTER_STORE_MS`], while it does not answer: what is frozen waits for it.
+pub const CLUSTER_STORE_AGAIN_MS: u64 = 100;
+/// Between two signs of life of a daemon to its shims, in milliseconds. Their guards wait for seconds.
+pub const CLUSTER_SHIM_BEAT_MS: u64 = 500;
+/// How many sessions a node that is back looks at in the store at the same time.
+pub const CLUSTER_CHECKS_MAX: usize = 32;
+/// How far the clocks of two nodes may be apart before `doctor` warns, in milliseconds. Times in records and the ages of
+/// sessions are off by as much; nothing else depends on them.
+pub const CLUSTER_SKEW_MS: u64 = 5_000;
+/// How often what is known of the members is shown anew while nothing has changed, in milliseconds.
+pub const CLUSTER_SHOWN_MS: u64 = 1_000;
+/// How long a node listens whether its name is in use before it joins, in times of what it may be silent for.
+pub const CLUSTER_NAME_SILENCES: u32 = 3;
 
 /// Between two pings of a WebSocket, in milliseconds. Proxies cut what is quiet for 30 to 60 s.
 pub const WEBSOCKET_PING_MS: u64 = 20_000;
@@ -249,6 +323,49 @@ pub const TAIL_CACHE_BYTES_MAX: usize = 64 << 10;
 pub const TABLE_VALUE_BYTES_MAX: usize = 64 << 10;
 /// How many table changes a watcher may fall behind; then it is told of a gap and scans again.
 pub const TABLE_WATCH_CHANGES_MAX: usize = 1_024;
+/// How long NATS may take for one answer, in milliseconds; then its outcome is unknown. Several times what a loaded
+/// server takes, and less than anybody waits for a write.
+pub const NATS_ANSWER_MS: u64 = 2_000;
+/// Between two signs of life that a quiet connection to NATS asks for, in milliseconds. Two that stay out end it, so a
+/// frozen server is left for another within three seconds.
+pub const NATS_PING_MS: u64 = 1_000;
+/// The longest wait between two attempts to reach NATS again, in milliseconds. A server that comes back is used at once.
+pub const NATS_RECONNECT_MS: u64 = 250;
+/// Between two attempts to use a NATS that is waited for when the daemon starts, in milliseconds.
+pub const NATS_START_RETRY_MS: u64 = 500;
+/// How many requests wait for the connection to NATS; further ones wait with their callers.
+pub const NATS_OUTBOX_MAX: usize = 256;
+/// How many messages of one subscription wait for whoever takes them; what comes then is lost, noticed and fetched. Eight
+/// pages that are read at once.
+pub const NATS_INBOX_MAX: usize = 16_384;
+/// How many pages are read from NATS at once. Bounds what comes unasked into the connection's buffer.
+pub const NATS_READS_MAX: usize = 8;
+/// For how long NATS knows an append again that is repeated because its answer was lost, in milliseconds. An append is
+/// repeated as soon as the server answers; it must be known again that much later.
+pub const NATS_REPEAT_MS: u64 = 60_000;
+/// How much of the end of a followed log is kept in memory, in bytes of record bodies. Four full appends: readers that
+/// are woken together read it once.
+pub const NATS_TAIL_BYTES_MAX: usize = 256 << 10;
+/// The first look whether a followed log has grown although nobody told, in milliseconds; the wait doubles up to
+/// [`NATS_LOOK_MS_MAX`] while nothing comes. Between servers a notice can be lost without a sign.
+pub const NATS_LOOK_MS: u64 = 250;
+/// The longest wait between two such looks, in milliseconds. Ten thousand quiet logs cost hundreds of looks a second.
+pub const NATS_LOOK_MS_MAX: u64 = 16_000;
+/// Between two looks whether tables have changed although nobody told, in milliseconds.
+pub const NATS_TABLE_LOOK_MS: u64 = 2_000;
+/// How many records that a lagging replica lacks are asked of its leader, one by one, for one page. More come with the next.
+pub const NATS_LEADER_READS_MAX: usize = 64;
+/// How often an append is tried again that another one in flight was in the way of. Each of those ends within
+/// milliseconds.
+pub const NATS_CROWDED_TRIES: u32 = 200;
+/// How long the mark of a deleted row is kept, in seconds: a watch that was cut off for less learns of it.
+pub const NATS_DELETED_SECONDS: u64 = 86_400;
+/// Size of the pieces of a blob in NATS, in bytes. Half of the default limit of a message.
+pub const NATS_PIECE_BYTES: usize = 512 << 10;
+/// How many pieces of a blob are on their way at once. Bounds memory, and keeps the connection free for what is urgent.
+pub const NATS_PIECES_MAX: usize = 4;
+/// How many sessions NATS lists in one answer.
+pub const NATS_LISTED_MAX: u64 = 10_000;
 /// How long an ended session's log is kept, in days.
 pub const RETENTION_DAYS: u64 = 30;
 /// How much ended sessions may hold in all, in bytes; then the oldest go first.
@@ -367,6 +484,9 @@ pub const BUDGET_PERIOD_MS: u64 = 2_000;
 pub const EVICT_NOTICE_MS: u64 = 10_000;
 /// The wait before an eviction that only somebody's look was in the way of is tried again, in milliseconds.
 pub const EVICT_RETRY_MS: u64 = 1_000;
+/// How long a session that was given to another node is left to it, in milliseconds, before anybody may claim it. A
+/// hint reaches that node within a millisecond, and its claim is one append.
+pub const RELEASED_TO_MS: u64 = 300;
 /// Files that are kept free for clients who come, and for what goes on, when new sessions are refused.
 pub const SPARE_FDS: u64 = 16;
 /// Files that an open session may need at once: its log, claim and notebook, a shim's socket and pidfd.
@@ -421,6 +541,8 @@ const _: () = {
     assert!(BUDGET_PERIOD_MS < EVICT_NOTICE_MS, "a notice is looked at again before it ends");
     assert!(IDLE_TIMEOUT_S_MIN <= IDLE_TIMEOUT_S && IDLE_TIMEOUT_S <= IDLE_TIMEOUT_S_MAX, "in its bounds");
     assert!(2 * WEBSOCKET_PING_MS < WEBSOCKET_SILENCE_MS, "a lost answer to a ping is no death");
+    assert!(OWNER_IDLE_MS < REQUEST_HEAD_MS, "a kept connection is not one that the other side closes");
+    assert!(OWNER_ANSWER_MS < OWNER_SILENCE_MS, "asked before it counts as silent");
     assert!(WEBSOCKET_CLOSE_MS < SERVER_SHUTDOWN_MS, "WebSockets end before their connections are cut");
     assert!(MCP_WAIT_S <= MCP_WAIT_S_MAX, "in its bounds");
     assert!(AUTOSAVE_QUIET_MS < AUTOSAVE_MAX_MS, "quiet first, then the ceiling");
@@ -446,6 +568,14 @@ const _: () = {
     assert!(KEEP_BYTES_MIN <= SPOOL_BYTES_MAX, "in its bounds");
     assert!(STORE_DOUBT_MS < STORE_RETRY_MS, "doubt grows");
     assert!(BACKOFF_MS < BACKOFF_MS_MAX, "back-off grows");
+    assert!(3 * CLUSTER_BEAT_MS < CLUSTER_SUSPECT_MS, "three beats are missed");
+    assert!(2 * CLUSTER_WIDE_BEAT_MS < CLUSTER_WIDE_SUSPECT_MS, "two beats are missed");
+    assert!(CLUSTER_WIDE_SUSPECT_MS < CLUSTER_ISOLATION_MS, "a short cut freezes nothing");
+    assert!(
+        CLUSTER_ISOLATION_MS <= CLUSTER_REUNION_MS,
+        "others are not taken for dead before they can be back"
+    );
+    assert!(2 * CLUSTER_STORE_MS <= CLUSTER_ISOLATION_MS, "the store is asked more than once");
     assert!(SSE_STALL_MS < WRITE_STALL_MS, "a slow reader can still be told why its stream ends");
     assert!(SSE_COMMENT_MS * 4 <= 1_000, "a client may take a second of silence for death");
 };

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use outlive_core::diagnosis::FailureReport;
-use outlive_core::id::{Cursor, Position, RunId, SessionId};
+use outlive_core::id::{Cursor, NodeId, Position, RunId, SessionId};
 use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{
-    Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited, GroupConfig,
-    Members, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunView, SaveSession,
-    SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask, TakeoverView,
+    Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited, Elsewhere,
+    GroupConfig, Members, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunView,
+    SaveSession, SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask, TakeoverView,
 };
 use serde_json::Value;
 
@@ -168,6 +168,19 @@ pub trait Api: Groups {
     /// Gives everything that this node owns to the others.
     async fn drain(&self, _how: Drain) -> Result<Drained, Problem> {
         Err(crate::problem::not_clustered())
+    }
+    /// Whether it takes work now; else the reason, for instance `joining` or `isolated`.
+    async fn ready(&self) -> Result<(), Problem> {
+        if self.node().ready { Ok(()) } else { Err(crate::problem::not_ready()) }
+    }
+    /// Another living node, which a client of this one can go to.
+    fn neighbour(&self) -> Option<Elsewhere> {
+        None
+    }
+    /// Comes back when a node is lost that was one of the cluster: nothing more is to be expected of it. Not when it
+    /// left by itself, having said its last words.
+    async fn until_lost(&self, _node: NodeId) {
+        std::future::pending().await
     }
     /// How a session has changed its owners, oldest first.
     async fn takeovers(&self, _id: SessionId) -> Result<Vec<TakeoverView>, Problem> {

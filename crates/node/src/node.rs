@@ -11,14 +11,16 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use outlive_core::diagnosis::{FailureReport, Matchers};
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
-use outlive_core::limits::{RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS};
+use outlive_core::limits::{
+    READY_STORE_MS, RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS,
+};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
-    API_VERSION, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView, NotebookView,
-    OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView, Stop, StopNode,
-    SubmitRuns,
+    API_VERSION, Close, CreateSession, DoctorView, EditNotebook, Edited, Elsewhere, NewSession, NodeView,
+    NotebookView, OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView,
+    Stop, StopNode, SubmitRuns,
 };
 use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
@@ -500,6 +502,32 @@ impl Api for Node {
 
     async fn metrics(&self) -> String {
         crate::metrics::render(&self.context).await
+    }
+
+    async fn ready(&self) -> Result<(), Problem> {
+        if let Some(cluster) = &self.context.cluster {
+            cluster.ready()?;
+        }
+        let deadline = self.context.clock.now().tick + Duration::from_millis(READY_STORE_MS);
+        tokio::select! {
+            biased;
+            // Which row is asked for does not matter: any answer is one.
+            answered = self.context.engine.get("nodes", "ready") => {
+                answered.map(drop).map_err(|error| problem::store(&error))
+            }
+            () = self.context.clock.until(deadline) => Err(problem::store_silent(READY_STORE_MS)),
+        }
+    }
+
+    fn neighbour(&self) -> Option<Elsewhere> {
+        self.context.cluster.as_ref()?.neighbour()
+    }
+
+    async fn until_lost(&self, node: NodeId) {
+        match &self.context.cluster {
+            Some(cluster) => cluster.until_lost(node).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {

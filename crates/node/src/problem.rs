@@ -40,6 +40,17 @@ pub fn store(error: &dyn std::error::Error) -> Problem {
         .hint("`outlive doctor` says what is wrong, most often a full disk")
 }
 
+/// The store takes its time.
+pub(crate) fn store_silent(after_ms: u64) -> Problem {
+    Problem::new(
+        503,
+        "store-unavailable",
+        "The store does not answer",
+        format!("the store has not answered for {after_ms} ms"),
+    )
+    .hint("`outlive doctor` says what is wrong; of a cluster, look at its NATS servers")
+}
+
 /// No such session.
 #[must_use]
 pub fn no_session(id: SessionId) -> Problem {
@@ -233,6 +244,32 @@ pub fn unsaved(session: SessionId, why: &str) -> Problem {
         format!("session {session} has edits or outputs that are in no file: {why}"),
     )
     .hint("save it to a path first; or close it with `discard`, and only the session's log keeps them")
+}
+
+/// It recovers.
+pub(crate) fn not_ready() -> Problem {
+    Problem::new(503, "not-ready", "The daemon is not ready", "the daemon is still recovering its sessions")
+        .hint("try again in a moment")
+}
+
+/// It is not one of the cluster's nodes yet.
+#[must_use]
+pub fn joining(why: impl Into<String>) -> Problem {
+    Problem::new(503, "joining", "The node is joining its cluster", why)
+        .hint("try again in a moment, or ask another node; `outlive nodes` lists them")
+}
+
+/// It is cut off from the others.
+pub(crate) fn isolated() -> Problem {
+    let detail = "the node is cut off from its cluster's store; what it runs is held until the store is back";
+    Problem::new(503, "isolated", "The node is cut off", detail)
+        .hint("ask another node; look at the network between this one and the NATS servers")
+}
+
+/// It gives everything away.
+pub(crate) fn draining() -> Problem {
+    Problem::new(503, "draining", "The node is draining", "the node hands its sessions over to the others")
+        .hint("ask another node; `outlive nodes` lists them")
 }
 
 /// There is nobody to give anything to.

@@ -8,6 +8,9 @@
 //! | `isolation` | what a node does that is cut off |
 //! | `drain` | giving everything away |
 //! | `paths` | claims of paths in the cluster's store |
+//! | `clients` | what clients of this node are told of itself and the others |
+
+mod clients;
 
 use std::collections::BTreeMap;
 use std::fmt;
