@@ -141,6 +141,11 @@ pub const TASKS_FORGOTTEN_AT_ONCE: usize = 100;
 pub const TASKS_TRIMMED_AT_ONCE: usize = 1_000;
 /// How many runners one task may lose. A task that ends whoever takes it must not end all of them, again and again.
 pub const TASK_ATTEMPTS_MAX: u64 = 5;
+/// How many nodes one task may lose. That is not its fault, as a rule; one that takes its machine down must not take all of
+/// them down, one after the other.
+pub const TASK_NODES_LOST_MAX: u64 = 10;
+/// How many changes of its owner a session remembers. A rolling upgrade is one for each node.
+pub const TAKEOVERS_REMEMBERED_MAX: usize = 16;
 /// How many lines the explanation has that a task is told when its runner dies. A whole page of `outlive explain`.
 pub const TASK_ERROR_LINES_MAX: usize = 60;
 /// How many breaches of the protocol that it lives on after one process is reported for. More say nothing new.
