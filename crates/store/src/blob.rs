@@ -13,13 +13,17 @@ use crate::error::{BlobError, Unavailable};
 const READ_BYTES: usize = 256 << 10;
 
 /// A blob's name comes from outside and becomes a file's name: nothing but a hash may pass.
-pub(crate) fn check_name(sha256: &str) -> Result<(), BlobError> {
+///
+/// # Errors
+/// [`BlobError::BadName`].
+pub fn check_name(sha256: &str) -> Result<(), BlobError> {
     let fits = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if fits { Ok(()) } else { Err(BlobError::BadName { sha256: sha256.to_owned() }) }
 }
 
 /// What these bytes are called.
-pub(crate) fn reference(bytes: &[u8], mime: &str) -> BlobRef {
+#[must_use]
+pub fn reference(bytes: &[u8], mime: &str) -> BlobRef {
     BlobRef { sha256: hex(&Sha256::digest(bytes)), size: bytes.len() as u64, mime: mime.to_owned() }
 }
 
@@ -28,7 +32,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Copies `from` to `to` and checks on the way that it is what `blob` says.
-pub(crate) fn copy_checked(
+///
+/// # Errors
+/// [`BlobError::Mismatch`]; `to` has the content then, and is not to be used.
+pub fn copy_checked(
     blob: &BlobRef,
     mut from: impl Read,
     to: &mut impl io::Write,

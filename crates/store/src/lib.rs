@@ -5,13 +5,14 @@
 //! | [`engine`] | the trait, its contract in prose, the types that go in and out |
 //! | [`error`] | what can go wrong, by operation |
 //! | [`table`] | rows, changes, and a watch on them |
+//! | [`blob`] | what all engines do alike with blobs |
 //! | [`memory`] | everything in memory: for tests |
 //! | [`faulty`] | any engine, made to fail on order: for tests |
 //! | [`conformance`] | the one suite that every engine passes |
 //! | [`transport`] | what nodes tell each other at once, beside the engine |
 //! | [`embedded`] | segment files and one table file in a directory: the default |
 
-mod blob;
+pub mod blob;
 pub mod conformance;
 pub mod embedded;
 pub mod engine;
