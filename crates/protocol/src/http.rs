@@ -344,6 +344,9 @@ pub struct SessionView {
     /// Its members, of a group of runners. `runtime` is then the one that is worst off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupView>,
+    /// Of several nodes the name of the one that has it open; none has one that is dormant or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 const fn loaded() -> bool {

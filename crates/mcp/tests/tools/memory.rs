@@ -169,6 +169,7 @@ fn session_view(path: Option<&str>) -> SessionView {
         save_problem: None,
         rests_at: None,
         group: None,
+        node: None,
         peers: 0,
     }
 }

@@ -70,6 +70,7 @@ pub fn group(group: &Group, position: Position, peers: u32, loading: &Loading) -
             members,
             running,
         }),
+        node: None,
     }
 }
 

@@ -63,6 +63,7 @@ pub fn session(session: &Session, position: Position, peers: u32) -> SessionView
         peers,
         rests_at: None,
         group: None,
+        node: None,
     }
 }
 

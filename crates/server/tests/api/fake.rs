@@ -112,6 +112,7 @@ pub fn session_view() -> SessionView {
         save_problem: None,
         rests_at: None,
         group: None,
+        node: None,
         peers: 0,
     }
 }
