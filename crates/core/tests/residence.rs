@@ -11,7 +11,7 @@ use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, Restart
 use outlive_core::session::event::{NewRun, OnRaise, PathWhy};
 use outlive_core::session::input::{Effect, ProcessInput};
 use outlive_core::session::residence::{Need, Residence, Resident, need};
-use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
+use outlive_core::session::spec::{AfterWork, HangPolicy, OnNodeLoss, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::Life;
 use outlive_core::session::{Input, RunOutcome, Session, SessionSpec, advance, apply, decide, timers};
 use outlive_core::time::{Now, Tick, WallTime};
@@ -41,6 +41,7 @@ fn spec(command: bool, keep: bool, start: StartWhen, restart: RestartPolicy) -> 
         },
         restart,
         on_hang: HangPolicy::Report,
+        on_node_loss: OnNodeLoss::default(),
         after_work: if keep { AfterWork::Keep } else { AfterWork::Close },
         start,
         place: Place::Notebook,

@@ -13,7 +13,7 @@ use outlive_core::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, Runtim
 use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::event::{AfterExit, Happened, NewRun, OnRaise, PathWhy};
 use outlive_core::session::input::{Effect, ProcessInput};
-use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
+use outlive_core::session::spec::{AfterWork, HangPolicy, OnNodeLoss, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Life, RunState, Status};
 use outlive_core::session::{
     CancelWhy, Fact, Input, RunOutcome, Session, SessionSpec, advance, apply, decide, effective, recover,
@@ -72,6 +72,7 @@ fn spec_of(
         },
         restart,
         on_hang,
+        on_node_loss: OnNodeLoss::default(),
         after_work,
         start: StartWhen::AtOnce,
         place: Place::Fixed,

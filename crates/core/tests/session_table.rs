@@ -25,7 +25,7 @@ use outlive_core::runtime::{
 };
 use outlive_core::session::event::{AfterExit, EndingWhy, Happened, NewRun, OnRaise, PathWhy};
 use outlive_core::session::input::{Decision, Effect, ProcessInput};
-use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
+use outlive_core::session::spec::{AfterWork, HangPolicy, OnNodeLoss, Place, StartWhen, Trust, Workload};
 use outlive_core::session::state::{Health, Life, RunState, Status};
 use outlive_core::session::{
     CancelWhy, Denied, Fact, Input, RunOutcome, Session, SessionSpec, Timer, advance, apply, decide, recover,
@@ -176,6 +176,7 @@ fn spec(kind: Kind) -> SessionSpec {
         },
         restart: kind.restart,
         on_hang: kind.on_hang,
+        on_node_loss: OnNodeLoss::default(),
         after_work: kind.after_work,
         start: kind.start,
         place: Place::Notebook,
@@ -498,6 +499,7 @@ fn outcome(outcome: &RunOutcome) -> String {
         RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => "skipped".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::Interrupted } => "cleared".to_owned(),
         RunOutcome::Cancelled { why: CancelWhy::Stopped } => "stopped".to_owned(),
+        RunOutcome::Cancelled { why: CancelWhy::NodeDrained } => "drained".to_owned(),
     }
 }
 
@@ -534,6 +536,9 @@ fn fact(fact: &Fact) -> String {
             format!("exited ({why}), then {then}")
         }
         Happened::RuntimeDrained { .. } => "drained".to_owned(),
+        Happened::TakenOver(_) => "taken over".to_owned(),
+        Happened::HandOverAsked { .. } => "hand-over asked".to_owned(),
+        Happened::RunWaitsAgain { run } => format!("{} waits again", name(run)),
         Happened::RestartDue => "restart due".to_owned(),
         Happened::RestartAsked => "restart asked".to_owned(),
         Happened::Interrupted => "interrupted".to_owned(),
@@ -580,6 +585,7 @@ fn timer(timer: &Timer) -> &'static str {
         Timer::RunLimit(..) => "run limit",
         Timer::EndingGrace(..) => "ending grace",
         Timer::Backoff(_) => "backoff",
+        Timer::HandOver => "hand-over grace",
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a log is about: a session of one notebook, command or kernel, or a group of runners.
 
+use std::collections::VecDeque;
+
 use outlive_core::diagnosis::FailureReport;
+use outlive_core::failover::Takeover;
 use outlive_core::group::{self, Group, GroupEvent};
 use outlive_core::id::{Position, RunId, SessionId};
 use outlive_core::log::Entry;
@@ -26,6 +29,9 @@ pub enum Hosted {
 impl Hosted {
     /// Folds the facts in a record that counts; the first of a log says what it is about.
     pub fn fold(hosted: &mut Option<Self>, entry: &Entry, effect: &LogEffect) {
+        if let (LogEffect::Claimed(_), Some(hosted)) = (effect, &mut *hosted) {
+            hosted.claimed();
+        }
         for fact in facts_in(entry, effect) {
             match hosted {
                 None => *hosted = Self::created(&fact),
@@ -49,6 +55,31 @@ impl Hosted {
         match self {
             Self::Session(session) => session::apply(session, fact),
             Self::Group(group) => group::apply(group, fact),
+        }
+    }
+
+    fn claimed(&mut self) {
+        match self {
+            Self::Session(session) => session.claimed(),
+            Self::Group(group) => group.claimed(),
+        }
+    }
+
+    /// Whether it can be given to another node now: its hand-over was asked for, and nothing of it is here any more.
+    #[must_use]
+    pub fn can_release(&self) -> bool {
+        match self {
+            Self::Session(session) => session::can_release(session),
+            Self::Group(group) => group::can_release(group),
+        }
+    }
+
+    /// How it came to its latest owners, oldest first.
+    #[must_use]
+    pub const fn takeovers(&self) -> &VecDeque<Takeover> {
+        match self {
+            Self::Session(session) => &session.takeovers,
+            Self::Group(group) => &group.takeovers,
         }
     }
 

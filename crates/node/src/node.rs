@@ -667,3 +667,4 @@ mod tests {
         assert!(made.is_some(), "it was begun, so it is there to be taken up, shown and stopped");
     }
 }
+            on_node_loss: outlive_core::session::spec::OnNodeLoss::default(),

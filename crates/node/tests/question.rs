@@ -171,6 +171,7 @@ fn kernel() -> CreateSession {
         },
         restart: RestartPolicy::temporary(),
         on_hang: HangPolicy::Report,
+        on_node_loss: outlive_core::session::spec::OnNodeLoss::default(),
         keep: true,
         parameters: BTreeMap::new(),
         run_all: false,

@@ -64,7 +64,7 @@ use outlive_core::id::{
 use outlive_core::runtime::{ExitStatus, LaunchSpec, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
 use outlive_core::session::event::PathWhy;
-use outlive_core::session::spec::{HangPolicy, Trust, Workload};
+use outlive_core::session::spec::{HangPolicy, OnNodeLoss, Trust, Workload};
 use outlive_core::time::WallTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -219,6 +219,9 @@ pub struct CreateSession {
     /// What is done with a runtime that hangs.
     #[serde(default)]
     pub on_hang: HangPolicy,
+    /// What goes on by itself on another node.
+    #[serde(default)]
+    pub on_node_loss: OnNodeLoss,
     /// Keep session and runtime after the work is done (else the runtime is stopped and the session closed).
     #[serde(default)]
     pub keep: bool,

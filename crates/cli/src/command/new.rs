@@ -40,6 +40,7 @@ impl Args {
             cwd: Some(launch::utf8(&launch::absolute(std::path::Path::new("."))?)?),
             env: Some(variables()?),
             memory_bytes_max: None,
+            ..NewSession::default()
         };
         let opened = client.new_session(&request).await.map_err(|error| doing("make a notebook", error))?;
         tell(&opened, self.json)

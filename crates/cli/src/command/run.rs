@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use outlive_core::id::SessionId;
 use outlive_core::limits;
 use outlive_core::runtime::{RestartPolicy, RestartType};
-use outlive_core::session::spec::{HangPolicy, Workload};
+use outlive_core::session::spec::{HangPolicy, OnNodeLoss, Workload};
 use outlive_protocol::http::{CreateSession, SessionView};
 use serde_json::Value;
 
@@ -144,6 +144,7 @@ impl Args {
             id: Some(SessionId::from_uuid(uuid::Uuid::new_v4())),
             run_all: matches!(workload, Workload::Notebook { .. }),
             workload,
+            on_node_loss: OnNodeLoss::default(),
             launch,
             restart: self.restart.policy(),
             on_hang: self.on_hang.policy(),

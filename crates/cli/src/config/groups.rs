@@ -241,6 +241,7 @@ impl Reader<'_> {
                 strategy: draft.strategy,
                 restart: draft.restart,
                 on_hang: draft.on_hang,
+                on_node_loss: None,
                 wait_ms: draft.wait_ms,
                 cancel_grace_ms: draft.cancel_grace_ms,
             },

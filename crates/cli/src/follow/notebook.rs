@@ -214,6 +214,8 @@ pub fn in_words(run: &RunView, outcome: &RunOutcome) -> (Ink, String) {
                 CancelWhy::Stopped if run.started_at.is_some() => "stopped",
                 CancelWhy::Stopped => "not run: stopped",
             };
+                CancelWhy::NodeDrained if run.started_at.is_some() => "stopped: its node was drained",
+                CancelWhy::NodeDrained => "not run: its node was drained",
             (Ink::Dim, why.to_owned())
         }
     }

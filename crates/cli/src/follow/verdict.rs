@@ -79,9 +79,9 @@ fn of_outcome(outcome: &RunOutcome, watch: &Watch) -> Exit {
         RunOutcome::Raised { .. } => Exit::Failed,
         RunOutcome::Unserved { .. } => Exit::CannotStart,
         RunOutcome::TimedOut { .. } => Exit::TimedOut,
-        RunOutcome::Cancelled { why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped } => {
-            Exit::Stopped
-        }
+        RunOutcome::Cancelled {
+            why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped | CancelWhy::NodeDrained,
+        } => Exit::Stopped,
         RunOutcome::Cancelled { why: CancelWhy::EarlierFailure } => Exit::Failed,
         RunOutcome::Failed { code, report, .. } => {
             let phase =

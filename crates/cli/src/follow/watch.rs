@@ -119,7 +119,7 @@ impl Watch {
                 | RunOutcome::TimedOut { .. }
                 | RunOutcome::Unserved { .. }
                 | RunOutcome::Cancelled {
-                    why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped,
+                    why: CancelWhy::User | CancelWhy::Interrupted | CancelWhy::Stopped | CancelWhy::NodeDrained,
                 } => Some(outcome),
             },
             RunState::Queued | RunState::Running | RunState::Unknown => None,

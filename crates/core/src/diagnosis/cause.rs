@@ -78,6 +78,8 @@ pub enum CauseCode {
     ShimLost,
     /// The machine it ran on was restarted.
     MachineRestarted,
+    /// The node it ran on was lost.
+    NodeLost,
     /// A defect of Outlive itself.
     Bug,
     /// Nothing explains it; the tail is kept.
@@ -86,7 +88,7 @@ pub enum CauseCode {
 
 impl CauseCode {
     /// Every code there is.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::ExitCode,
         Self::Signal,
         Self::OutOfMemory,
@@ -121,6 +123,7 @@ impl CauseCode {
         Self::KilledByOperator,
         Self::ShimLost,
         Self::MachineRestarted,
+        Self::NodeLost,
         Self::Bug,
         Self::Unknown,
     ];
@@ -163,6 +166,7 @@ impl CauseCode {
             Self::KilledByOperator => "killed-by-operator",
             Self::ShimLost => "shim-lost",
             Self::MachineRestarted => "machine-restarted",
+            Self::NodeLost => "node-lost",
             Self::Bug => "bug",
             Self::Unknown => "unknown",
         }

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cause::CauseCode;
-use crate::id::ReportId;
+use crate::failover::TakenWhy;
+use crate::id::{NodeId, ReportId};
 use crate::runtime::{StopStep, StopWhy};
 
 /// Everything known about the end of one process. Every field may be missing; none is guessed.
@@ -62,6 +63,9 @@ pub struct Evidence {
     pub time_limit_ms: Option<u64>,
     /// The machine was restarted while the process ran.
     pub machine_restart: Option<MachineRestart>,
+    /// The node that it ran on was lost, and its session was taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_lost: Option<NodeLostEvidence>,
     /// Outlive's own panic message or broken invariant, when that is what ended the work.
     pub bug: Option<String>,
 }
@@ -112,6 +116,7 @@ impl Evidence {
         fill(&mut self.signal_sender, late.signal_sender);
         fill(&mut self.time_limit_ms, late.time_limit_ms);
         fill(&mut self.machine_restart, late.machine_restart);
+        fill(&mut self.node_lost, late.node_lost);
         fill(&mut self.bug, late.bug);
     }
 }
@@ -362,4 +367,18 @@ pub struct MachineRestart {
     pub boot_before: String,
     /// The boot id now.
     pub boot_now: String,
+}
+
+/// A node that was lost: nobody can say how its processes ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NodeLostEvidence {
+    /// Which.
+    pub node: NodeId,
+    /// What it is called.
+    pub name: String,
+    /// How its loss was noticed.
+    pub why: TakenWhy,
+    /// How long it had not been heard when that was noticed, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
 }

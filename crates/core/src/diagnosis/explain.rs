@@ -116,6 +116,7 @@ fn capital(sentence: &str) -> String {
 fn verb(report: &FailureReport, code: CauseCode) -> &'static str {
     match (code, report.status) {
         (CauseCode::KilledByOperator, _) => "was stopped",
+        (CauseCode::NodeLost, _) => "was lost",
         (CauseCode::Hung, _) => "hung",
         (CauseCode::Stalled, _) => "made no progress",
         (CauseCode::GroupSibling | CauseCode::IgnoredCancel, _) => "was stopped",
@@ -175,6 +176,7 @@ fn interrupted(report: &FailureReport) -> String {
 fn next(next: &NextStep) -> String {
     match next {
         NextStep::Nothing => "nothing is started again by itself".to_owned(),
+        NextStep::Restart { nth: 0, .. } => "it is started again, and that does not count".to_owned(),
         NextStep::Restart { after_ms: 0, nth, of } => {
             format!("it is started again now (restart {nth} of {of})")
         }

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use super::decide::{ended, ended_as, stop_process};
-use super::event::GroupEvent;
+use super::decide::{ended, ended_as, error_chunk, stop_process};
+use super::event::{GroupEvent, RunnerLost};
 use super::input::{Decision, Effect, Timer};
 use super::outlook::{Outlook, Outlooks, outlook, starts_again, unserved, waits_until};
 use super::spec::Strategy;
-use super::state::{Group, Member, Task, TaskState};
+use super::state::{Excused, Group, Member, Task, TaskState};
 use crate::diagnosis::{CauseCode, FailureReport};
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
-use crate::limits::{TASK_ATTEMPTS_MAX, TASKS_FORGOTTEN_AT_ONCE, TASKS_REMEMBERED_MAX};
+use crate::limits::{
+    TASK_ATTEMPTS_MAX, TASK_NODES_LOST_MAX, TASKS_FORGOTTEN_AT_ONCE, TASKS_REMEMBERED_MAX,
+};
 use crate::runtime::runner::TaskOrder;
 use crate::runtime::{StopStep, StopWhy};
 use crate::session::event::{AfterExit, Happened};
-use crate::session::state::{Life, Status, Wanted};
+use crate::session::state::{Displaced, Life, Status, Wanted};
 use crate::session::{CancelWhy, Fact, RunOutcome};
 use crate::time::{Now, WallTime};
 
@@ -23,6 +25,7 @@ use crate::time::{Now, WallTime};
 #[must_use]
 pub fn advance(group: &Group, now: Now) -> Decision {
     let steps: &[fn(&Group, Now) -> Decision] = match group.life {
+        Life::Open if group.hand_over.is_some() => &[settle_lost, fall, hand_over],
         Life::Open => &[settle_lost, fall, stop_what_must_end, settle_hopeless, launch, give, forget],
         Life::Closing(_) | Life::Saving(_) => &[settle_lost, settle_queue, stop_what_must_end, close],
         Life::Closed { .. } => &[],
@@ -98,7 +101,7 @@ pub fn timers(group: &Group, now: Now) -> Vec<(Timer, Duration)> {
     }
     let mut outlooks = Outlooks::new(group);
     let waiting = group.queue.iter().filter_map(|id| group.tasks.get(id));
-    let deadlines = waiting.filter_map(|task| Some((waits_until(task, outlooks.of(&task.new.task))?, task)));
+    let deadlines = waiting.filter_map(|task| Some((waits_until(group, task, outlooks.of(&task.new.task))?, task)));
     if let Some((at, task)) = deadlines.min_by_key(|(at, _)| *at) {
         timers.push((Timer::Wait(task.new.id), until(at)));
     }
@@ -120,28 +123,54 @@ fn settle_lost(group: &Group, now: Now) -> Decision {
     // The last first: each that waits again goes before all others.
     tasks_of(group, member).into_iter().rev().fold(Decision::none(), |decision, task| {
         let run = task.new.id;
-        if waits_again(group, task) {
-            return decision.event(now, GroupEvent::TaskWaitsAgain { run });
+        if waits_again(group, member, task) {
+            let lost = runner_lost(member);
+            return decision.event(now, GroupEvent::TaskWaitsAgain { run, lost });
         }
         let outcome = outcome(group, member, task);
-        let is_told =
-            matches!(outcome, RunOutcome::Failed { .. } | RunOutcome::Cancelled { why: CancelWhy::Stopped });
+        let is_told = matches!(
+            outcome,
+            RunOutcome::Failed { .. }
+                | RunOutcome::Cancelled { why: CancelWhy::Stopped | CancelWhy::NodeDrained }
+        );
         let report = member.present_report().filter(|_| is_told).cloned().map(Box::new);
+        // It could have gone on, as far as was known when its runner ended.
+        let decision = match &report {
+            Some(report) if task.told.is_none() => {
+                decision.fact(Fact::RunTold { run, chunks: vec![error_chunk(report, now)] })
+            }
+            Some(_) | None => decision,
+        };
         decision.fact(Fact::RunEnded { run, outcome, report, execution_count: None, at: now.wall })
     })
 }
 
 /// Whether a task that lost its runner may be begun again, and somebody may take it.
-fn waits_again(group: &Group, task: &Task) -> bool {
-    let TaskState::Running { ending: None, .. } = task.state else { return false };
-    group.life == Life::Open
-        && task.new.idempotent
-        && task.attempt.0 < TASK_ATTEMPTS_MAX
+fn waits_again(group: &Group, member: &Member, task: &Task) -> bool {
+    may_go_on(group, task)
         && match outlook(group, &task.new.task) {
             Outlook::Ready => true,
-            Outlook::Waits(_) => task.new.wait_ms > 0,
+            Outlook::Waits(_) => member.runtime.displaced.is_some() || task.new.wait_ms > 0,
             Outlook::Never => false,
         }
+}
+
+/// Whether a task that lost its runner may have another attempt.
+pub(super) fn may_go_on(group: &Group, task: &Task) -> bool {
+    let Excused { attempts, nodes_lost } = task.excused;
+    matches!(task.state, TaskState::Running { ending: None, .. })
+        && group.life == Life::Open
+        && task.new.idempotent
+        && task.attempt.0.saturating_sub(attempts) < TASK_ATTEMPTS_MAX
+        && nodes_lost < TASK_NODES_LOST_MAX
+}
+
+fn runner_lost(member: &Member) -> RunnerLost {
+    match member.runtime.displaced {
+        Some(Displaced::Lost(_)) => RunnerLost::WithNode,
+        Some(Displaced::Drained) => RunnerLost::HandedOver,
+        None => RunnerLost::Ended,
+    }
 }
 
 /// How a task ended whose process has.
@@ -155,7 +184,10 @@ fn outcome(group: &Group, member: &Member, task: &Task) -> RunOutcome {
             summary: report.cause().summary.clone(),
             report: report.id,
         },
-        Some(_) | None => RunOutcome::Cancelled { why: CancelWhy::Stopped },
+        Some(_) | None => match member.runtime.displaced {
+            Some(Displaced::Drained) => RunOutcome::Cancelled { why: CancelWhy::NodeDrained },
+            Some(Displaced::Lost(_)) | None => RunOutcome::Cancelled { why: CancelWhy::Stopped },
+        },
     }
 }
 
@@ -203,6 +235,19 @@ fn fall(group: &Group, now: Now) -> Decision {
     });
     died.map_or_else(Decision::none, |member| {
         Decision::none().event(now, GroupEvent::AllDown { member: member.id })
+    })
+}
+
+/// Nobody is given anything any more; who is up is asked to stop at a step.
+fn hand_over(group: &Group, now: Now) -> Decision {
+    let up = group.members.iter().filter(|member| member.runtime.is_up());
+    up.fold(Decision::none(), |decision, member| {
+        let (why, from) = match member.runtime.wanted {
+            Wanted::Down => (StopWhy::User, StopStep::Ask),
+            Wanted::Up if group.falling.is_some() => (StopWhy::Sibling, StopStep::Term),
+            Wanted::Up => (StopWhy::Drain, StopStep::Ask),
+        };
+        decision.and(stop_process(member, why, from, now))
     })
 }
 

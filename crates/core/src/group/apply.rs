@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::event::GroupEvent;
+use super::event::{GroupEvent, RunnerLost};
 use super::outlook::speaks;
 use super::spec::{NewTask, Strategy};
-use super::state::{Falling, Group, Member, Task, TaskState};
+use super::state::{Excused, Falling, Group, Member, Task, TaskState};
 use crate::diagnosis::FailureReport;
 use crate::id::{Attempt, ProcessKey, ReportId, RunId, RuntimeId};
 use crate::limits::{GROUP_REPORTS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
@@ -14,7 +14,8 @@ use crate::log::{Chunk, ChunkKind};
 use crate::runtime::runner::{Phase, Speaks};
 use crate::session::event::{AfterExit, Happened, SessionEvent};
 use crate::session::state::{Life, Status, Wanted};
-use crate::session::{Fact, RunOutcome};
+use crate::session::handover::remember;
+use crate::session::{Fact, HandOver, RunOutcome};
 use crate::time::WallTime;
 
 /// Folds one fact into the group. Total: a fact that fits nothing changes nothing but the generation.
@@ -103,9 +104,19 @@ fn happened(group: &mut Group, at: WallTime, what: &Happened) {
                 group.life = Life::Closed { why, at, save_problem: save_problem.clone() };
             }
         }
+        Happened::TakenOver(takeover) => {
+            remember(&mut group.takeovers, takeover);
+            for member in &mut group.members {
+                member.runtime.lost(takeover.evidence());
+            }
+        }
+        Happened::HandOverAsked { grace_ms } => {
+            group.hand_over = Some(HandOver { since: at, grace_ms: *grace_ms });
+        }
         // Of sessions with one process.
         Happened::Created(_)
         | Happened::RunsQueued(_)
+        | Happened::RunWaitsAgain { .. }
         | Happened::RestartDue
         | Happened::RestartAsked
         | Happened::Interrupted
@@ -149,7 +160,8 @@ fn exited(
     if let Some(report) = report {
         member.last_report = Some(Box::new(report.clone()));
     }
-    if let AfterExit::Restart { nth, .. } = then {
+    let is_displaced = member.runtime.displaced.is_some();
+    if let (AfterExit::Restart { nth, .. }, false) = (then, is_displaced) {
         match (together, is_falling) {
             (false, _) => member.runtime.history.restarted(at, *nth),
             (true, false) => group.history.restarted(at, *nth),
@@ -158,6 +170,19 @@ fn exited(
     }
     group.reports.extend(report.cloned());
     forget_reports(group);
+    if together && is_displaced && matches!(then, AfterExit::Restart { .. }) {
+        start_with_others(group, at);
+    }
+}
+
+/// One that had ended well is started again with the others.
+fn start_with_others(group: &mut Group, at: WallTime) {
+    for member in &mut group.members {
+        let is_over = matches!(member.runtime.status, Status::Exited(_));
+        if is_over && member.runtime.wanted == Wanted::Up {
+            member.runtime.enter(at, Status::Down);
+        }
+    }
 }
 
 fn forget_reports(group: &mut Group) {
@@ -226,7 +251,7 @@ fn of_group(group: &mut Group, at: WallTime, event: &GroupEvent) {
                 }
             }
         }
-        GroupEvent::TaskWaitsAgain { run } => waits_again(group, at, *run),
+        GroupEvent::TaskWaitsAgain { run, lost } => waits_again(group, at, *run, *lost),
         GroupEvent::Noted { report } => {
             group.reports.push_back((**report).clone());
             forget_reports(group);
@@ -259,7 +284,7 @@ fn start_asked(group: &mut Group, at: WallTime, id: RuntimeId) {
     }
 }
 
-/// What follows the end of the first follows for all. One that had ended well is started with the others.
+/// What follows the end of the first follows for all.
 fn all_down(group: &mut Group, at: WallTime, first: RuntimeId) {
     let then = match group.member(first).map(|(_, member)| &member.runtime.status) {
         Some(Status::Draining { then, .. }) => then.clone(),
@@ -270,11 +295,8 @@ fn all_down(group: &mut Group, at: WallTime, first: RuntimeId) {
         )
         | None => AfterExit::Stay,
     };
-    for member in &mut group.members {
-        let is_over = matches!(member.runtime.status, Status::Exited(_));
-        if is_over && member.runtime.wanted == Wanted::Up && matches!(then, AfterExit::Restart { .. }) {
-            member.runtime.enter(at, Status::Down);
-        }
+    if let AfterExit::Restart { .. } = then {
+        start_with_others(group, at);
     }
     group.falling = Some(Falling { first, then });
 }
@@ -285,6 +307,7 @@ fn queued(group: &mut Group, at: WallTime, new: &NewTask) {
         index: group.queued,
         state: TaskState::Queued,
         attempt: Attempt(0),
+        excused: Excused::default(),
         given: None,
         checkpoint: None,
         told: None,
@@ -366,13 +389,15 @@ fn is_larger(value: &Value, bytes: usize) -> bool {
     left(value, bytes).is_none()
 }
 
-fn waits_again(group: &mut Group, at: WallTime, id: RunId) {
+fn waits_again(group: &mut Group, at: WallTime, id: RunId, lost: RunnerLost) {
     let Some(task) = group.tasks.get_mut(&id).filter(|task| matches!(task.state, TaskState::Running { .. }))
     else {
         return;
     };
     task.state = TaskState::Queued;
     task.waits_since = at;
+    task.excused.attempts += u64::from(lost != RunnerLost::Ended);
+    task.excused.nodes_lost += u64::from(lost == RunnerLost::WithNode);
     *group.waiting.entry(task.new.task.clone()).or_default() += 1;
     for member in &mut group.members {
         member.running.remove(&id);

@@ -74,6 +74,9 @@ pub enum GroupEvent {
     TaskWaitsAgain {
         /// Which.
         run: RunId,
+        /// How it lost its runner.
+        #[serde(default, skip_serializing_if = "RunnerLost::is_own")]
+        lost: RunnerLost,
     },
     /// A runner did something that it must not, and goes on.
     Noted {
@@ -87,6 +90,27 @@ pub enum GroupEvent {
         /// How all that have ended so far did: their ends leave the log.
         ended: Ended,
     },
+}
+
+/// How a task lost its runner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunnerLost {
+    /// It ended. The task may be why.
+    #[default]
+    Ended,
+    /// Its node was lost.
+    WithNode,
+    /// Its node gives its work away.
+    HandedOver,
+}
+
+impl RunnerLost {
+    /// Whether the runner ended by itself.
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
 }
 
 /// Why a task is being ended before its time.

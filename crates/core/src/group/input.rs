@@ -3,6 +3,7 @@
 use super::event::GroupEvent;
 use super::spec::NewTask;
 use crate::diagnosis::evidence::StallEvidence;
+use crate::failover::Takeover;
 use crate::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, RuntimeId};
 use crate::runtime::runner::{Greeting, Phase, TaskOrder};
 use crate::runtime::{StopStep, StopWhy};
@@ -30,6 +31,11 @@ pub enum Input {
         /// The rung to begin with.
         from: StopStep,
     },
+    /// This node has taken the group over: it is recorded, with what goes on and what is lost.
+    TakenOver(Box<Takeover>),
+    /// Give everything away: no task is given to anybody any more, runners are asked to stop at a step. Goes on until
+    /// [`super::can_release`].
+    HandOver,
     /// Something about a process, as of every process.
     Process(ProcessKey, ProcessInput),
     /// Something that only a runner says.

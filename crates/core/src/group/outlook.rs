@@ -65,14 +65,20 @@ impl<'a> Outlooks<'a> {
 /// When a waiting task has waited enough: its bound runs from the moment from which no member takes it. `None` while one
 /// does.
 #[must_use]
-pub fn waits_until(task: &Task, outlook: &Outlook) -> Option<WallTime> {
+pub fn waits_until(group: &Group, task: &Task, outlook: &Outlook) -> Option<WallTime> {
     match outlook {
         Outlook::Ready | Outlook::Never => None,
         Outlook::Waits(since) => {
-            let bound = task.new.wait_ms.saturating_mul(1_000);
+            let bound = wait_ms(group, task).saturating_mul(1_000);
             Some(WallTime((*since).max(task.waits_since).0.saturating_add(bound)))
         }
     }
+}
+
+/// How long a task may wait. One that had a runner and lost it with its node waits as others do until there is another, be
+/// it that it would not have waited for its first.
+fn wait_ms(group: &Group, task: &Task) -> u64 {
+    if task.excused.attempts > 0 { task.new.wait_ms.max(group.spec.wait_ms) } else { task.new.wait_ms }
 }
 
 /// Whether the member takes tasks, or may by itself come to it.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{RunId, RuntimeId, SessionId};
 use crate::runtime::{LaunchSpec, RestartPolicy};
-use crate::session::spec::HangPolicy;
+use crate::session::spec::{AfterLoss, HangPolicy};
 use crate::time::WallTime;
 
 /// What the death of one member means for the others (the words are those of OTP's supervisors).
@@ -35,6 +35,10 @@ pub struct GroupSpec {
     pub restart: RestartPolicy,
     /// What is done with a member that hangs. Nothing of it is interrupted: `interrupt` is as `report`.
     pub on_hang: HangPolicy,
+    /// Whether members are started again that were lost with their node, or given away with it; `None`: as their restart
+    /// type says, `temporary` ones are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_node_loss: Option<AfterLoss>,
     /// How long a task may wait while no member is ready, in milliseconds, unless it says otherwise.
     pub wait_ms: u64,
     /// How long a cancelled task may take to end, in milliseconds.

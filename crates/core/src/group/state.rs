@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::event::TaskEndingWhy;
 use super::spec::{GroupSpec, MemberSpec, NewTask};
 use crate::diagnosis::FailureReport;
+use crate::failover::Takeover;
 use crate::id::{Attempt, Generation, ProcessKey, ReportId, RunId, RuntimeId, Seq};
 use crate::limits::RUNNER_CONCURRENCY_MAX;
 use crate::log::BlobRef;
 use crate::runtime::restart::RestartHistory;
 use crate::runtime::runner::{Greeting, Phase};
 use crate::session::RunOutcome;
+use crate::session::HandOver;
 use crate::session::event::AfterExit;
 use crate::session::state::{Ended, Health, Life, Runtime, Status, Wanted};
 use crate::time::WallTime;
@@ -46,6 +48,10 @@ pub struct Group {
     pub keys: BTreeMap<String, RunId>,
     /// The restarts of the whole group that still count, for `one_for_all`.
     pub history: RestartHistory,
+    /// How it came to its latest owners, oldest first; of many the first are forgotten.
+    pub takeovers: VecDeque<Takeover>,
+    /// It is to be given to another node.
+    pub hand_over: Option<HandOver>,
 }
 
 /// The first death of a `one_for_all` group.
@@ -146,6 +152,8 @@ pub struct Task {
     pub state: TaskState,
     /// The attempt that counts; 0 before the first.
     pub attempt: Attempt,
+    /// How many of its attempts ended because of their node, and how many of these nodes were lost.
+    pub excused: Excused,
     /// The process that has its attempt, or had it last.
     pub given: Option<ProcessKey>,
     /// The last state that an attempt has saved, and the last chunk that it covers.
@@ -160,6 +168,15 @@ pub struct Task {
     pub started_at: Option<WallTime>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
+}
+
+/// The attempts of a task whose ends say nothing about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Excused {
+    /// All of them.
+    pub attempts: u64,
+    /// Those whose node was lost.
+    pub nodes_lost: u64,
 }
 
 /// Where a task stands.
@@ -198,7 +215,14 @@ impl Group {
             falling: None,
             keys: BTreeMap::new(),
             history: RestartHistory::default(),
+            takeovers: VecDeque::new(),
+            hand_over: None,
         }
+    }
+
+    /// Somebody has claimed it: what its owner before meant to do with it is over.
+    pub fn claimed(&mut self) {
+        self.hand_over = None;
     }
 
     /// A member and its place.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::decide::{ended_as, stop_for, stop_process};
 use super::event::{EndingWhy, Fact, Happened, OnRaise};
+use super::handover::{keeps_queue, settle_displaced};
 use super::input::{Decision, Effect, Timer};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{AfterWork, Workload};
-use super::state::{Life, Run, RunState, Session, Status, Wanted};
+use super::state::{Displaced, Life, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::CauseCode;
-use crate::id::{Attempt, ProcessKey, RunId};
+use crate::id::{Attempt, ProcessKey, RunId, Seq};
 use crate::limits::TIMEOUT_GRACE_MS;
 use crate::runtime::{ExitStatus, StopStep, StopWhy};
 use crate::time::Now;
@@ -75,6 +76,9 @@ pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
     let running = session.running.filter(|_| session.is_up());
     let running = running.and_then(|id| Some((id, session.runs.get(&id)?)));
     if let Some((id, Run { state: RunState::Running { ending, .. }, attempt, started_at, .. })) = running {
+        if let Some(hand_over) = &session.hand_over {
+            timers.push((Timer::HandOver, left(hand_over.since, hand_over.grace_ms)));
+        }
         match (ending, session.run_limit_ms()) {
             (Some((_, since)), _) => {
                 timers.push((Timer::EndingGrace(id, *attempt), left(*since, TIMEOUT_GRACE_MS)));
@@ -93,6 +97,9 @@ fn open(session: &Session, now: Now) -> Decision {
     // A command is ended with its run.
     if let (true, true, Some((why, _))) = (session.is_command(), session.is_up(), session.ending()) {
         return stop_process(session, stop_for(why), StopStep::Ask, now);
+    }
+    if session.hand_over.is_some() {
+        return hand_over(session, now);
     }
     match &session.runtime.status {
         // A command is its run: without one, nothing is left to start.
@@ -122,6 +129,28 @@ fn open(session: &Session, now: Now) -> Decision {
     }
 }
 
+/// Nothing new is begun; what runs may end by itself as long as it is waited for.
+fn hand_over(session: &Session, now: Now) -> Decision {
+    let finished = finish_when_done(session, now);
+    if !finished.is_none() {
+        return finished;
+    }
+    let is_over = session.hand_over.is_some_and(|hand_over| now.wall >= hand_over.until());
+    match session.runtime.status {
+        Status::Launching | Status::Ready(_) if session.running.is_none() || is_over => {
+            stop_process(session, StopWhy::Drain, StopStep::Ask, now)
+        }
+        Status::Launching
+        | Status::Ready(_)
+        | Status::Down
+        | Status::Stopping { .. }
+        | Status::Draining { .. }
+        | Status::Exited(_)
+        | Status::Backoff { .. }
+        | Status::GaveUp { .. } => Decision::none(),
+    }
+}
+
 fn start_next(session: &Session, now: Now) -> Decision {
     if session.running.is_some() {
         return Decision::none();
@@ -131,8 +160,10 @@ fn start_next(session: &Session, now: Now) -> Decision {
     };
     let attempt = run.attempt.next();
     let code = run.new.source.clone();
+    // What an earlier attempt had said is withdrawn: this one begins anew.
+    let base = (run.attempt > Attempt(0)).then_some(Seq(0));
     Decision::none()
-        .fact(Fact::RunOpened { run: id, attempt, base: None, at: now.wall })
+        .fact(Fact::RunOpened { run: id, attempt, base, at: now.wall })
         .effect(Effect::Execute { process: session.process(), run: id, attempt, code })
 }
 
@@ -186,6 +217,13 @@ fn settle(session: &Session, now: Now) -> Decision {
     }
     match &session.runtime.status {
         // Running work waits until all that it wrote is in the log; queued work need not wait.
+        Status::Draining { status, .. } if is_displaced(session) => {
+            let decision = settle_displaced(session, now);
+            if decision.is_none() && !keeps_queue(session) {
+                return settle_queued(session, *status, now);
+            }
+            decision
+        }
         Status::Draining { then, status } => {
             let again = session.is_command() && matches!(then, super::event::AfterExit::Restart { .. });
             if again { Decision::none() } else { settle_queued(session, *status, now) }
@@ -195,6 +233,11 @@ fn settle(session: &Session, now: Now) -> Decision {
         Status::Backoff { .. } | Status::Down => settle_lost(session, now),
         Status::Launching | Status::Ready(_) | Status::Stopping { .. } => Decision::none(),
     }
+}
+
+/// Whether a kernel is gone because its node is not the session's any more.
+fn is_displaced(session: &Session) -> bool {
+    session.runtime.displaced.is_some() && session.life == Life::Open && !session.is_command()
 }
 
 fn settle_queued(session: &Session, status: ExitStatus, now: Now) -> Decision {
@@ -222,6 +265,9 @@ fn settle_lost(session: &Session, now: Now) -> Decision {
 /// opened when the next process is launched; until then it stays what it is.
 fn reopen(session: &Session, id: RunId, now: Now) -> Decision {
     let Status::Down = session.runtime.status else { return Decision::none() };
+    if session.hand_over.is_some() {
+        return Decision::none();
+    }
     let Some(run) = session.runs.get(&id) else { return Decision::none() };
     let process =
         ProcessKey { runtime: session.spec.runtime, incarnation: session.runtime.incarnation.next() };
@@ -242,7 +288,8 @@ fn end_each(
     runs.fold(Decision::none(), |decision, run| {
         let outcome = outcome(run);
         let report = match outcome {
-            RunOutcome::Failed { .. } | RunOutcome::Cancelled { why: CancelWhy::Stopped } => report,
+            RunOutcome::Failed { .. }
+            | RunOutcome::Cancelled { why: CancelWhy::Stopped | CancelWhy::NodeDrained } => report,
             RunOutcome::Succeeded
             | RunOutcome::Raised { .. }
             | RunOutcome::TimedOut { .. }
@@ -263,17 +310,24 @@ fn outcome(session: &Session, id: RunId, status: ExitStatus) -> RunOutcome {
         Some(RunState::Running { ending: None, .. }) => true,
         Some(RunState::Queued | RunState::Ended(_)) | None => false,
     };
+    let stopped = RunOutcome::Cancelled { why: stopped_for(session) };
     match session.present_report() {
         None if running && session.is_command() && status.is_success() => RunOutcome::Succeeded,
-        None => RunOutcome::Cancelled { why: CancelWhy::Stopped },
-        Some(report) if report.cause().code == CauseCode::KilledByOperator => {
-            RunOutcome::Cancelled { why: CancelWhy::Stopped }
-        }
+        None => stopped,
+        Some(report) if report.cause().code == CauseCode::KilledByOperator => stopped,
         Some(report) => RunOutcome::Failed {
             code: report.cause().code,
             summary: report.cause().summary.clone(),
             report: report.id,
         },
+    }
+}
+
+/// What is said of work whose process was stopped.
+pub(super) const fn stopped_for(session: &Session) -> CancelWhy {
+    match (&session.runtime.displaced, &session.runtime.status) {
+        (Some(Displaced::Drained), _) | (None, Status::Stopping { why: StopWhy::Drain, .. }) => CancelWhy::NodeDrained,
+        (Some(Displaced::Lost(_)) | None, _) => CancelWhy::Stopped,
     }
 }
 

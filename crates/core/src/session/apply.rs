@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{AfterExit, Fact, Happened, NewRun, SessionEvent};
+use super::handover::{HandOver, remember};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{StartWhen, Trust};
 use super::state::{Claiming, Life, Question, Run, RunState, Session, Status, Wanted};
@@ -101,14 +102,22 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         Happened::RuntimeExited { process, report, then, .. } => {
             if *process == session.process() {
                 session.reports.extend(report.as_deref().cloned());
-                if let AfterExit::Restart { nth, .. } = then {
-                    session.runtime.history.restarted(at, *nth);
-                }
                 session.question = None;
                 session.runtime.follow(at, what);
+                if let (AfterExit::Restart { nth, .. }, None) = (then, &session.runtime.displaced) {
+                    session.runtime.history.restarted(at, *nth);
+                }
             }
         }
         Happened::RuntimeDrained { process, report } => drained(session, at, *process, report.as_deref()),
+        Happened::TakenOver(takeover) => {
+            remember(&mut session.takeovers, takeover);
+            session.runtime.lost(takeover.evidence());
+        }
+        Happened::HandOverAsked { grace_ms } => {
+            session.hand_over = Some(HandOver { since: at, grace_ms: *grace_ms });
+        }
+        Happened::RunWaitsAgain { run } => waits_again(session, *run),
         Happened::RestartAsked => session.runtime.start_asked(),
         Happened::Interrupted => interrupted(session),
         Happened::RestAsked => rest_asked(session, at),
@@ -150,6 +159,18 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
     }
 }
 
+/// It goes before all others, to the next process.
+fn waits_again(session: &mut Session, id: RunId) {
+    session.running.take_if(|running| *running == id);
+    answered(session, id);
+    let from = session.runtime.incarnation.next();
+    let Some(run) = session.runs.get_mut(&id).filter(|run| matches!(run.state, RunState::Running { .. })) else {
+        return;
+    };
+    (run.state, run.from) = (RunState::Queued, from);
+    session.queue.push_front(id);
+}
+
 fn interrupted(session: &mut Session) {
     drop_waiting(session, CancelWhy::Interrupted, |_| true);
     if let Some(run) = session.running.and_then(|id| session.runs.get_mut(&id)) {
@@ -187,8 +208,10 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
     let batch = session.batches;
     session.batches += 1;
     let from = match session.runtime.status {
-        Status::Ready(_) | Status::Launching => session.runtime.incarnation,
-        Status::Down
+        Status::Ready(_) | Status::Launching if session.hand_over.is_none() => session.runtime.incarnation,
+        Status::Ready(_)
+        | Status::Launching
+        | Status::Down
         | Status::Stopping { .. }
         | Status::Draining { .. }
         | Status::Exited(_)

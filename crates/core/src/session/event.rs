@@ -7,6 +7,7 @@ use super::outcome::RunOutcome;
 use super::spec::{SessionSpec, Trust};
 use crate::diagnosis::FailureReport;
 use crate::diagnosis::evidence::HangEvidence;
+use crate::failover::Takeover;
 use crate::group::GroupEvent;
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
 use crate::log::{BlobRef, Chunk};
@@ -76,6 +77,18 @@ pub enum Happened {
         process: ProcessKey,
         /// The report with what was found late, when something was.
         report: Option<Box<FailureReport>>,
+    },
+    /// The session has another owner.
+    TakenOver(Box<Takeover>),
+    /// The session is to be given to another node: nothing new is begun here.
+    HandOverAsked {
+        /// How long what runs may still take, in milliseconds.
+        grace_ms: u64,
+    },
+    /// A run lost its process without its fault and waits again, first in the queue: its next attempt begins anew.
+    RunWaitsAgain {
+        /// Which.
+        run: RunId,
     },
     /// The wait before a restart is over, or a restart was asked for: the next process may be launched.
     RestartDue,

@@ -4,6 +4,7 @@ use super::event::{NewRun, PathWhy};
 use super::outcome::RunOutcome;
 use super::spec::Trust;
 use crate::diagnosis::evidence::{Evidence, HangEvidence};
+use crate::failover::Takeover;
 use crate::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId};
 use crate::runtime::{ExitReport, StopStep, StopWhy};
 
@@ -61,6 +62,14 @@ pub enum Input {
     },
     /// Somebody vouches for the notebook, or takes it back.
     Trust(Trust),
+    /// This node has taken the session over: it is recorded, with what goes on and what is lost.
+    TakenOver(Box<Takeover>),
+    /// Give everything away: nothing new is begun, what runs may take so long, then the process is stopped. Goes on until
+    /// [`super::can_release`].
+    HandOver {
+        /// How long what runs may still take, in milliseconds.
+        grace_ms: u64,
+    },
     /// Something about a process.
     Process(ProcessKey, ProcessInput),
     /// A timer has run out.
@@ -135,6 +144,8 @@ pub enum Timer {
     EndingGrace(RunId, Attempt),
     /// The wait before a restart.
     Backoff(Incarnation),
+    /// How long what runs may still take before it is given away.
+    HandOver,
 }
 
 /// What an input is answered with.

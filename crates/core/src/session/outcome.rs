@@ -65,4 +65,6 @@ pub enum CancelWhy {
     Interrupted,
     /// The process it waited for was stopped.
     Stopped,
+    /// Its node handed its work over, and what it needed could not go along: the memory of its process.
+    NodeDrained,
 }

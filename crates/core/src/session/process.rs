@@ -3,12 +3,12 @@
 
 use super::event::{AfterExit, Happened};
 use super::input::ProcessInput;
-use super::state::{Health, Runtime, Status, Wanted};
-use crate::diagnosis::evidence::Phase;
+use super::state::{Displaced, Health, Runtime, Status, Wanted};
+use crate::diagnosis::evidence::{NodeLostEvidence, Phase, ShimLostEvidence};
 use crate::diagnosis::{Evidence, FailureReport, NextStep};
 use crate::id::{Incarnation, ProcessKey};
 use crate::runtime::restart::{Ended, RestartDecision, RestartHistory};
-use crate::runtime::{RestartPolicy, RestartType, StopStep, StopWhy};
+use crate::runtime::{ExitReport, ExitStatus, RestartPolicy, RestartType, StopStep, StopWhy};
 use crate::time::{Now, WallTime};
 
 /// What an order to stop does now.
@@ -33,7 +33,43 @@ impl Runtime {
             pid: None,
             launched_at: at,
             history: RestartHistory::default(),
+            displaced: None,
         }
+    }
+
+    /// Whether there is a process that a lost node takes along. One that had ended before is not lost with it.
+    pub(crate) const fn can_be_lost(&self) -> bool {
+        match self.status {
+            Status::Launching | Status::Ready(_) | Status::Stopping { .. } => true,
+            Status::Down
+            | Status::Draining { .. }
+            | Status::Exited(_)
+            | Status::Backoff { .. }
+            | Status::GaveUp { .. } => false,
+        }
+    }
+
+    /// The node of the present process is lost, if there is one that lived; of several losses the first took it.
+    pub(crate) fn lost(&mut self, evidence: NodeLostEvidence) {
+        if self.can_be_lost() && self.displaced.is_none() {
+            self.displaced = Some(Displaced::Lost(evidence));
+        }
+    }
+
+    /// The report of a process that is nowhere to be found: it was lost with its node, or with its shim.
+    #[must_use]
+    pub fn nowhere(&self, process: ProcessKey, now: WallTime) -> ExitReport {
+        let shim_lost = ShimLostEvidence { shim_pid: None, shim_status: None, killed: 0, refused: None };
+        let (pid, started_at, evidence) = match &self.displaced {
+            Some(Displaced::Lost(lost)) => {
+                let evidence = Evidence { node_lost: Some(lost.clone()), ..Evidence::default() };
+                (self.pid, self.launched_at, evidence)
+            }
+            Some(Displaced::Drained) | None => {
+                (None, now, Evidence { shim_lost: Some(shim_lost), ..Evidence::default() })
+            }
+        };
+        ExitReport { process, pid, started_at, exited_at: now, status: ExitStatus::Unknown, evidence }
     }
 
     /// The fact in a notice about the present process, where it follows from the runtime alone.
@@ -169,6 +205,7 @@ impl Runtime {
     pub(crate) fn follow(&mut self, at: WallTime, what: &Happened) {
         match what {
             Happened::RuntimeLaunching(process) => {
+                self.displaced = None;
                 self.incarnation = process.incarnation;
                 self.launched_at = at;
                 self.pid = None;
@@ -190,12 +227,18 @@ impl Runtime {
                 if *then == AfterExit::Rest {
                     self.wanted = Wanted::Down;
                 }
+                if let Status::Stopping { why: StopWhy::Drain, .. } = self.status {
+                    self.displaced.get_or_insert(Displaced::Drained);
+                }
                 self.enter(at, Status::Draining { status: *status, then: then.clone() });
             }
             Happened::RestartDue => self.enter(at, Status::Down),
             Happened::RuntimeReady(_)
             | Happened::Created(_)
             | Happened::RunsQueued(_)
+            | Happened::TakenOver(_)
+            | Happened::HandOverAsked { .. }
+            | Happened::RunWaitsAgain { .. }
             | Happened::RuntimeDrained { .. }
             | Happened::RestartAsked
             | Happened::Interrupted
@@ -254,6 +297,11 @@ impl Runtime {
             | Status::GaveUp { .. } => {}
         }
     }
+}
+
+/// What follows an end that is nobody's fault: it is started again at once, and that does not count.
+pub(crate) fn begun_elsewhere() -> (AfterExit, NextStep) {
+    (AfterExit::Restart { after_ms: 0, nth: 0 }, NextStep::Restart { after_ms: 0, nth: 0, of: 0 })
 }
 
 /// What follows an end by the policy. One that was ended because it hung is started again whatever the policy.

@@ -52,6 +52,42 @@ pub enum HangPolicy {
     Restart,
 }
 
+/// What is done on another node when the one that it ran on was lost, or gave it away: the memory of a process does not
+/// go along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct OnNodeLoss {
+    /// What is run again.
+    pub rerun: Rerun,
+    /// Whether a kernel that was up is started again at once.
+    pub kernel: AfterLoss,
+}
+
+/// What is run again by itself when the memory of a kernel is gone. Of a command: whether it is begun again though its
+/// restart type is `temporary`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rerun {
+    /// Nothing: it may not be safe to run something twice, and what waited may need what is gone.
+    #[default]
+    None,
+    /// What was interrupted, from its beginning, and what waited behind it.
+    Interrupted,
+    /// Before these, all that the kernel had run to its end, in that order.
+    All,
+}
+
+/// Whether a process that was lost with its node is started again at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterLoss {
+    /// It is.
+    #[default]
+    Restart,
+    /// Whoever needs it starts it.
+    Leave,
+}
+
 /// Everything that a session was created with.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SessionSpec {
@@ -69,6 +105,9 @@ pub struct SessionSpec {
     pub on_hang: HangPolicy,
     /// What happens when the work is done.
     pub after_work: AfterWork,
+    /// What goes on by itself on another node.
+    #[serde(default)]
+    pub on_node_loss: OnNodeLoss,
     /// When its runtime is started first.
     #[serde(default)]
     pub start: StartWhen,

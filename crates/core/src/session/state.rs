@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::event::{EndingWhy, NewRun, OnRaise};
+use super::handover::HandOver;
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{SessionSpec, StartWhen, Trust, Workload};
 use crate::diagnosis::FailureReport;
-use crate::diagnosis::evidence::HangEvidence;
+use crate::diagnosis::evidence::{HangEvidence, NodeLostEvidence};
+use crate::failover::Takeover;
 use crate::id::{Attempt, Generation, Incarnation, ProcessKey, RunId};
 use crate::runtime::restart::RestartHistory;
 use crate::runtime::{ExitStatus, StopStep, StopWhy};
@@ -50,6 +52,10 @@ pub struct Session {
     pub question: Option<Question>,
     /// Its failures, oldest first.
     pub reports: Vec<FailureReport>,
+    /// How it came to its latest owners, oldest first; of many the first are forgotten.
+    pub takeovers: VecDeque<Takeover>,
+    /// It is to be given to another node.
+    pub hand_over: Option<HandOver>,
 }
 
 /// A path that is claimed and not written yet.
@@ -98,6 +104,17 @@ pub struct Runtime {
     pub launched_at: WallTime,
     /// The restarts that still count.
     pub history: RestartHistory,
+    /// Its last process ended because its node is not the session's any more.
+    pub displaced: Option<Displaced>,
+}
+
+/// Why a process ended that had done nothing to deserve it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Displaced {
+    /// Its node was lost.
+    Lost(NodeLostEvidence),
+    /// Its node gave its session away.
+    Drained,
 }
 
 /// Whether a runtime is to be up. What it does is its [`Status`].
@@ -282,6 +299,8 @@ impl Session {
             ended: Ended::default(),
             question: None,
             reports: Vec::new(),
+            takeovers: VecDeque::new(),
+            hand_over: None,
         }
     }
 

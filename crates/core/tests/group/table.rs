@@ -463,7 +463,7 @@ fn of_groups(event: &GroupEvent) -> String {
         GroupEvent::AllDown { .. } => "all down".to_owned(),
         GroupEvent::TaskEnding { run, why } => format!("{} {}", name(run), ending(*why)),
         GroupEvent::CancelIgnored { run } => format!("{} goes on", name(run)),
-        GroupEvent::TaskWaitsAgain { run } => format!("{} waits again", name(run)),
+        GroupEvent::TaskWaitsAgain { run, .. } => format!("{} waits again", name(run)),
         GroupEvent::Noted { .. } => "noted".to_owned(),
         GroupEvent::TasksForgotten { .. } => "forgotten".to_owned(),
     }

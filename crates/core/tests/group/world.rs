@@ -64,6 +64,7 @@ pub fn spec(members: usize, strategy: Strategy, restart: RestartPolicy) -> Group
         strategy,
         restart,
         on_hang: HangPolicy::Restart,
+        on_node_loss: None,
         wait_ms: WAIT_MS,
         cancel_grace_ms: GRACE_MS,
         created_at: WallTime(0),
@@ -181,7 +182,7 @@ impl Witness {
                 assert!(self.ending.contains(run));
                 self.leaving.insert(self.open[run]);
             }
-            GroupEvent::TaskWaitsAgain { run } => {
+            GroupEvent::TaskWaitsAgain { run, .. } => {
                 let process = self.open.remove(run).expect("it was worked on");
                 assert!(!self.live.contains(&process), "taken back before all is known that was said");
                 assert!(self.queued[run].idempotent, "it must not be done twice");
@@ -597,7 +598,7 @@ impl World {
     /// When the first that waits has waited enough.
     pub fn waits_until(&self, run: RunId) -> Option<WallTime> {
         let task = &self.group.tasks[&run];
-        waits_until(task, &outlook(&self.group, &task.new.task))
+        waits_until(&self.group, task, &outlook(&self.group, &task.new.task))
     }
 
     /// What follows the member's end, while what it wrote is read.

@@ -35,6 +35,7 @@ pub(super) fn spec(
         strategy: config.strategy,
         restart: config.restart,
         on_hang: config.on_hang,
+        on_node_loss: config.on_node_loss,
         wait_ms: config.wait_ms.unwrap_or(TASK_WAIT_MS),
         cancel_grace_ms: config.cancel_grace_ms.unwrap_or(CANCEL_GRACE_MS),
         created_at: now,
@@ -50,6 +51,7 @@ pub(super) fn of(spec: &GroupSpec) -> GroupConfig {
         strategy: spec.strategy,
         restart: spec.restart,
         on_hang: spec.on_hang,
+        on_node_loss: spec.on_node_loss,
         wait_ms: Some(spec.wait_ms),
         cancel_grace_ms: Some(spec.cancel_grace_ms),
     }
@@ -67,6 +69,7 @@ pub(super) fn differences(is: &GroupConfig, wanted: &GroupConfig) -> Vec<String>
     differs("strategy", is.strategy != wanted.strategy);
     differs("restart", is.restart != wanted.restart);
     differs("on_hang", is.on_hang != wanted.on_hang);
+    differs("on_node_loss", is.on_node_loss != wanted.on_node_loss);
     differs("wait_ms", is.wait_ms != Some(wanted.wait_ms.unwrap_or(TASK_WAIT_MS)));
     let grace = wanted.cancel_grace_ms.unwrap_or(CANCEL_GRACE_MS);
     differs("cancel_grace_ms", is.cancel_grace_ms != Some(grace));

@@ -16,6 +16,7 @@ pub fn about(session: SessionId, run: impl Fn(RunId) -> Option<RunView>, fact: &
         Fact::RunOpened { run: id, .. } | Fact::RunEnded { run: id, .. } => run(*id).into_iter().collect(),
         Fact::Journal(event) => match &event.what {
             Happened::RunsQueued(runs) => runs.iter().filter_map(|new| run(new.id)).collect(),
+            Happened::RunWaitsAgain { run: id } => run(*id).into_iter().collect(),
             Happened::RuntimeExited { report: Some(report), .. }
             | Happened::RuntimeDrained { report: Some(report), .. } => {
                 vec![StreamEvent::Report { report: report.clone() }]
@@ -25,7 +26,7 @@ pub fn about(session: SessionId, run: impl Fn(RunId) -> Option<RunView>, fact: &
             }
             Happened::Group(event) => match event {
                 GroupEvent::TaskQueued(task) => run(task.id).into_iter().collect(),
-                GroupEvent::TaskEnding { run: id, .. } | GroupEvent::TaskWaitsAgain { run: id } => {
+                GroupEvent::TaskEnding { run: id, .. } | GroupEvent::TaskWaitsAgain { run: id, .. } => {
                     run(*id).into_iter().collect()
                 }
                 GroupEvent::Noted { report } => vec![StreamEvent::Report { report: report.clone() }],

@@ -145,6 +145,7 @@ pub fn config(members: &[&str]) -> GroupConfig {
         strategy: Default::default(),
         restart: RestartPolicy::permanent(),
         on_hang: HangPolicy::Report,
+        on_node_loss: None,
         wait_ms: None,
         cancel_grace_ms: None,
     }

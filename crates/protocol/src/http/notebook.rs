@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use outlive_core::id::{RunId, SessionId};
-use outlive_core::session::spec::{StartWhen, Trust};
+use outlive_core::session::spec::{OnNodeLoss, StartWhen, Trust};
 use outlive_core::time::WallTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ pub struct NewSession {
     pub env: Option<BTreeMap<String, String>>,
     /// Memory limit of the kernel in bytes.
     pub memory_bytes_max: Option<u64>,
+    /// What goes on by itself on another node.
+    pub on_node_loss: OnNodeLoss,
 }
 
 /// A notebook by path, or a session by id: one of the two. By path it joins the session that has the file, or makes
@@ -52,6 +54,8 @@ pub struct OpenSession {
     /// `trusted`: the caller vouches for the notebook. Without it, the store knows whether somebody has.
     #[schemars(with = "Option<Trust>")]
     pub trust: Option<Trust>,
+    /// What goes on by itself on another node. Not looked at when the session is there.
+    pub on_node_loss: OnNodeLoss,
 }
 
 /// What `new`, `open` and `save` answer.

@@ -6,7 +6,7 @@ use outlive_core::group::Strategy;
 use outlive_core::id::RunId;
 use outlive_core::runtime::runner::{Phase, Progress};
 use outlive_core::runtime::{LaunchSpec, RestartPolicy};
-use outlive_core::session::spec::HangPolicy;
+use outlive_core::session::spec::{AfterLoss, HangPolicy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,11 @@ pub struct GroupConfig {
     /// What is done with a member that hangs.
     #[serde(default)]
     pub on_hang: HangPolicy,
+    /// Whether members are started again that were lost with their node, or given away with it; without it, `temporary` ones
+    /// are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AfterLoss>")]
+    pub on_node_loss: Option<AfterLoss>,
     /// How long a task may wait while no member is ready, in milliseconds, unless it says otherwise.
     #[serde(default)]
     pub wait_ms: Option<u64>,

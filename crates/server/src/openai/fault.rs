@@ -176,5 +176,6 @@ const fn cancelled(why: CancelWhy) -> &'static str {
         CancelWhy::EarlierFailure => "The task was not begun: one before it failed.",
         CancelWhy::Interrupted => "The task was interrupted.",
         CancelWhy::Stopped => "The task was not run to its end: its runner was stopped.",
+        CancelWhy::NodeDrained => "The task was not run to its end: its node gave its work to others.",
     }
 }

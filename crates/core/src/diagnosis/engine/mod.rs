@@ -17,6 +17,7 @@ mod missing_kernel;
 mod missing_module;
 mod native_crash;
 mod never_ready;
+mod node_lost;
 mod operator;
 mod python_exception;
 mod runner;
@@ -90,9 +91,10 @@ impl Finding {
 type Engine = fn(&Case<'_>) -> Option<Finding>;
 
 /// Within one rank and confidence the matchers go first, in their order, and then the order here decides.
-const ENGINES: [Engine; 23] = [
+const ENGINES: [Engine; 24] = [
     bug::examine,
     machine_restarted::examine,
+    node_lost::examine,
     shim_lost::examine,
     runner::sibling,
     runner::violation,

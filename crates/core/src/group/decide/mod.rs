@@ -4,7 +4,10 @@ mod process;
 mod runner;
 mod wish;
 
+pub(super) use process::error_chunk;
+
 use super::event::{GroupEvent, TaskEndingWhy};
+use super::handover;
 use super::input::{Decision, Denied, Effect, Input, Timer};
 use super::outlook::{Outlooks, unserved, waits_until};
 use super::state::{Group, Member, Task, TaskState};
@@ -12,7 +15,7 @@ use crate::id::{Attempt, RunId};
 use crate::runtime::{StopStep, StopWhy};
 use crate::session::event::Happened;
 use crate::session::process::Stops;
-use crate::session::state::Status;
+use crate::session::state::{Life, Status};
 use crate::session::{CancelWhy, Fact, RunOutcome};
 use crate::time::Now;
 
@@ -28,6 +31,8 @@ pub fn decide(group: &Group, input: Input, now: Now) -> Result<Decision, Denied>
         Input::Stop(which, from) => wish::stop(group, which, from, now),
         Input::Restart(which) => wish::restart(group, which, now),
         Input::Close { why, from } => Ok(wish::close(group, why, from, now)),
+        Input::TakenOver(takeover) => Ok(handover::taken_over(group, *takeover, now)),
+        Input::HandOver => Ok(hand_over(group, now)),
         Input::Process(process, what) => Ok(process::decide(group, process, what, now)),
         Input::Runner(process, what) => Ok(runner::decide(group, process, what, now)),
         Input::Timer(timer) => Ok(timed_out(group, timer, now)),
@@ -61,11 +66,19 @@ fn timed_out(group: &Group, timer: Timer, now: Now) -> Decision {
     }
 }
 
+/// A group that is ending ends here.
+fn hand_over(group: &Group, now: Now) -> Decision {
+    if group.life != Life::Open || group.hand_over.is_some() {
+        return Decision::none();
+    }
+    Decision::none().happened(now.wall, Happened::HandOverAsked { grace_ms: 0 })
+}
+
 /// The bound of one task is over, and perhaps that of others that came at the same time.
 fn waited_enough(group: &Group, now: Now) -> Decision {
     let mut outlooks = Outlooks::new(group);
     group.queue.iter().filter_map(|id| group.tasks.get(id)).fold(Decision::none(), |decision, task| {
-        let until = waits_until(task, outlooks.of(&task.new.task));
+        let until = waits_until(group, task, outlooks.of(&task.new.task));
         if until.is_none_or(|until| until > now.wall) {
             return decision;
         }

@@ -1,6 +1,8 @@
 //! What is said about the process of a member. A notice about any process but its present one changes nothing, and of
 //! several notices of one death the first counts.
 
+use super::super::advance::may_go_on;
+use super::super::event::{GroupEvent, RunnerLost};
 use super::super::input::Decision;
 use super::super::spec::Strategy;
 use super::super::state::{Group, Member, Task, TaskState};
@@ -13,13 +15,13 @@ use crate::id::{Attempt, ProcessKey, ReportId, RunId};
 use crate::limits::TASK_ERROR_LINES_MAX;
 use crate::log::{Chunk, ChunkKind};
 use crate::runtime::restart::{Ended, EndedHow};
-use crate::runtime::{ExitReport, StopStep, StopWhy};
+use crate::runtime::{ExitReport, RestartType, StopStep, StopWhy};
 use crate::session::event::{AfterExit, Happened};
 use crate::session::input::ProcessInput;
-use crate::session::process::by_policy;
-use crate::session::spec::HangPolicy;
+use crate::session::process::{begun_elsewhere, by_policy};
+use crate::session::spec::{AfterLoss, HangPolicy};
 use crate::session::state::{Life, Status, Wanted};
-use crate::session::{Fact, RunOutcome};
+use crate::session::{CancelWhy, Fact, RunOutcome};
 use crate::time::Now;
 
 pub(super) fn decide(group: &Group, process: ProcessKey, what: ProcessInput, now: Now) -> Decision {
@@ -72,8 +74,14 @@ fn task_finished(
         TaskState::Running { process, ending } if *process == member.process() => ending.map(|(why, _)| why),
         TaskState::Running { .. } | TaskState::Queued | TaskState::Ended(_) => return Decision::none(),
     };
+    let is_drained = matches!(member.runtime.status, Status::Stopping { why: StopWhy::Drain, .. });
     let outcome = match (ending, outcome) {
         (_, RunOutcome::Succeeded) => RunOutcome::Succeeded,
+        // It stopped at a step, with all that it had done behind its checkpoint: nothing is done twice.
+        (None, RunOutcome::Cancelled { why: CancelWhy::Stopped }) if is_drained => {
+            let lost = RunnerLost::HandedOver;
+            return Decision::none().event(now, GroupEvent::TaskWaitsAgain { run, lost });
+        }
         (Some(why), _) => ended_as(group, run, why),
         (None, _) if !member.runtime.is_up() => return Decision::none(),
         (None, outcome) => outcome,
@@ -106,9 +114,10 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
         return Decision::none();
     };
     // The shim knows what the process was at; where the shim itself is gone, nobody but the group does.
-    if exit.evidence.shim_lost.is_some() {
+    if exit.evidence.shim_lost.is_some() || exit.evidence.node_lost.is_some() {
         exit.evidence.phase = phase;
     }
+    let is_displaced = exit.evidence.node_lost.is_some() || stop_why == Some(StopWhy::Drain);
     if stop_why == Some(StopWhy::Sibling) {
         exit.evidence.sibling = first_death(group);
     }
@@ -119,7 +128,7 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
         // In the middle of work no end is a normal one, whatever the exit code.
         ended.how = EndedHow::Abnormal;
     }
-    let (then, next) = what_follows(group, member, ended, stop_why, now);
+    let (then, next) = what_follows(group, member, ended, stop_why, is_displaced, now);
     let report = is_failure(&exit, ended, stop_why, &lost).then(|| {
         // A daemon that died in between has told of it already.
         let id = lost.iter().find_map(|task| task.told).unwrap_or(id);
@@ -132,7 +141,9 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
     let mut decision = Decision::none();
     if let Some(report) = &report {
         let chunk = error_chunk(report, now);
-        for task in lost.iter().filter(|task| task.told.is_none()) {
+        // Whoever watches a task that goes on elsewhere sees it go on.
+        let ends = |task: &&&Task| !(is_displaced && may_go_on(group, task));
+        for task in lost.iter().filter(|task| task.told.is_none()).filter(ends) {
             decision = decision.fact(Fact::RunTold { run: task.new.id, chunks: vec![chunk.clone()] });
         }
     }
@@ -182,6 +193,7 @@ fn what_follows(
     member: &Member,
     mut ended: Ended,
     stop: Option<StopWhy>,
+    is_displaced: bool,
     now: Now,
 ) -> (AfterExit, NextStep) {
     match group.life {
@@ -202,6 +214,9 @@ fn what_follows(
     if let Some(falling) = &group.falling {
         return (falling.then.clone(), next_step(group, &falling.then));
     }
+    if is_displaced {
+        return elsewhere(group);
+    }
     // Nobody wished the end of a member that is to be up.
     if stop == Some(StopWhy::User) {
         ended.how = EndedHow::Abnormal;
@@ -211,6 +226,18 @@ fn what_follows(
         Strategy::OneForAll => &group.history,
     };
     by_policy(group.spec.restart, history, ended, stop, now)
+}
+
+/// What follows when the group goes on on another node.
+fn elsewhere(group: &Group) -> (AfterExit, NextStep) {
+    let by_type = match group.spec.restart.restart {
+        RestartType::Permanent | RestartType::Transient => AfterLoss::Restart,
+        RestartType::Temporary => AfterLoss::Leave,
+    };
+    match group.spec.on_node_loss.unwrap_or(by_type) {
+        AfterLoss::Restart => begun_elsewhere(),
+        AfterLoss::Leave => (AfterExit::Stay, NextStep::Nothing),
+    }
 }
 
 fn next_step(group: &Group, then: &AfterExit) -> NextStep {
@@ -224,7 +251,7 @@ fn next_step(group: &Group, then: &AfterExit) -> NextStep {
 }
 
 /// The death as its tasks are told of it: Jupyter's `error`, so that every client shows it, with the report's id.
-fn error_chunk(report: &FailureReport, now: Now) -> Chunk {
+pub(in super::super) fn error_chunk(report: &FailureReport, now: Now) -> Chunk {
     let cause = report.cause();
     let page = explain(report, &ExplainOptions::default());
     let lines: Vec<&str> = page.lines().take(TASK_ERROR_LINES_MAX).collect();

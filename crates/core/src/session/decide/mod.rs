@@ -8,6 +8,7 @@ pub(super) use process::ended_as;
 pub use wish::effective;
 
 use super::event::{EndingWhy, Happened};
+use super::handover;
 use super::input::{Decision, Denied, Effect, Input, Timer};
 use super::process::Stops;
 use super::state::{Life, RunState, Session, Status};
@@ -31,6 +32,8 @@ pub fn decide(session: &Session, input: Input, now: Now) -> Result<Decision, Den
         Input::ClaimPath { path, sha256 } => path::claim(session, path, sha256, now),
         Input::ReleasePath { path } => Ok(path::release(session, path, now)),
         Input::TakePath { path, why } => path::take(session, path, why, now),
+        Input::TakenOver(takeover) => Ok(handover::taken_over(session, *takeover, now)),
+        Input::HandOver { grace_ms } => Ok(hand_over(session, grace_ms, now)),
         Input::Trust(trust) => path::trust(session, trust, now),
         Input::Process(process, what) => Ok(process::decide(session, process, what, now)),
         Input::Timer(timer) => Ok(timed_out(session, timer, now)),
@@ -54,6 +57,8 @@ fn timed_out(session: &Session, timer: Timer, now: Now) -> Decision {
             Some(Some(why)) => stop_process(session, stop_for(why), StopStep::Term, now),
             Some(None) | None => Decision::none(),
         },
+        // What follows is `advance`'s.
+        Timer::HandOver => Decision::none(),
         Timer::Backoff(incarnation) => match session.runtime.status {
             Status::Backoff { .. } if incarnation == session.runtime.incarnation => {
                 Decision::none().happened(now.wall, Happened::RestartDue)
@@ -68,6 +73,14 @@ fn timed_out(session: &Session, timer: Timer, now: Now) -> Decision {
             | Status::GaveUp { .. } => Decision::none(),
         },
     }
+}
+
+/// A session that is ending ends here. Asked again, it may take as long as was said first.
+fn hand_over(session: &Session, grace_ms: u64, now: Now) -> Decision {
+    if session.life != Life::Open || session.hand_over.is_some() {
+        return Decision::none();
+    }
+    Decision::none().happened(now.wall, Happened::HandOverAsked { grace_ms })
 }
 
 /// Whether this attempt is running in a process that is up, and if so, whether it is being ended.

@@ -4,8 +4,10 @@
 use super::super::event::{AfterExit, EndingWhy, Fact, Happened};
 use super::super::input::{Decision, Effect, ProcessInput};
 use super::super::outcome::{CancelWhy, RunOutcome};
-use super::super::process::by_policy;
-use super::super::spec::HangPolicy;
+use super::super::advance::stopped_for;
+use super::super::handover::{self, runs_again};
+use super::super::process::{begun_elsewhere, by_policy};
+use super::super::spec::{AfterLoss, HangPolicy};
 use super::super::state::{Life, RunState, Session, Status};
 use super::{end_run, stop_process};
 use crate::diagnosis::report::Failure;
@@ -63,9 +65,15 @@ fn run_finished(
 ) -> Decision {
     let Some(ending) = running(session, id, attempt) else { return Decision::none() };
     let is_stopping = matches!(session.runtime.status, Status::Stopping { .. });
+    let is_drained = stopped_for(session) == CancelWhy::NodeDrained;
     let outcome = match (ending, outcome) {
         // The exception is that of the interrupt with which a stop begins.
-        (None, RunOutcome::Raised { .. }) if is_stopping => RunOutcome::Cancelled { why: CancelWhy::Stopped },
+        (None, RunOutcome::Raised { .. }) if is_drained && session.runs.get(&id).is_some_and(|run| runs_again(session, run)) => {
+            return Decision::none().happened(now.wall, Happened::RunWaitsAgain { run: id });
+        }
+        (None, RunOutcome::Raised { .. }) if is_stopping => {
+            RunOutcome::Cancelled { why: stopped_for(session) }
+        }
         (None, outcome) => outcome,
         (Some(_), RunOutcome::Succeeded) => RunOutcome::Succeeded,
         (Some(why), _) => ended_as(session, why),
@@ -120,16 +128,19 @@ fn exited(session: &Session, mut exit: ExitReport, id: ReportId, now: Now) -> De
         return Decision::none();
     };
     // The shim knows what the process was at; where the shim itself is gone, nobody but the session does.
-    if exit.evidence.shim_lost.is_some() {
+    if exit.evidence.shim_lost.is_some() || exit.evidence.node_lost.is_some() {
         exit.evidence.phase = phase;
     }
+    let is_displaced = exit.evidence.node_lost.is_some() || stop_why == Some(StopWhy::Drain);
     let process = exit.process;
     let ended = Ended::of(&exit);
-    let (then, next) = what_follows(session, ended, stop_why, now);
+    let (then, next) = what_follows(session, ended, stop_why, is_displaced, now);
     let status = exit.status;
     // What waits for the process after a restart loses nothing.
     let restarts = matches!(then, AfterExit::Restart { .. } | AfterExit::Rest);
-    let lost = session.queue.iter().copied().filter(|run| !restarts || session.waits_for_present(*run));
+    let keeps_queue = is_displaced && handover::keeps_queue(session) && session.life == Life::Open;
+    let is_lost = |run: &RunId| !keeps_queue && (!restarts || session.waits_for_present(*run));
+    let lost = session.queue.iter().copied().filter(is_lost);
     let interrupted: Vec<RunId> = session.running.into_iter().chain(lost).collect();
     let report = is_failure(session, &exit, ended, stop_why, &interrupted).then(|| {
         let mut failure = Failure::of_exit(id, session.spec.id, &subject(session), exit);
@@ -163,6 +174,7 @@ fn what_follows(
     session: &Session,
     mut ended: Ended,
     stop: Option<StopWhy>,
+    is_displaced: bool,
     now: Now,
 ) -> (AfterExit, NextStep) {
     match session.life {
@@ -180,11 +192,29 @@ fn what_follows(
     if let Some(StopWhy::Eviction | StopWhy::Rest) = stop {
         return (AfterExit::Rest, NextStep::Nothing);
     }
+    if is_displaced {
+        return elsewhere(session);
+    }
     // In an open session a person ended a run that did not react. Of a kernel nobody wished the end.
     if stop == Some(StopWhy::User) && !session.is_command() {
         ended.how = EndedHow::Abnormal;
     }
     by_policy(session.spec.restart, &session.runtime.history, ended, stop, now)
+}
+
+/// What follows when the session goes on on another node.
+fn elsewhere(session: &Session) -> (AfterExit, NextStep) {
+    let is_cancelled = matches!(session.ending(), Some((EndingWhy::Cancelled, _)));
+    if session.is_command() {
+        return match handover::begins_again(session) && !is_cancelled {
+            true => begun_elsewhere(),
+            false => (AfterExit::Stay, NextStep::Nothing),
+        };
+    }
+    match session.spec.on_node_loss.kernel {
+        AfterLoss::Restart => begun_elsewhere(),
+        AfterLoss::Leave => (AfterExit::Rest, NextStep::Nothing),
+    }
 }
 
 /// A run, as people call it: cells and runs are counted from 1.

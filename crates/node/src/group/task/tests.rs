@@ -61,6 +61,7 @@ fn spec() -> GroupSpec {
         strategy: Strategy::OneForOne,
         restart: RestartPolicy::permanent(),
         on_hang: HangPolicy::Report,
+        on_node_loss: None,
         wait_ms: 60_000,
         cancel_grace_ms: 1_000,
         created_at: WallTime(0),

@@ -155,6 +155,7 @@ async fn write_beginning(
     let mut journal = Journal::claim(id, context, |_, _| {}).await.map_err(|error| not_written(&error))?;
     let blobs = blob_directory(context, id).await?;
     let mut slot = None;
+        on_node_loss: request.on_node_loss,
     let mut notebook = match opened {
         Some(Opened { document, place }) => {
             let folder = BlobFolder(blobs.clone());

@@ -16,7 +16,7 @@ use outlive_core::id::SessionId;
 use outlive_core::limits::READY_TIMEOUT_MS;
 use outlive_core::runtime::{LaunchSpec, Program, RestartPolicy};
 use outlive_core::session::SessionSpec;
-use outlive_core::session::spec::{AfterWork, HangPolicy, Place, StartWhen, Trust, Workload};
+use outlive_core::session::spec::{AfterWork, HangPolicy, OnNodeLoss, Place, StartWhen, Trust, Workload};
 use outlive_document::file::FileStamp;
 use outlive_document::{Notebook, NotebookError};
 use outlive_jupyter::kernelspec;
@@ -124,12 +124,13 @@ struct Wishes {
     cwd: String,
     env: Option<BTreeMap<String, String>>,
     memory_bytes_max: Option<u64>,
+    on_node_loss: OnNodeLoss,
 }
 
 /// A notebook that people edit: its kernel is the one that it names, found when it is launched, and stays until
 /// somebody stops it.
 fn spec(context: &Context, id: SessionId, path: Option<String>, trust: Trust, wishes: Wishes) -> SessionSpec {
-    let Wishes { kernel, start, cwd, env, memory_bytes_max } = wishes;
+    let Wishes { kernel, start, cwd, env, memory_bytes_max, on_node_loss } = wishes;
     SessionSpec {
         id,
         runtime: outlive_core::id::RuntimeId::from_uuid(crate::ids::by_time()),
@@ -151,6 +152,7 @@ fn spec(context: &Context, id: SessionId, path: Option<String>, trust: Trust, wi
         restart: RestartPolicy::temporary(),
         on_hang: HangPolicy::Report,
         after_work: AfterWork::Keep,
+        on_node_loss,
         start: start.unwrap_or(StartWhen::FirstRun),
         place: Place::Notebook,
         trust,
@@ -200,6 +202,7 @@ pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Op
             cwd,
             env: request.env,
             memory_bytes_max: request.memory_bytes_max,
+            on_node_loss: request.on_node_loss,
         };
         let spec = spec(&context, id, None, Trust::Trusted, wishes);
         let made = Opened { document, place: None };
@@ -347,6 +350,7 @@ async fn from_path(
         cwd,
         env: request.env,
         memory_bytes_max: request.memory_bytes_max,
+        on_node_loss: request.on_node_loss,
     };
     let spec = spec(context, id, opened.path()?, trust, wishes);
     let handle = make(context, reservation, spec, Some(opened), false).await?;
