@@ -649,6 +649,7 @@ mod tests {
             },
             restart: RestartPolicy::temporary(),
             on_hang: HangPolicy::Report,
+            on_node_loss: outlive_core::session::spec::OnNodeLoss::default(),
             keep: false,
             parameters: std::collections::BTreeMap::new(),
             run_all: false,
@@ -667,4 +668,3 @@ mod tests {
         assert!(made.is_some(), "it was begun, so it is there to be taken up, shown and stopped");
     }
 }
-            on_node_loss: outlive_core::session::spec::OnNodeLoss::default(),

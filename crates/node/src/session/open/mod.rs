@@ -136,6 +136,7 @@ fn spec(context: &Context, id: SessionId, request: &CreateSession) -> Result<Ses
         launch: launch.clone(),
         restart: request.restart,
         on_hang: request.on_hang,
+        on_node_loss: request.on_node_loss,
         after_work: if request.keep { AfterWork::Keep } else { AfterWork::Close },
         start: StartWhen::AtOnce,
         place: Place::Fixed,
@@ -155,7 +156,6 @@ async fn write_beginning(
     let mut journal = Journal::claim(id, context, |_, _| {}).await.map_err(|error| not_written(&error))?;
     let blobs = blob_directory(context, id).await?;
     let mut slot = None;
-        on_node_loss: request.on_node_loss,
     let mut notebook = match opened {
         Some(Opened { document, place }) => {
             let folder = BlobFolder(blobs.clone());
