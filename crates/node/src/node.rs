@@ -75,6 +75,24 @@ pub enum StartError {
     /// The store does not answer.
     #[error("the store cannot be read")]
     Store(#[from] outlive_store::TableError),
+    /// Another node of the cluster has its name.
+    #[error(
+        "the node's name {name:?} is in use by node {node} ({url}, pid {pid}), which is alive; \
+         give this one another name, or stop that one"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        node: NodeId,
+        /// Where its API is.
+        url: String,
+        /// Its process, on its machine.
+        pid: u32,
+    },
+    /// It was stopped while it waited for its cluster.
+    #[error("the node was stopped before it had joined its cluster")]
+    Stopped,
 }
 
 /// One node.
@@ -134,6 +152,7 @@ impl Node {
         let started_at = seams.clock.now().wall;
         let context = Arc::new(Context::new(who, seams, budgets));
         let node = Arc::new(Self { context, state, started_at, processes, ending: CancellationToken::new() });
+        cluster::membership::join(&node.context).await?;
         recover(&node.context).await?;
         node.retain().await?;
         node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());

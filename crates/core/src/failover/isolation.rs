@@ -51,10 +51,17 @@ pub enum Order {
     Rejoin,
 }
 
+/// How a node is placed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+pub enum Place {
+    /// It is one of the others.
     Well,
-    Isolated,
+    /// It is cut off.
+    Isolated {
+        /// Since when something is amiss.
+        since: Tick,
+    },
+    /// It is back, and does not know yet what is its own.
     Reuniting,
 }
 
@@ -62,7 +69,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Isolation {
     limit: Duration,
-    phase: Phase,
+    place: Place,
     round: Round,
     /// The sessions that nobody has answered for in this round.
     left: BTreeSet<SessionId>,
@@ -73,7 +80,7 @@ impl Default for Isolation {
     fn default() -> Self {
         Self {
             limit: Duration::from_millis(CLUSTER_ISOLATION_MS),
-            phase: Phase::Well,
+            place: Place::Well,
             round: Round::default(),
             left: BTreeSet::new(),
             orders: Vec::new(),
@@ -87,41 +94,41 @@ impl Isolation {
         self.orders.drain(..)
     }
 
-    /// Whether the node is cut off, or does not know yet what is its own.
+    /// How the node is placed.
     #[must_use]
-    pub fn is_isolated(&self) -> bool {
-        self.phase != Phase::Well
+    pub const fn place(&self) -> Place {
+        self.place
     }
 
     /// How it looks now: since when the transport is down, our own beats are missing or the store is silent, whichever
     /// is longest.
     pub fn observe(&mut self, now: Tick, amiss: Option<Tick>) {
-        match (self.phase, amiss) {
-            (Phase::Well | Phase::Reuniting, Some(since)) if now.since(since) >= self.limit => {
+        match (self.place, amiss) {
+            (Place::Well | Place::Reuniting, Some(since)) if now.since(since) >= self.limit => {
                 self.isolate(since);
             }
-            (Phase::Isolated, None) => {
-                self.phase = Phase::Reuniting;
+            (Place::Isolated { .. }, None) => {
+                self.place = Place::Reuniting;
                 self.look();
             }
-            (Phase::Well | Phase::Reuniting | Phase::Isolated, Some(_))
-            | (Phase::Well | Phase::Reuniting, None) => {}
+            (Place::Well | Place::Reuniting | Place::Isolated { .. }, Some(_))
+            | (Place::Well | Place::Reuniting, None) => {}
         }
     }
 
     /// The node, or its machine, stood still from `since` until now.
     pub fn woke(&mut self, since: Tick, stall: Duration) {
-        if stall >= self.limit && self.phase != Phase::Isolated {
+        if stall >= self.limit && !matches!(self.place, Place::Isolated { .. }) {
             self.isolate(since);
         }
     }
 
     /// The node is back after a cut that others may have taken for its death.
     pub fn rearmed(&mut self) {
-        match self.phase {
-            Phase::Well | Phase::Reuniting => self.look(),
+        match self.place {
+            Place::Well | Place::Reuniting => self.look(),
             // All of them are looked at when it ends.
-            Phase::Isolated => {}
+            Place::Isolated { .. } => {}
         }
     }
 
@@ -153,7 +160,7 @@ impl Isolation {
     }
 
     fn isolate(&mut self, since: Tick) {
-        self.phase = Phase::Isolated;
+        self.place = Place::Isolated { since };
         // Answers that are on their way may be older than what happens now.
         self.round.0 += 1;
         self.left.clear();
@@ -166,8 +173,8 @@ impl Isolation {
     }
 
     fn settle(&mut self) {
-        if self.left.is_empty() && self.phase == Phase::Reuniting {
-            self.phase = Phase::Well;
+        if self.left.is_empty() && self.place == Place::Reuniting {
+            self.place = Place::Well;
             self.orders.push(Order::Rejoin);
         }
     }

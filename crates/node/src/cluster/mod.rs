@@ -6,11 +6,22 @@
 //! | `directory` | which node owns which session, as the table of sessions says |
 //! | `takeover` | claiming what a lost node had |
 //! | `isolation` | what a node does that is cut off |
+//! | `owned` | whether a session that is open here is still ours |
 //! | `drain` | giving everything away |
 //! | `paths` | claims of paths in the cluster's store |
+//! | `elsewhere` | what is said of a session that another node has |
+//! | `fenced` | the processes of a session that is not ours any more |
+//! | [`follow`] | the live tails of sessions that other nodes write |
 //! | `clients` | what clients of this node are told of itself and the others |
 
 mod clients;
+pub mod directory;
+pub mod follow;
+mod elsewhere;
+pub(crate) mod fenced;
+mod isolation;
+pub mod membership;
+pub(crate) mod owned;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +35,11 @@ use outlive_core::time::{Tick, WallTime};
 use outlive_protocol::http::NodeState;
 use outlive_store::Transport;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use outlive_core::failover::liveness::Why;
+
+use directory::Directory;
 
 /// Notices that a slow listener may be behind.
 const NOTICES_MAX: usize = 1_024;
@@ -91,6 +107,12 @@ impl Seen {
     pub const fn is_alive(&self) -> bool {
         matches!(self.state, NodeState::Alive | NodeState::Suspected | NodeState::Draining)
     }
+
+    /// Whether it is no more. One that is joining, or is cut off and says so, is there and keeps what it has.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self.state, NodeState::Dead | NodeState::Left)
+    }
 }
 
 /// The members, as this node sees them now.
@@ -148,19 +170,6 @@ pub struct Lost {
     pub at: Tick,
 }
 
-/// How the loss of a member was noticed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Why {
-    /// It was silent for too long, and did not answer when it was asked.
-    Silent,
-    /// The service said that its connection has ended, and it did not answer when it was asked.
-    Disconnected,
-    /// It said goodbye.
-    Left,
-    /// Its next life is here.
-    Reborn,
-}
-
 /// One of several nodes. What its parts share; each of them writes what its own page says and reads the rest.
 #[derive(Debug)]
 pub struct Cluster {
@@ -168,12 +177,18 @@ pub struct Cluster {
     pub me: Member,
     /// What it was started with.
     pub settings: Settings,
-    /// Who is there. Written by `membership` alone.
+    /// Who is there, this node too. Written by `membership` alone.
     pub members: watch::Sender<Arc<Members>>,
-    /// How this node stands. Written by `membership` and `isolation` alone.
+    /// How this node stands. Written by `membership`, and by `drain` when it begins.
     pub standing: watch::Sender<Standing>,
     /// Each loss, once. Sent by `membership` alone.
     pub lost: broadcast::Sender<Lost>,
+    /// Which node has which session.
+    pub directory: Directory,
+    /// All is given away: goodbye is to be said.
+    leaving: CancellationToken,
+    /// It is said, or nobody is left to say it.
+    left: CancellationToken,
 }
 
 impl Cluster {
@@ -186,6 +201,9 @@ impl Cluster {
             members: watch::Sender::new(Arc::default()),
             standing: watch::Sender::new(Standing::Joining),
             lost: broadcast::Sender::new(NOTICES_MAX),
+            leaving: CancellationToken::new(),
+            left: CancellationToken::new(),
+            directory: Directory::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Counters are kept where something happens; what is there at a moment is looked up when somebody asks. One of each
 //! for each node: several may run in one process.
 
+pub mod cluster;
 pub mod memory;
 mod render;
 mod zombies;
@@ -52,6 +53,8 @@ pub struct Metrics {
     /// Processes of groups that were started anew.
     restarts: Counter,
     failures: Mutex<BTreeMap<CauseCode, u64>>,
+    /// What it counts as one of several nodes.
+    pub cluster: cluster::ClusterMetrics,
     /// What all sessions take up on the disk, and when that was measured.
     stored: Mutex<Option<render::Stored>>,
 }

@@ -27,6 +27,9 @@ pub async fn render(context: &Context) -> String {
     let views: Vec<_> = context.handles().iter().map(|handle| handle.view.borrow().clone()).collect();
     there(context, &mut text, &views).await;
     descriptors_and_files(context, &mut text);
+    if let Some(cluster) = &context.cluster {
+        context.metrics.cluster.render(cluster, &mut text);
+    }
     text.gauge(
         "outlive_zombie_sessions",
         "Sessions past their deadline without clients or work; 0 but for moments.",
@@ -185,20 +188,20 @@ const fn runtime(state: &RuntimeState) -> &'static str {
 }
 
 /// The text as it grows.
-struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 /// A metric whose values follow.
-struct Family<'a> {
+pub(super) struct Family<'a> {
     text: &'a mut String,
     name: String,
 }
 
 impl Text {
-    fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(name, "counter", help)
     }
 
-    fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
+    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(name, "gauge", help)
     }
 
@@ -210,7 +213,7 @@ impl Text {
 
 impl Family<'_> {
     /// One value; `labels` as `name="value"`, or nothing.
-    fn value(self, labels: &str, value: u64) -> Self {
+    pub(super) fn value(self, labels: &str, value: u64) -> Self {
         let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         writeln!(self.text, "{}{labels} {value}", self.name).expect("a string takes all");
         self
