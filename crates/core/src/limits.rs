@@ -369,8 +369,8 @@ pub const NATS_DELETED_SECONDS: u64 = 86_400;
 pub const NATS_PIECE_BYTES: usize = 512 << 10;
 /// How many pieces of a blob are on their way at once. Bounds memory, and keeps the connection free for what is urgent.
 pub const NATS_PIECES_MAX: usize = 4;
-/// How many sessions NATS lists in one answer.
-pub const NATS_LISTED_MAX: u64 = 10_000;
+/// Of how many blobs of one session it is remembered that they are in NATS. Of others it is asked once more.
+pub const NATS_PUT_KNOWN_MAX: usize = 4_096;
 /// How long an ended session's log is kept, in days.
 pub const RETENTION_DAYS: u64 = 30;
 /// How much ended sessions may hold in all, in bytes; then the oldest go first.
@@ -492,6 +492,23 @@ pub const EVICT_RETRY_MS: u64 = 1_000;
 /// How long a session that was given to another node is left to it, in milliseconds, before anybody may claim it. A
 /// hint reaches that node within a millisecond, and its claim is one append.
 pub const RELEASED_TO_MS: u64 = 300;
+/// How long each claimant of a session whose node was lost waits for the one before it in the order of claimants, in
+/// milliseconds. A claim takes a few on a store of three servers; a claimant that died just now costs one such step.
+pub const TAKEOVER_STEP_MS: u64 = 150;
+/// How many sessions a node takes over at once; the others wait for the end of one. A log is read whole for each, and
+/// a survivor must not die of what it takes over.
+pub const TAKEOVERS_AT_ONCE: usize = 8;
+/// How long a node that could not take a session over lets all others have another turn, in milliseconds, beside their
+/// steps.
+pub const TAKEOVER_RETRY_MS: u64 = 1_000;
+/// How often a node looks for sessions whose owner is no member, in milliseconds: notices that were missed, all nodes
+/// lost at once. It goes through the rows that are in memory.
+pub const TAKEOVER_SWEEP_MS: u64 = 3_000;
+/// How long an owner must be unknown before its sessions are taken over, in milliseconds: a node that has just joined
+/// may claim before its first heartbeat is heard.
+pub const TAKEOVER_UNKNOWN_MS: u64 = 2_000;
+/// How often a node brings the rows of its sessions up to date that others list, in milliseconds. People read them.
+pub const LISTING_PERIOD_MS: u64 = 1_000;
 /// Files that are kept free for clients who come, and for what goes on, when new sessions are refused.
 pub const SPARE_FDS: u64 = 16;
 /// Files that an open session may need at once: its log, claim and notebook, a shim's socket and pidfd.

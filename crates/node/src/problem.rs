@@ -4,7 +4,7 @@ use std::path::Path;
 
 use outlive_core::id::{RunId, SessionId};
 use outlive_document::file::{ReadError, WriteError};
-use outlive_protocol::http::{FileConflict, Problem};
+use outlive_protocol::http::{Elsewhere, FileConflict, Problem};
 
 use crate::seams::ClaimError;
 use crate::session::with_sources;
@@ -49,6 +49,18 @@ pub(crate) fn store_silent(after_ms: u64) -> Problem {
         format!("the store has not answered for {after_ms} ms"),
     )
     .hint("`outlive doctor` says what is wrong; of a cluster, look at its NATS servers")
+}
+
+/// The node is cut off: what it could show may be old, and what is new it does not hear.
+#[must_use]
+pub fn node_isolated() -> Problem {
+    Problem::new(
+        503,
+        "node-isolated",
+        "The node is cut off",
+        "this node is cut off from the others or from their store, and cannot tell what happens now",
+    )
+    .hint("attach again with the last cursor, to another node of the cluster: nothing is missed or shown twice")
 }
 
 /// No such session.
@@ -270,6 +282,19 @@ pub(crate) fn isolated() -> Problem {
 pub(crate) fn draining() -> Problem {
     Problem::new(503, "draining", "The node is draining", "the node hands its sessions over to the others")
         .hint("ask another node; `outlive nodes` lists them")
+}
+
+/// Another node has what was asked for. A daemon that serves clients asks it itself.
+#[must_use]
+pub fn elsewhere(what: &str, there: Elsewhere) -> Problem {
+    let detail = format!("{what} is open on node {}", there.name);
+    let hint = match &there.url {
+        Some(url) => format!("ask that node, which is at {url}"),
+        None => "ask that node; it has said no address, so it is reached from its own machine alone".to_owned(),
+    };
+    let mut problem = Problem::new(421, "elsewhere", "Another node has it", detail).hint(hint);
+    problem.elsewhere = Some(there);
+    problem
 }
 
 /// There is nobody to give anything to.

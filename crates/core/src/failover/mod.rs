@@ -3,6 +3,7 @@
 mod claim;
 pub mod isolation;
 pub mod liveness;
+pub mod plan;
 pub mod rendezvous;
 pub mod takeover;
 

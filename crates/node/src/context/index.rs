@@ -1,14 +1,22 @@
 //! The table of sessions: what is known of each without its log.
 
-use outlive_core::id::{Revision, SessionId};
-use outlive_protocol::http::SessionView;
+use outlive_core::failover::Member;
+use std::collections::HashMap;
+use std::sync::MutexGuard;
+
+use outlive_core::id::{Epoch, ReportId, Revision, SessionId};
+use outlive_protocol::http::{RunCounts, RuntimeState, SessionState, SessionView};
 use outlive_store::TableError;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Context;
 
 /// The table of sessions.
-const SESSIONS: &str = "sessions";
+pub(crate) const SESSIONS: &str = "sessions";
+
+/// How often a row is written anew because somebody else has written it meanwhile. Only its owner does and who takes
+/// over, so that each of these is another owner.
+const TRIES: usize = 16;
 
 /// Where a session stands between its creation and its being forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,6 +38,34 @@ pub struct Indexed {
     /// Where it stands. Rows of version 0.1 say `open: bool`.
     #[serde(alias = "open", deserialize_with = "presence")]
     pub presence: Presence,
+    /// Of several nodes the one that has it open. A hint: the truth is the control lane of its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Member>,
+    /// The claim under which this was written; of a node that is alone, 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub epoch: Epoch,
+    /// Whether it has a live kernel, whose memory is waited for when its node is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_kernel: bool,
+}
+
+const fn is_first(epoch: &Epoch) -> bool {
+    epoch.0 == 0
+}
+
+/// Whether a session has a kernel that lives, as its view says.
+fn has_kernel(view: &SessionView) -> bool {
+    let lives = match view.runtime.state {
+        RuntimeState::Idle | RuntimeState::Busy | RuntimeState::Unresponsive { .. } => true,
+        RuntimeState::Down
+        | RuntimeState::Launching
+        | RuntimeState::Stopping { .. }
+        | RuntimeState::Exited { .. }
+        | RuntimeState::Backoff { .. }
+        | RuntimeState::GaveUp { .. }
+        | RuntimeState::Unknown => false,
+    };
+    lives && matches!(view.kind.as_str(), "notebook" | "kernel")
 }
 
 fn presence<'de, D: Deserializer<'de>>(from: D) -> Result<Presence, D::Error> {
@@ -46,21 +82,130 @@ fn presence<'de, D: Deserializer<'de>>(from: D) -> Result<Presence, D::Error> {
     })
 }
 
+/// What people look for in a list of sessions.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Shown {
+    state: SessionState,
+    runtime: RuntimeState,
+    runs: RunCounts,
+    path: Option<String>,
+    report: Option<ReportId>,
+}
+
+impl Shown {
+    fn of(view: &SessionView) -> Self {
+        Self {
+            state: view.state,
+            runtime: view.runtime.state.clone(),
+            runs: view.runs.clone(),
+            path: view.path.clone(),
+            report: view.last_report.as_ref().map(|report| report.id),
+        }
+    }
+}
+
 impl Context {
-    /// Writes a session's row; only its owner does.
+    /// Writes a session's row; only its owner does, under its claim of this epoch. What a later owner has written stays.
     ///
     /// # Errors
     /// As the store says.
-    pub async fn index(&self, view: &SessionView, presence: Presence) -> Result<(), TableError> {
-        let key = view.id.to_string();
+    pub async fn index(
+        &self,
+        view: &SessionView,
+        presence: Presence,
+        epoch: Epoch,
+    ) -> Result<(), TableError> {
         let mut view = view.clone();
         // A row is read when the session is not in memory, and nobody is attached to it.
         view.loaded = false;
         view.peers = 0;
         view.rests_at = None;
-        let value = serde_json::to_vec(&Indexed { view, presence }).expect("a view is plain data");
-        let before = self.engine.get(SESSIONS, &key).await?.map_or(Revision(0), |row| row.revision);
-        self.engine.put_if(SESSIONS, &key, before, &value).await.map(|_| ())
+        let (owner, epoch) = match &self.cluster {
+            Some(cluster) => (Some(cluster.me).filter(|_| presence == Presence::Open), epoch),
+            None => (None, Epoch::default()),
+        };
+        view.node = self.name().filter(|_| owner.is_some());
+        let has_kernel = owner.is_some() && has_kernel(&view);
+        let id = view.id;
+        if owner.is_some() {
+            self.listed().insert(id, Shown::of(&view));
+        } else {
+            self.unlist(id);
+        }
+        let row = Indexed { view, presence, owner, epoch, has_kernel };
+        self.write_row(id, |before| match before {
+            Some(before) if before.epoch > epoch => None,
+            Some(_) | None => Some(row.clone()),
+        })
+        .await
+    }
+
+    /// Brings the row of a session that is open here up to date, if what people look for in a list is another than was
+    /// written last. What its owner writes meanwhile stays.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn refresh(&self, view: &SessionView) -> Result<(), TableError> {
+        let shown = Shown::of(view);
+        if self.listed().get(&view.id) == Some(&shown) {
+            return Ok(());
+        }
+        let me = self.cluster.as_ref().map(|cluster| cluster.me);
+        self.write_row(view.id, |before| {
+            let before = before.filter(|before| before.owner.is_some() && before.owner == me)?;
+            let mut view = view.clone();
+            (view.loaded, view.peers, view.rests_at) = (false, 0, None);
+            Some(Indexed { has_kernel: has_kernel(&view), view, ..before })
+        })
+        .await?;
+        self.listed().insert(view.id, shown);
+        Ok(())
+    }
+
+    /// A session is not open here any more.
+    pub(super) fn unlist(&self, id: SessionId) {
+        self.listed().remove(&id);
+    }
+
+    fn listed(&self) -> MutexGuard<'_, HashMap<SessionId, Shown>> {
+        self.listed.lock().expect("nothing panics while it holds what is listed")
+    }
+
+    /// Says in a session's row that it is this node's, before all of it is read: others ask here from now on.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn index_owner(&self, id: SessionId, epoch: Epoch) -> Result<(), TableError> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        self.write_row(id, |before| {
+            let before = before.filter(|before| before.epoch < epoch && before.presence != Presence::Ended)?;
+            let view = SessionView { node: self.name(), ..before.view };
+            Some(Indexed { owner: Some(cluster.me), epoch, presence: Presence::Open, view, ..before })
+        })
+        .await
+    }
+
+    /// Writes a row as `row` says of the one that is there, which is nothing if it is to stay.
+    pub(super) async fn write_row(
+        &self,
+        id: SessionId,
+        row: impl Fn(Option<Indexed>) -> Option<Indexed>,
+    ) -> Result<(), TableError> {
+        let key = id.to_string();
+        let mut last = None;
+        for _ in 0..TRIES {
+            let before = self.engine.get(SESSIONS, &key).await?;
+            let revision = before.as_ref().map_or(Revision(0), |row| row.revision);
+            let before = before.and_then(|row| serde_json::from_slice(&row.value).ok());
+            let Some(row) = row(before) else { return Ok(()) };
+            let value = serde_json::to_vec(&row).expect("a view is plain data");
+            match self.engine.put_if(SESSIONS, &key, revision, &value).await {
+                Ok(_) => return Ok(()),
+                Err(error @ (TableError::Conflict { .. } | TableError::Unknown)) => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.expect("it was tried at least once"))
     }
 
     /// A session's row.
@@ -85,8 +230,8 @@ impl Context {
     }
 
     /// A session has ended.
-    pub async fn closed(&self, view: &SessionView) {
-        if let Err(error) = self.index(view, Presence::Ended).await {
+    pub async fn closed(&self, view: &SessionView, epoch: Epoch) {
+        if let Err(error) = self.index(view, Presence::Ended, epoch).await {
             tracing::error!(session = %view.id, %error, "the end of a session is not indexed");
         }
         self.remove(view.id);

@@ -14,10 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budgets;
 use crate::causes::Causes;
+use crate::cluster::follow::ClusterBus;
 use crate::cluster::{self, Cluster};
 use crate::metrics::Metrics;
 use crate::seams::{Bus, Clock, Files, FoundShim, Identity, Runtimes};
 
+pub(crate) use index::SESSIONS;
 pub use index::{Indexed, Presence};
 pub use registry::{Entered, Found, PathHolder, PathSlot, Reservation};
 
@@ -70,6 +72,8 @@ pub struct Context {
     /// What became of the user's own matchers.
     pub causes: OnceLock<Causes>,
     registry: Mutex<registry::Registry>,
+    /// Of several nodes: what stands in the rows of the sessions that are open here.
+    listed: Mutex<HashMap<SessionId, index::Shown>>,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
 }
@@ -80,6 +84,14 @@ impl Context {
         let Seams { clock, engine, bus, runtimes, files, cluster } = seams;
         let me = Member { node: who.node, boot: who.boot };
         let cluster = cluster.map(|settings| Arc::new(Cluster::new(me, settings)));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let bus = match &cluster {
+            Some(_) => {
+                let (engine, clock) = (Arc::clone(&engine), Arc::clone(&clock));
+                Arc::new(ClusterBus::over(bus, engine, clock, tasks.clone(), stop.clone()))
+            }
+            None => bus,
+        };
         Self {
             who,
             clock,
@@ -90,13 +102,19 @@ impl Context {
             cluster,
             budgets,
             metrics: Metrics::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
             groups: Mutex::default(),
             causes: OnceLock::new(),
             registry: Mutex::default(),
+            listed: Mutex::default(),
             refused: Mutex::default(),
         }
+    }
+
+    /// Of several nodes this one's name.
+    pub fn name(&self) -> Option<String> {
+        self.cluster.as_ref().map(|cluster| cluster.settings.name.clone())
     }
 
     /// The group in memory that has this name.

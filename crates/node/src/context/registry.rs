@@ -268,6 +268,18 @@ impl Context {
         self.registry().sessions.insert(id, Slot::Broken(why));
     }
 
+    /// A session's task ended because another node has the session: nothing of it is here any more, and whoever asks for
+    /// it is told who has it. False on a node that is alone.
+    pub fn give_up(&self, id: SessionId) -> bool {
+        if self.cluster.is_none() {
+            return false;
+        }
+        self.remove(id);
+        self.unlist(id);
+        self.bus.moved(id);
+        true
+    }
+
     /// The sessions whose tasks ended without their end, and why.
     pub fn broken_sessions(&self) -> Vec<(SessionId, String)> {
         let registry = self.registry();

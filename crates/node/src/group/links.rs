@@ -64,6 +64,14 @@ impl Links {
         }
     }
 
+    /// All links, without the orders that wait.
+    pub(super) fn into_all(self) -> impl Iterator<Item = Link> {
+        self.links.into_iter().filter_map(|(process, link)| {
+            let to = link.to.get_ref().cloned()?;
+            Some(Link { process, to, from: link.from })
+        })
+    }
+
     /// What the next link says, in turns; `None` is its end. Waits for ever where there is none. Cancel-safe.
     pub(super) async fn next(&mut self) -> (ProcessKey, Option<FromLink>) {
         poll_fn(|context| {

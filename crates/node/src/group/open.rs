@@ -22,8 +22,8 @@ use crate::problem;
 use crate::seams::FoundShim;
 use crate::session::Handle;
 use crate::session::handle::Desk;
-use crate::session::journal::{Journal, WriteError};
-use crate::session::open::{blob_directory, gone, not_written, start};
+use crate::session::journal::{Claimed, Journal, WriteError};
+use crate::session::open::{Origin, blob_directory, gone, start, unmake};
 use crate::session::view::behind;
 
 /// Makes a group whose name is claimed, and starts its task.
@@ -39,11 +39,13 @@ pub(super) async fn create(
     let (id, name) = (reservation.id, spec.name.clone());
     let made = async {
         let blobs = blob_directory(context, id).await?;
-        let (group, journal) = write_beginning(context, spec).await.map_err(|error| not_written(&error))?;
+        let (group, journal) =
+            write_beginning(context, spec).await.map_err(|error| context.not_claimed(id, &error))?;
+        let epoch = journal.fold().epoch();
         let (task, handle) = task(context, group, journal, &blobs);
         // Before it starts: the next daemon must take up what is started for it.
         let view = handle.view.borrow().clone();
-        context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
+        context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
         Ok((task, handle))
     };
     match made.await {
@@ -54,9 +56,7 @@ pub(super) async fn create(
             Ok(handle)
         }
         Err(problem) => {
-            if let Err(error) = context.engine.drop_session(id).await {
-                tracing::warn!(session = %id, %error, "something of a group that was not made is left");
-            }
+            unmake(context, id).await;
             Err(problem)
         }
     }
@@ -66,7 +66,7 @@ pub(super) async fn write_beginning(
     context: &Context,
     spec: GroupSpec,
 ) -> Result<(Group, Journal), WriteError> {
-    let mut journal = Journal::claim(spec.id, context, |_, _| {}).await?;
+    let mut journal = Journal::claim(spec.id, context, None).await?.read(|_, _| {}).await?;
     let at = spec.created_at;
     let mut group = Group::new(spec.clone());
     let what = Happened::Group(GroupEvent::Created(Box::new(spec)));
@@ -83,25 +83,34 @@ pub(super) async fn write_beginning(
 pub(crate) async fn resume(
     context: &Arc<Context>,
     reservation: &Reservation,
-    shims: Vec<FoundShim>,
+    from: Origin,
+    claimed: Claimed,
     blobs: &Path,
 ) -> Result<(), Problem> {
-    let (group, journal) = read_beginning(context, reservation.id).await?;
+    let epoch = claimed.epoch;
+    let (group, journal) = read_beginning(context, reservation.id, claimed).await?;
     let (mut task, handle) = task(context, group, journal, blobs);
     // Before anything is started for it: the next daemon must take it up.
     let view = handle.view.borrow().clone();
-    context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
-    task.take_up(shims);
+    context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
+    match from {
+        Origin::Here(shims) => task.take_up(shims),
+        Origin::Elsewhere(takeover) => task.taken = Some(takeover),
+    }
     context.name_group(&task.group.spec.name, reservation.id);
     start(context, reservation, &handle, task.run());
     Ok(())
 }
 
-/// Claims a group's log, and folds it.
-pub(super) async fn read_beginning(context: &Context, id: SessionId) -> Result<(Group, Journal), Problem> {
+/// Folds the log of a group that is claimed.
+pub(super) async fn read_beginning(
+    context: &Context,
+    id: SessionId,
+    claimed: Claimed,
+) -> Result<(Group, Journal), Problem> {
     let mut hosted = None;
-    let folded = |entry: &_, effect: &_| Hosted::fold(&mut hosted, entry, effect);
-    let journal = Journal::claim(id, context, folded).await.map_err(|error| not_written(&error))?;
+    let read = claimed.read(|entry, effect| Hosted::fold(&mut hosted, entry, effect));
+    let journal = read.await.map_err(|error| context.not_claimed(id, &error))?;
     match hosted {
         Some(Hosted::Group(group)) => Ok((*group, journal)),
         Some(Hosted::Session(_)) | None => Err(problem::internal("the log changed while it was read")),
@@ -109,9 +118,10 @@ pub(super) async fn read_beginning(context: &Context, id: SessionId) -> Result<(
 }
 
 pub(super) fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs: &Path) -> (Task, Handle) {
-    let first = view::group(&group, journal.position(), 0, &Loading::new());
+    let mut first = view::group(&group, journal.position(), 0, &Loading::new());
+    first.node = context.name();
     let first = behind(None, first, journal.fold().epoch());
-    let (handle, Desk { mailbox, view, resident }) = Handle::new(first, context.clock.now().tick);
+    let (handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
     let forgotten = journal.fold().runs().map(|(run, _)| run).filter(|run| !group.tasks.contains_key(run));
     let task = Task {
         context: Arc::clone(context),
@@ -128,6 +138,8 @@ pub(super) fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs
         resident,
         blobs: blobs.display().to_string(),
         stop: context.stop.clone(),
+        lost,
+        taken: None,
         life: Life::Going,
     };
     (task, handle)

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use outlive_core::group::input::RunnerInput;
 use outlive_core::group::state::TaskState;
-use outlive_core::group::{Effect, Input, recover_member};
+use outlive_core::failover::Takeover;
+use outlive_core::group::{Effect, Input, decide, recover_member};
 use outlive_core::id::{Attempt, ProcessKey, RunId};
 use outlive_core::log::{BlobRef, Chunk, Source};
 use outlive_core::runtime::ExitReport;
@@ -109,10 +110,33 @@ impl Task {
         if let Some(reason) = report.evidence.shim_lost.as_ref().and_then(|lost| lost.refused.as_ref()) {
             self.context.note_refused(process, self.group.spec.id, reason);
         }
+        self.ended(process, report).await
+    }
+
+    /// All that there is to be said of a process has been said.
+    async fn ended(&mut self, process: ProcessKey, report: ExitReport) -> Result<(), WriteError> {
         let evidence = Box::new(report.evidence.clone());
         let exited = ProcessInput::Exited { report: Box::new(report), id: report_id() };
         self.input(Input::Process(process, exited), None).await?.ok();
         self.input(Input::Process(process, ProcessInput::Drained(evidence)), None).await?.ok();
+        Ok(())
+    }
+
+    /// The group comes from another node, and its processes did not come along.
+    pub(super) async fn taken_over(&mut self, takeover: Box<Takeover>) -> Result<(), WriteError> {
+        let now = self.context.clock.now();
+        if let Ok(decision) = decide(&self.group, Input::TakenOver(takeover), now) {
+            // Nothing that follows from it is begun before the processes are known to be lost.
+            self.carry_out(decision, None).await?;
+        }
+        let lost: Vec<_> = self.group.members.iter().filter(|member| member.runtime.has_process()).collect();
+        let lost: Vec<_> = lost
+            .into_iter()
+            .map(|member| (member.process(), member.runtime.nowhere(member.process(), now.wall)))
+            .collect();
+        for (process, report) in lost {
+            self.ended(process, report).await?;
+        }
         Ok(())
     }
 

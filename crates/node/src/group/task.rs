@@ -11,24 +11,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use outlive_core::failover::Takeover;
 use outlive_core::group::{
     Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, decide, timers,
 };
 use outlive_core::id::{Position, ProcessKey, RunId};
 use outlive_core::limits::TASKS_TRIMMED_AT_ONCE;
 use outlive_core::log::Source;
-use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::Fact;
 use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::residence::{Residence, Resident};
 use outlive_core::time::Tick;
 use outlive_protocol::http::SessionView;
-use outlive_protocol::shim::ToShim;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::links::Links;
 use super::view::{self, Loading};
+use crate::cluster::fenced;
 use crate::context::Context;
 use crate::seams::FromLink;
 use crate::session::handle::{Message, Peers};
@@ -54,6 +54,10 @@ pub(super) struct Task {
     pub(super) resident: watch::Sender<Resident>,
     pub(super) blobs: String,
     pub(super) stop: CancellationToken,
+    /// Another node has the group.
+    pub(super) lost: CancellationToken,
+    /// How the group came here from another node, until that is recorded.
+    pub(super) taken: Option<Box<Takeover>>,
     pub(super) life: Life,
 }
 
@@ -87,12 +91,20 @@ enum Woken {
 impl Task {
     /// Runs until the group has ended, the daemon stops, or the group is lost to somebody else.
     pub(super) async fn run(mut self) {
-        let id = self.group.spec.id;
-        let Err(error) = self.drive().await else { return };
+        let (id, lost) = (self.group.spec.id, self.lost.clone());
+        let driven = tokio::select! {
+            biased;
+            () = lost.cancelled() => Err(WriteError::Fenced),
+            driven = self.drive() => driven,
+        };
+        let Err(error) = driven else { return };
         let why = match &error {
             WriteError::Fenced => {
-                tracing::warn!(session = %id, "fenced: somebody else owns the group; its processes are stopped");
+                tracing::warn!(session = %id, "append refused as fenced: somebody else owns the group; its processes are killed");
                 self.disown();
+                if self.context.give_up(id) {
+                    return;
+                }
                 "another daemon owns it".to_owned()
             }
             error => {
@@ -107,6 +119,9 @@ impl Task {
     }
 
     async fn drive(&mut self) -> Result<(), WriteError> {
+        if let Some(takeover) = self.taken.take() {
+            self.taken_over(takeover).await?;
+        }
         self.settle().await?;
         let mut last = Turn::Mailbox;
         while self.life == Life::Going {
@@ -205,7 +220,7 @@ impl Task {
     }
 
     /// Facts first, effects after. The records of a shim are accounted for by the last fact.
-    async fn carry_out(&mut self, decision: Decision, source: Option<Source>) -> Result<(), WriteError> {
+    pub(super) async fn carry_out(&mut self, decision: Decision, source: Option<Source>) -> Result<(), WriteError> {
         let last = decision.facts.len();
         let last_end = decision.facts.iter().rposition(|fact| matches!(fact, Fact::RunEnded { .. }));
         for (n, fact) in decision.facts.iter().enumerate() {
@@ -270,7 +285,8 @@ impl Task {
     pub(super) fn show(&self) {
         let there = self.peers.there();
         let position = self.journal.position();
-        let view = view::group(&self.group, position, self.peers.attached(), &self.loading);
+        let mut view = view::group(&self.group, position, self.peers.attached(), &self.loading);
+        view.node = self.context.name();
         let epoch = self.journal.fold().epoch();
         self.view.send_if_modified(|before| {
             let view = behind(Some(before), view, epoch);
@@ -294,16 +310,17 @@ impl Task {
         super::names::release(&self.context, &spec.name, spec.id).await;
         self.journal.close().await?;
         let view = Arc::clone(&self.view.borrow());
-        self.context.closed(&view).await;
+        self.context.closed(&view, self.journal.fold().epoch()).await;
         self.context.bus.close(self.group.spec.id);
         Ok(())
     }
 
+    /// Nothing of the group is ours any more.
     fn disown(&mut self) {
-        let processes: Vec<_> =
-            self.group.members.iter().map(outlive_core::group::state::Member::process).collect();
-        for process in processes {
-            self.links.order(process, ToShim::Stop { why: StopWhy::Disowned, from: StopStep::Term });
+        self.lost.cancel();
+        self.context.unname_group(&self.group.spec.name, self.group.spec.id);
+        for link in std::mem::take(&mut self.links).into_all() {
+            fenced::kill(&self.context, link);
         }
     }
 }

@@ -11,7 +11,7 @@ use outlive_core::limits::STORE_RETRY_MS;
 use super::StartError;
 use crate::context::{Context, Indexed, Presence, Reservation};
 use crate::seams::FoundShim;
-use crate::session::open;
+use crate::session::open::{self, Instead, NotResumed};
 
 /// Takes up what is in the store and behind shims.
 ///
@@ -23,7 +23,7 @@ pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
         shims.entry(shim.identity.session).or_default().push(shim);
     }
     let mut rows = context.all_indexed().await?;
-    rows.retain(|row| row.presence != Presence::Ended);
+    rows.retain(|row| row.presence != Presence::Ended && is_ours(context, row));
     // All paths first: what is taken up may be asked for at once.
     for Indexed { view, .. } in &rows {
         if let Some(path) = &view.path
@@ -32,7 +32,7 @@ pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
             tracing::error!(session = %view.id, path, %holder, "two sessions have one path");
         }
     }
-    for Indexed { view, presence } in rows {
+    for Indexed { view, presence, .. } in rows {
         let found = shims.remove(&view.id).unwrap_or_default();
         // One that is dormant stays so, unless it has a process after all.
         if presence == Presence::Dormant && found.is_empty() {
@@ -49,6 +49,12 @@ pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Whether an earlier life of this node had the session, as its row says; of a node that is alone they all are. Others
+/// are taken over, if nobody has them, and not taken up.
+fn is_ours(context: &Context, row: &Indexed) -> bool {
+    context.cluster.is_none() || row.owner.is_some_and(|owner| owner.node == context.who.node)
+}
+
 /// How taking up a session went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TakenUp {
@@ -60,12 +66,18 @@ enum TakenUp {
 
 async fn take_up(context: &Arc<Context>, reservation: Reservation, shims: Vec<FoundShim>) -> TakenUp {
     let id = reservation.id;
-    match open::resume(context, &reservation, shims).await {
+    match open::resume(context, &reservation, Instead::OfNobody(shims.clone())).await {
         Ok(()) => {
             tracing::info!(session = %id, "taken up");
             TakenUp::Settled
         }
-        Err(problem) => {
+        Err(NotResumed::Taken(owner)) => {
+            tracing::info!(session = %id, node = %owner.node, "taken over by another node meanwhile");
+            open::refuse_all(context, &shims, "another node owns its session now");
+            context.forget_paths_of(id);
+            TakenUp::Settled
+        }
+        Err(NotResumed::Because(problem)) => {
             tracing::error!(session = %id, %problem, "a session cannot be taken up");
             context.broken(id, problem.to_string());
             if problem.status == 503 { TakenUp::Later } else { TakenUp::Settled }

@@ -17,6 +17,7 @@ use outlive_protocol::http::{
     SessionView, SubmitRuns, SubmitTask,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::peers::DocumentPeer;
 use crate::api::MemberWish;
@@ -326,6 +327,8 @@ pub struct Handle {
     pub peers: Arc<Peers>,
     /// Why it is in memory, and until when.
     pub resident: watch::Receiver<Resident>,
+    /// Cancelled when another node has the session, or is to have it.
+    lost: CancellationToken,
 }
 
 /// What a session's task keeps of its handle.
@@ -337,6 +340,8 @@ pub struct Desk {
     pub view: watch::Sender<Arc<SessionView>>,
     /// Why it is in memory.
     pub resident: watch::Sender<Resident>,
+    /// Cancelled when another node has the session.
+    pub lost: CancellationToken,
 }
 
 impl Handle {
@@ -348,8 +353,20 @@ impl Handle {
         let (shown, view) = watch::channel(Arc::new(first));
         let (residence, resident) = watch::channel(Resident::new(now));
         let feed = Arc::new(Feed::new(position));
-        let handle = Self { id, mailbox: asks, view, feed, peers: Arc::default(), resident };
-        (handle, Desk { mailbox, view: shown, resident: residence })
+        let lost = CancellationToken::new();
+        let desk = Desk { mailbox, view: shown, resident: residence, lost: lost.clone() };
+        let handle = Self { id, mailbox: asks, view, feed, peers: Arc::default(), resident, lost };
+        (handle, desk)
+    }
+
+    /// The session is another node's: its task kills its processes and writes nothing more, whatever it waits for.
+    pub fn lose(&self) {
+        self.lost.cancel();
+    }
+
+    /// Why its task does not answer any more.
+    fn gone(&self) -> Problem {
+        if self.lost.is_cancelled() { moving(self.id) } else { ended(self.id) }
     }
 
     /// Asks the task.
@@ -366,9 +383,9 @@ impl Handle {
                 format!("session {} has too much to do", self.id),
             )
             .hint("try again in a moment"),
-            mpsc::error::TrySendError::Closed(_) => ended(self.id),
+            mpsc::error::TrySendError::Closed(_) => self.gone(),
         })?;
-        answered.await.map_err(|_| ended(self.id))?
+        answered.await.map_err(|_| self.gone())?
     }
 }
 
@@ -393,6 +410,18 @@ pub fn ended(id: SessionId) -> Problem {
     Problem::new(409, "session-ended", "The session has ended", format!("session {id} has ended")).hint(
         "its output stays: `outlive logs` and `outlive explain` show it; run the notebook or command again",
     )
+}
+
+/// Another node takes the session over.
+#[must_use]
+pub fn moving(id: SessionId) -> Problem {
+    Problem::new(
+        503,
+        "session-moving",
+        "The session moves to another node",
+        format!("session {id} is being taken over by another node"),
+    )
+    .hint("try again in a moment")
 }
 
 /// A refusal as clients see it.

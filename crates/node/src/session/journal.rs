@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outlive_core::id::{Position, ProcessKey, RunId, Seq, SessionId, Src};
-use outlive_core::limits::{STORE_DOUBT_MS, STORE_RETRY_MS};
-use outlive_core::log::fold::{Effect, Fold, Ownership, Verdict};
+use outlive_core::failover::{Claimable, Deposes, Member, claimable};
+use outlive_core::id::{Epoch, NodeId, Position, ProcessKey, RunId, Seq, SessionId, Src};
+use outlive_core::limits::{RELEASED_TO_MS, STORE_DOUBT_MS, STORE_RETRY_MS};
+use outlive_core::log::fold::{Claim, Effect, Fold, Ownership, Verdict};
 use outlive_core::log::record::ControlChange;
 use outlive_core::log::{
     BlobRef, Chunk, Control, Entry, Fenced, FencedBody, Lane, Record, RunRecord, Source,
@@ -19,7 +20,9 @@ use outlive_store::{
 use tokio_util::sync::CancellationToken;
 
 use super::notebook::restore::RestoreError;
+use super::open::control;
 use super::with_sources;
+use crate::bus::Held;
 use crate::context::Context;
 use crate::seams::{Bus, Clock};
 
@@ -29,6 +32,12 @@ pub enum WriteError {
     /// Somebody else owns the session: stop, touch nothing.
     #[error("the session is owned by somebody else")]
     Fenced,
+    /// Somebody has it whom the claimant may not depose; nothing was written.
+    #[error("the session is owned by node {}, epoch {}", .0.node, .0.epoch)]
+    Taken(Claim),
+    /// The session has ended; nothing was written.
+    #[error("the session has ended")]
+    Closed,
     /// The store does not take it.
     #[error("the log cannot be written")]
     Store(#[source] AppendError),
@@ -53,19 +62,51 @@ pub struct Journal {
     stop: CancellationToken,
     fold: Fold,
     claim: Position,
+    /// It is published here.
+    owning: Option<Held>,
+}
+
+/// A session that is claimed, and whose log is not read yet: what stands before the claim is final.
+#[must_use]
+pub struct Claimed {
+    journal: Journal,
+    /// Which claim of the session it is.
+    pub epoch: Epoch,
+    /// Whose claim it follows, if somebody had it.
+    pub deposed: Option<Claim>,
+}
+
+impl Claimed {
+    /// Reads the log, giving each record that counts to `each`.
+    ///
+    /// # Errors
+    /// [`WriteError`]; `Fenced` when somebody has taken it meanwhile.
+    pub async fn read(self, mut each: impl FnMut(&Entry, &Effect)) -> Result<Journal, WriteError> {
+        let mut journal = self.journal;
+        // Who watches it here is told by its task from now on.
+        journal.owning = Some(journal.bus.own(journal.session));
+        journal.read_on(&mut each).await?;
+        if journal.fold.is_current(journal.claim) { Ok(journal) } else { Err(WriteError::Fenced) }
+    }
 }
 
 impl Journal {
-    /// Folds the log of a session, giving each record that counts to `each`, then claims the session.
+    /// Claims a session that this node may have: one that nobody has, one of an earlier life of its own, or that of this
+    /// member, which is lost. A node that is alone may have them all.
     ///
     /// # Errors
-    /// [`WriteError`].
+    /// [`WriteError`]. Nothing is written where somebody else has it.
     pub async fn claim(
         session: SessionId,
         context: &Context,
-        mut each: impl FnMut(&Entry, &Effect),
-    ) -> Result<Self, WriteError> {
-        let who = context.who;
+        deposes: Option<Member>,
+    ) -> Result<Claimed, WriteError> {
+        let me = Member { node: context.who.node, boot: context.who.boot };
+        let deposes = match (&context.cluster, deposes) {
+            (None, _) => Deposes::Anybody,
+            (Some(_), None) => Deposes::Itself,
+            (Some(_), Some(lost)) => Deposes::Member(lost),
+        };
         let mut journal = Self {
             session,
             engine: Arc::clone(&context.engine),
@@ -74,32 +115,47 @@ impl Journal {
             stop: context.stop.clone(),
             fold: Fold::default(),
             claim: Position(0),
+            owning: None,
         };
-        journal.read_on(&mut each).await?;
-        let mut patience = Patience::default();
+        let (mut patience, mut waited, mut tried) = (Patience::default(), None, None);
         loop {
-            let change =
-                ControlChange::Claim { epoch: journal.fold.epoch().next(), node: who.node, boot: who.boot };
-            let record = Record::Control(Control { prev: journal.fold.control_prev(), change });
-            let guard = Guard::Previous(journal.fold.control_guard());
+            let control = control(&*context.engine, session).await?;
+            // Our own append may be there without its answer.
+            if let (Some(claim), Some((tried, deposed))) = (control.claim(), tried)
+                && (claim.node, claim.boot) == (me.node, me.boot)
+                && claim.epoch >= tried
+            {
+                journal.claim = claim.position;
+                return Ok(Claimed { journal, epoch: claim.epoch, deposed });
+            }
+            match claimable(control.ownership(), me, deposes) {
+                Claimable::Now => {}
+                Claimable::AfterGrace { .. } if waited == Some(control.control_prev()) => {}
+                Claimable::AfterGrace { to } => {
+                    tracing::debug!(%session, %to, "it was given to another node, which is let go first");
+                    waited = Some(control.control_prev());
+                    Patience::wait(&journal, RELEASED_TO_MS, AppendError::Unknown).await?;
+                    continue;
+                }
+                Claimable::Taken(claim) => return Err(WriteError::Taken(claim)),
+                Claimable::Closed => return Err(WriteError::Closed),
+            }
+            let epoch = control.epoch().next();
+            let change = ControlChange::Claim { epoch, node: me.node, boot: me.boot };
+            let record = Record::Control(Control { prev: control.control_prev(), change });
+            let guard = Guard::Previous(control.control_guard());
+            let deposed = control.claim();
+            tried = Some((epoch, deposed));
             let appended =
-                journal.engine.append(session, Lane::Control, guard, &record, Durability::Synced).await;
+                context.engine.append(session, Lane::Control, guard, &record, Durability::Synced).await;
             match appended {
                 Ok(position) => {
-                    journal.fold.push(&Entry { position, lane: Lane::Control, record });
                     journal.claim = position;
-                    return Ok(journal);
+                    return Ok(Claimed { journal, epoch, deposed });
                 }
                 // Somebody was quicker, or our own append is there without its answer: look.
                 Err(error @ (AppendError::Conflict { .. } | AppendError::Unknown)) => {
                     patience.doubt(&journal, error).await?;
-                    journal.read_on(&mut each).await?;
-                    if let Some(claim) = journal.fold.claim()
-                        && claim.boot == who.boot
-                    {
-                        journal.claim = claim.position;
-                        return Ok(journal);
-                    }
                 }
                 Err(error) => return Err(WriteError::Store(error)),
             }
@@ -283,9 +339,19 @@ impl Journal {
         }
     }
 
+    /// Gives the session away: to this node, or to whoever wants it. Nothing more will be written.
+    pub async fn release(&mut self, to: Option<NodeId>) -> Result<(), WriteError> {
+        let change = ControlChange::Release { claim: self.claim, to };
+        self.control(change).await
+    }
+
     /// Nothing more will be written.
     pub async fn close(&mut self) -> Result<(), WriteError> {
         let change = ControlChange::Close { claim: self.claim };
+        self.control(change).await
+    }
+
+    async fn control(&mut self, change: ControlChange) -> Result<(), WriteError> {
         let record = Record::Control(Control { prev: self.fold.control_prev(), change });
         let guard = Guard::Previous(self.fold.control_guard());
         self.put(Lane::Control, guard, record, Durability::Synced).await.map(drop)
@@ -405,7 +471,7 @@ impl Patience {
 mod tests {
     use std::path::PathBuf;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use async_trait::async_trait;
     use outlive_core::id::{BootId, NodeId};
@@ -453,18 +519,20 @@ mod tests {
         clock: Arc<Waits>,
         store: Memory,
         appends: Arc<AtomicU32>,
+        claimed: Arc<AtomicBool>,
     }
 
-    /// A store whose `n`-th append (from 1) and `n`-th read after the first append fail as the functions say.
+    /// A store whose `n`-th append (from 1) and `n`-th read after the claim fail as the functions say.
     fn ill(append: fn(u32) -> Fault, read: fn(u32) -> Fault) -> Ill {
         let (node, boot) = (NodeId::from_uuid(Uuid::from_u128(1)), BootId::from_uuid(Uuid::from_u128(2)));
         let who = Identity { node, boot };
         let (store, clock) = (Memory::default(), Arc::new(Waits::default()));
         let (appends, mut reads) = (Arc::new(AtomicU32::new(0)), 0);
-        let counted = Arc::clone(&appends);
+        let (counted, claimed) = (Arc::clone(&appends), Arc::new(AtomicBool::new(false)));
+        let is_claimed = Arc::clone(&claimed);
         let faulty = Faulty::new(store.clone(), move |operation| match operation {
             Operation::Append { .. } => append(counted.fetch_add(1, Ordering::SeqCst) + 1),
-            Operation::Read { .. } if counted.load(Ordering::SeqCst) > 0 => {
+            Operation::Read { .. } if is_claimed.load(Ordering::SeqCst) => {
                 reads += 1;
                 read(reads)
             }
@@ -482,7 +550,7 @@ mod tests {
             cluster: None,
         };
         let context = Context::new(who, seams, Budgets::default());
-        Ill { context, clock, store, appends }
+        Ill { context, clock, store, appends, claimed }
     }
 
     impl Ill {
@@ -491,7 +559,10 @@ mod tests {
         }
 
         async fn claim(&self) -> Journal {
-            Journal::claim(Self::session(), &self.context, |_, _| {}).await.unwrap()
+            let claimed = Journal::claim(Self::session(), &self.context, None).await.unwrap();
+            let journal = claimed.read(|_, _| {}).await.unwrap();
+            self.claimed.store(true, Ordering::SeqCst);
+            journal
         }
 
         fn waits(&self) -> Vec<u128> {

@@ -19,23 +19,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::id::ReportId;
+use outlive_core::failover::Takeover;
 use outlive_core::log::fold::Effect as LogEffect;
 use outlive_core::log::{Entry, FencedBody, Record, RunRecord, Source};
-use outlive_core::runtime::StopWhy;
 use outlive_core::session::input::Timer;
 use outlive_core::session::residence::Resident;
 use outlive_core::session::{Decision, Denied, Fact, Input, Session, advance, apply, decide, timers};
 use outlive_core::time::Tick;
 use outlive_protocol::http::SessionView;
-use outlive_protocol::shim::ToShim;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Message, Peers, ended};
+use super::handle::{Message, Peers, ended, moving};
 use super::journal::{Journal, WriteError};
 use super::notebook::{Done, NotebookPlane};
 use super::peers::Wish;
 use super::view;
+use crate::cluster::fenced;
 use crate::context::Context;
 use crate::problem;
 use crate::seams::{FromLink, Link};
@@ -63,6 +63,10 @@ pub(super) struct Task {
     pub(super) resident: watch::Sender<Resident>,
     pub(super) blobs: String,
     pub(super) stop: CancellationToken,
+    /// Another node has the session.
+    pub(super) lost: CancellationToken,
+    /// How the session came here from another node, until that is recorded.
+    pub(super) taken: Option<Box<Takeover>>,
     pub(super) life: Life,
 }
 
@@ -108,12 +112,20 @@ enum Woken {
 impl Task {
     /// Runs until the session has ended, the daemon stops, or the session is lost to somebody else.
     pub(super) async fn run(mut self) {
-        let id = self.session.spec.id;
-        let Err(error) = self.drive().await else { return };
+        let (id, lost) = (self.session.spec.id, self.lost.clone());
+        let driven = tokio::select! {
+            biased;
+            () = lost.cancelled() => Err(WriteError::Fenced),
+            driven = self.drive() => driven,
+        };
+        let Err(error) = driven else { return };
         let why = match &error {
             WriteError::Fenced => {
-                tracing::warn!(session = %id, "fenced: somebody else owns the session; its processes are stopped");
-                self.disown().await;
+                tracing::warn!(session = %id, "append refused as fenced: somebody else owns the session; its processes are killed");
+                self.disown();
+                if self.context.give_up(id) {
+                    return;
+                }
                 "another daemon owns it".to_owned()
             }
             error => {
@@ -130,6 +142,9 @@ impl Task {
     async fn drive(&mut self) -> Result<(), WriteError> {
         if let Some(plane) = &mut self.notebook {
             plane.document.take_stock(&self.session);
+        }
+        if let Some(takeover) = self.taken.take() {
+            self.taken_over(takeover).await?;
         }
         self.take_up_file().await?;
         self.settle().await?;
@@ -350,6 +365,7 @@ impl Task {
     fn show(&self) {
         let mut view = view::session(&self.session, self.journal.position(), self.peers.attached());
         view.rests_at = self.peers.resting_at();
+        view.node = self.context.name();
         if let Some(notebook) = &self.notebook {
             view.saved = Some(notebook.file.state());
             if view.save_problem.is_none() {
@@ -384,7 +400,7 @@ impl Task {
         }
         self.journal.close().await?;
         let view = Arc::clone(&self.view.borrow());
-        self.context.closed(&view).await;
+        self.context.closed(&view, self.journal.fold().epoch()).await;
         self.context.bus.close(self.session.spec.id);
         Ok(())
     }
@@ -401,9 +417,15 @@ impl Task {
         Ok(())
     }
 
-    async fn disown(&mut self) {
-        let stop = ToShim::Stop { why: StopWhy::Disowned, from: outlive_core::runtime::StopStep::Term };
-        self.order(self.session.process(), stop).await;
+    /// Nothing of the session is ours any more.
+    fn disown(&mut self) {
+        self.lost.cancel();
+        if let Some(link) = self.link.take() {
+            fenced::kill(&self.context, link);
+        }
+        if let Some(plane) = &mut self.notebook {
+            plane.peers.part_with(moving(self.session.spec.id));
+        }
     }
 }
 

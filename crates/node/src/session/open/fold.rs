@@ -3,9 +3,9 @@
 use outlive_core::id::{Position, SessionId};
 use outlive_core::log::fold::{Effect as LogEffect, Fold, Verdict};
 use outlive_core::log::record::{FencedBody, RunRecord};
-use outlive_core::log::{Entry, Record};
+use outlive_core::log::{Entry, Lane, Record};
 use outlive_core::session::Fact;
-use outlive_store::{LaneFilter, ReadError, ReadLimit};
+use outlive_store::{Engine, LaneFilter, ReadError, ReadLimit};
 
 use crate::context::Context;
 use crate::hosted::Hosted;
@@ -47,6 +47,25 @@ pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) ->
                 Hosted::fold(&mut folded.hosted, entry, &effect);
                 folded.document.push(entry);
             }
+        }
+    }
+}
+
+/// Whose a session is: the fold of its control lane alone, which is short.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn control(engine: &dyn Engine, id: SessionId) -> Result<Fold, ReadError> {
+    let lanes = LaneFilter::Only(vec![Lane::Control]);
+    let (mut fold, mut after) = (Fold::default(), Position(0));
+    loop {
+        let page = engine.read(id, after, &lanes, ReadLimit::default()).await?;
+        if page.through <= after {
+            return Ok(fold);
+        }
+        after = page.through;
+        for entry in &page.entries {
+            fold.push(entry);
         }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use outlive_core::id::{RunId, RuntimeId, SessionId};
+use outlive_core::log::fold::Ownership;
 use outlive_core::runtime::Program;
 use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
 use outlive_core::session::spec::{AfterWork, Place, StartWhen, Trust, Workload};
@@ -33,10 +34,10 @@ use crate::context::{Context, PathSlot, Presence, Reservation};
 use crate::problem;
 use notebook::Opened;
 
-pub use fold::{Folded, facts_in, load, load_lanes};
+pub use fold::{Folded, control, facts_in, load, load_lanes};
 pub use notebook::{new, open};
-pub(crate) use resume::gone;
-pub use resume::{resume, wake};
+pub(crate) use resume::{Origin, gone, refuse_all};
+pub use resume::{Instead, Loss, NotResumed, resume, wake};
 
 /// Makes a session. Its path is claimed before anything is written; what fails leaves nothing behind.
 ///
@@ -79,8 +80,8 @@ async fn make(
     let made = async {
         let (task, handle, slot) = write_beginning(context, spec, opened, run_all).await?;
         // Before it starts: its end is indexed too, and may come at once.
-        let view = handle.view.borrow().clone();
-        context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
+        let (view, epoch) = (handle.view.borrow().clone(), task.journal.fold().epoch());
+        context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
         Ok((task, handle, slot))
     };
     match made.await {
@@ -93,11 +94,29 @@ async fn make(
             Ok(handle)
         }
         Err(problem) => {
-            if let Err(error) = context.engine.drop_session(id).await {
-                tracing::warn!(session = %id, %error, "something of a session that was not made is left");
-            }
+            unmake(context, id).await;
             Err(problem)
         }
+    }
+}
+
+/// Removes what was written of a session that was not made, unless somebody else has made it meanwhile.
+pub(crate) async fn unmake(context: &Context, id: SessionId) {
+    let removed = async {
+        let who = context.who;
+        let control = control(&*context.engine, id).await.map_err(|error| with_sources(&error))?;
+        let is_ours = match control.ownership() {
+            Ownership::Unclaimed => true,
+            Ownership::Claimed(claim) => (claim.node, claim.boot) == (who.node, who.boot),
+            Ownership::Released { .. } | Ownership::Closed => false,
+        };
+        if is_ours {
+            context.engine.drop_session(id).await.map_err(|error| with_sources(&error))?;
+        }
+        Ok::<(), String>(())
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(session = %id, error, "something of a session that was not made is left");
     }
 }
 
@@ -153,7 +172,8 @@ async fn write_beginning(
     run_all: bool,
 ) -> Result<(Task, Handle, Option<PathSlot>), Problem> {
     let id = spec.id;
-    let mut journal = Journal::claim(id, context, |_, _| {}).await.map_err(|error| not_written(&error))?;
+    let claimed = async { Journal::claim(id, context, None).await?.read(|_, _| {}).await };
+    let mut journal = claimed.await.map_err(|error| context.not_claimed(id, &error))?;
     let blobs = blob_directory(context, id).await?;
     let mut slot = None;
     let mut notebook = match opened {
@@ -253,9 +273,10 @@ fn task(
     notebook: Option<NotebookPlane>,
     blobs: &Path,
 ) -> (Task, Handle) {
-    let first = view::session(&session, journal.position(), 0);
+    let mut first = view::session(&session, journal.position(), 0);
+    first.node = context.name();
     let first = view::behind(None, first, journal.fold().epoch());
-    let (handle, Desk { mailbox, view, resident }) = Handle::new(first, context.clock.now().tick);
+    let (handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
     let task = Task {
         context: Arc::clone(context),
         session,
@@ -271,6 +292,8 @@ fn task(
         resident,
         blobs: blobs.display().to_string(),
         stop: context.stop.clone(),
+        lost,
+        taken: None,
         life: Life::Going,
     };
     (task, handle)
@@ -300,13 +323,13 @@ mod tests {
     use std::time::Duration;
 
     use outlive_core::id::{BootId, NodeId};
-    use tokio::sync::broadcast::error::RecvError;
+    use outlive_store::LaneFilter;
     use tokio_util::task::TaskTracker;
     use uuid::Uuid;
 
     use super::*;
     use crate::budget::Budgets;
-    use crate::bus::LocalBus;
+    use crate::bus::{Cut, LocalBus};
     use crate::clock::SystemClock;
     use crate::context::Seams;
     use crate::files::LocalFiles;
@@ -330,10 +353,10 @@ mod tests {
         };
         let context = Arc::new(Context::new(who, seams, Budgets::default()));
         let id = SessionId::from_uuid(Uuid::from_u128(3));
-        let mut watching = context.bus.subscribe(id);
+        let mut watching = context.bus.subscribe(id, LaneFilter::All);
         guarded(Arc::clone(&context), id, async { panic!("as intended by the test") }).await;
         let heard = tokio::time::timeout(Duration::from_secs(20), watching.recv()).await;
-        assert_eq!(heard.expect("the tail ends").unwrap_err(), RecvError::Closed);
+        assert_eq!(heard.expect("the tail ends").unwrap_err(), Cut::Closed);
         assert_eq!(context.handle(id).unwrap_err().code, "session-broken");
     }
 }

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use outlive_core::id::SessionId;
+use outlive_core::failover::{Member, TakenWhy, Takeover};
+use outlive_core::id::{Epoch, SessionId};
 use outlive_core::log::Lane;
 use outlive_core::session::spec::Place;
 use outlive_core::session::state::Status;
 use outlive_core::session::{Effect, Session, recover};
+use outlive_core::time::WallTime;
 use outlive_protocol::http::Problem;
 use outlive_store::LaneFilter;
 use tokio::sync::mpsc;
@@ -20,7 +22,7 @@ use crate::hosted::Hosted;
 use crate::problem;
 use crate::seams::{FoundShim, FromLink, Link};
 use crate::session::handle::{Visiting, ended};
-use crate::session::journal::Journal;
+use crate::session::journal::{Claimed, Journal, WriteError};
 use crate::session::notebook::restore::DocumentLane;
 use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane, with_sources};
 use crate::session::task::{Life, Task};
@@ -29,90 +31,226 @@ use crate::session::task::{Life, Task};
 /// for that.
 ///
 /// # Errors
-/// `no-such-session`, `session-ended`, `session-broken`, or why it cannot be taken up.
+/// `no-such-session`, `session-ended`, `session-broken`, `elsewhere`, or why it cannot be taken up.
 pub async fn wake(context: &Arc<Context>, id: SessionId) -> Result<Entered, Problem> {
     loop {
         match context.enter(id, Visiting::ToAsk)? {
             Found::Open(entered) => return Ok(entered),
             Found::Moving(over) => over.cancelled().await,
             Found::Absent => {
+                context.is_here_or_nowhere(id)?;
                 let Some(reservation) = context.reserve(id) else { continue };
                 let waker = Arc::clone(context);
                 // In a task of its own: a client that goes away meanwhile must not leave it half taken up.
-                let waking = context.tasks.spawn(async move {
-                    let row = waker.indexed(id).await.map_err(|error| problem::store(&error))?;
-                    match row.map(|row| row.presence) {
-                        None => Err(problem::no_session(id)),
-                        Some(Presence::Ended) => Err(ended(id)),
-                        Some(Presence::Dormant | Presence::Open) => {
-                            room()?;
-                            resume(&waker, &reservation, Vec::new()).await?;
-                            waker.metrics.session_woken();
-                            Ok(())
-                        }
-                    }
-                });
+                let waking = context.tasks.spawn(async move { wake_up(&waker, &reservation).await });
                 waking.await.map_err(|panicked| problem::internal(panicked.to_string()))??;
             }
         }
     }
 }
 
-/// Takes up a session that was open when the daemon before this one ended. `shims` are those found for it.
+async fn wake_up(context: &Arc<Context>, reservation: &Reservation) -> Result<(), Problem> {
+    let id = reservation.id;
+    let row = context.indexed(id).await.map_err(|error| problem::store(&error))?;
+    let row = row.ok_or_else(|| problem::no_session(id))?;
+    match row.presence {
+        Presence::Ended => return Err(ended(id)),
+        Presence::Open | Presence::Dormant => {}
+    }
+    if let Some(owner) = row.owner.filter(|owner| owner.node != context.who.node) {
+        return Err(context.elsewhere(id, owner));
+    }
+    room()?;
+    let woken = match resume(context, reservation, Instead::OfNobody(Vec::new())).await {
+        // What was to be free, or never was this cluster's, and its owner is no more.
+        Err(NotResumed::Taken(owner)) if let Some(loss) = context.loss_of(owner) => {
+            resume(context, reservation, Instead::Of(loss)).await
+        }
+        woken => woken,
+    };
+    woken.map_err(|why| why.problem(context, id))?;
+    context.metrics.session_woken();
+    Ok(())
+}
+
+/// Why a session is not taken up.
+#[derive(Debug)]
+pub enum NotResumed {
+    /// This member has it. Nothing was written.
+    Taken(Member),
+    /// It cannot be, for this reason.
+    Because(Problem),
+}
+
+impl From<Problem> for NotResumed {
+    fn from(problem: Problem) -> Self {
+        Self::Because(problem)
+    }
+}
+
+impl NotResumed {
+    /// What a client is told that has asked for it.
+    pub fn problem(self, context: &Context, id: SessionId) -> Problem {
+        match self {
+            Self::Taken(owner) => context.elsewhere(id, owner),
+            Self::Because(problem) => problem,
+        }
+    }
+}
+
+/// In whose place a session is taken up.
+#[derive(Clone, Debug)]
+pub enum Instead {
+    /// Nobody's: it is free, or an earlier life of this node had it, and these shims are found for it.
+    OfNobody(Vec<FoundShim>),
+    /// That of another node, and its processes did not come along.
+    Of(Loss),
+}
+
+/// How it came that a session has to be taken up by another node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// Who had it.
+    pub from: Member,
+    /// What that node was called.
+    pub name: String,
+    /// Why it has it no more.
+    pub why: TakenWhy,
+    /// When that node was heard last.
+    pub heard: Option<WallTime>,
+    /// When that was noticed.
+    pub noticed_at: WallTime,
+}
+
+impl Loss {
+    /// As it is recorded by `to`, which has claimed the session now.
+    fn takeover(self, (to, to_name): (Member, String), epoch: Epoch, now: WallTime) -> Box<Takeover> {
+        Box::new(Takeover {
+            from: self.from,
+            from_name: self.name,
+            to,
+            to_name,
+            epoch,
+            why: self.why,
+            last_heard: self.heard,
+            noticed_at: self.noticed_at,
+            claimed_at: now,
+            resumed_at: WallTime::default(),
+            resumed: Vec::new(),
+        })
+    }
+}
+
+/// Where a session comes from that is claimed.
+pub(crate) enum Origin {
+    /// It was here, or nowhere.
+    Here(Vec<FoundShim>),
+    /// Another node had it.
+    Elsewhere(Box<Takeover>),
+}
+
+/// Takes up a session that was open when the daemon before this one ended, or that another node had.
 ///
 /// # Errors
 /// When its log cannot be read or claimed; it stays as it is then.
 pub async fn resume(
     context: &Arc<Context>,
     reservation: &Reservation,
-    shims: Vec<FoundShim>,
-) -> Result<(), Problem> {
+    instead: Instead,
+) -> Result<(), NotResumed> {
     let id = reservation.id;
+    let deposes = match &instead {
+        Instead::OfNobody(_) => None,
+        Instead::Of(loss) => Some(loss.from),
+    };
+    let shims = match &instead {
+        Instead::OfNobody(shims) => shims.clone(),
+        Instead::Of(_) => Vec::new(),
+    };
+    let claimed = match Journal::claim(id, context, deposes).await {
+        Ok(claimed) => claimed,
+        Err(WriteError::Taken(claim)) => {
+            return Err(NotResumed::Taken(Member { node: claim.node, boot: claim.boot }));
+        }
+        Err(WriteError::Closed) => return Ok(forgo(context, id, &shims).await?),
+        Err(error) => return Err(not_written(&error).into()),
+    };
+    let claimed_at = context.clock.now().wall;
+    context.index_owner(id, claimed.epoch).await.map_err(|error| problem::store(&error))?;
     // What it was for and what it shows; its output is read once, by the journal.
     let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Journal, Lane::Document]);
     let folded = load_lanes(context, id, &lanes).await.map_err(|error| problem::store(&error))?;
-    let Some(before) = folded.hosted else {
-        // Its creation was never answered, or its log is gone: nobody would supervise what it had started.
-        refuse_all(context, &shims, "its session has no log");
-        context.forget_paths_of(id);
+    let Some(before) = folded.hosted.filter(|hosted| !hosted.is_closed()) else {
+        return Ok(forgo(context, id, &shims).await?);
+    };
+    let blobs = blob_directory(context, id).await?;
+    let from = match (instead, &context.cluster) {
+        (Instead::Of(loss), Some(cluster)) => {
+            let me = (cluster.me, cluster.settings.name.clone());
+            Origin::Elsewhere(loss.takeover(me, claimed.epoch, claimed_at))
+        }
+        (Instead::Of(_), None) | (Instead::OfNobody(_), _) => Origin::Here(shims),
+    };
+    match before {
+        Hosted::Group(_) => Ok(group::resume(context, reservation, from, claimed, &blobs).await?),
+        Hosted::Session(session) => {
+            let notebook = reopen_notebook(context, &session, folded.document, &blobs).await?;
+            Ok(resume_session(context, reservation, from, claimed, notebook, &blobs).await?)
+        }
+    }
+}
+
+/// There is nothing to take up: the session has ended, or its creation was never answered, or its log is gone. Nobody
+/// would supervise what it had started.
+async fn forgo(context: &Context, id: SessionId, shims: &[FoundShim]) -> Result<(), Problem> {
+    context.forget_paths_of(id);
+    let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
+    let Some(ended) = whole.hosted else {
+        refuse_all(context, shims, "its session has no log");
         return context.forget(id).await.map_err(|error| problem::store(&error));
     };
-    if before.is_closed() {
-        refuse_all(context, &shims, "its session is closed");
-        context.forget_paths_of(id);
-        let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
-        let view = whole.hosted.as_ref().unwrap_or(&before).view(whole.fold.position());
-        return context.index(&view, Presence::Ended).await.map_err(|error| problem::store(&error));
-    }
-    let blobs = blob_directory(context, id).await?;
-    let before = match before {
-        Hosted::Session(session) => session,
-        Hosted::Group(_) => return group::resume(context, reservation, shims, &blobs).await,
-    };
-    let mut notebook = reopen_notebook(context, &before, folded.document, &blobs).await?;
+    refuse_all(context, shims, "its session is closed");
+    let view = ended.view(whole.fold.position());
+    let epoch = whole.fold.epoch();
+    context.index(&view, Presence::Ended, epoch).await.map_err(|error| problem::store(&error))
+}
+
+async fn resume_session(
+    context: &Arc<Context>,
+    reservation: &Reservation,
+    from: Origin,
+    claimed: Claimed,
+    mut notebook: Option<NotebookPlane>,
+    blobs: &Path,
+) -> Result<(), Problem> {
     let now = context.clock.now().tick;
     let mut hosted = None;
-    let journal = Journal::claim(id, context, |entry, effect| {
+    let read = claimed.read(|entry, effect| {
         Hosted::fold(&mut hosted, entry, effect);
         if let (Some(notebook), Some(Hosted::Session(session))) = (&mut notebook, &hosted) {
             notebook.apply(entry, effect, session, now);
         }
-    })
-    .await
-    .map_err(|error| not_written(&error))?;
+    });
+    let journal = read.await.map_err(|error| context.not_claimed(reservation.id, &error))?;
     let Some(Hosted::Session(session)) = hosted else {
         return Err(problem::internal("the log changed while it was read"));
     };
     if let (Some(notebook), Place::Notebook) = (&mut notebook, session.spec.place) {
         notebook.compare(now);
     }
-    let (mut task, handle) = task(context, *session, journal, notebook, &blobs);
+    let epoch = journal.fold().epoch();
+    let (mut task, handle) = task(context, *session, journal, notebook, blobs);
     // Before anything is started for it: the next daemon must take it up.
     let view = handle.view.borrow().clone();
-    context.index(&view, Presence::Open).await.map_err(|error| problem::store(&error))?;
-    task.take_up(shims);
-    // Before anybody can ask for it, or for the path that it may have.
-    task.take_up_file().await.map_err(|error| not_written(&error))?;
+    context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
+    match from {
+        Origin::Here(shims) => {
+            task.take_up(shims);
+            // Before anybody can ask for it, or for the path that it may have.
+            task.take_up_file().await.map_err(|error| context.not_claimed(reservation.id, &error))?;
+        }
+        Origin::Elsewhere(takeover) => task.taken = Some(takeover),
+    }
     start(context, reservation, &handle, task.run());
     Ok(())
 }
@@ -163,7 +301,7 @@ async fn reopen_notebook(
 impl Task {
     /// Links the session to the shim of its present process. A shim of an earlier one is refused; a process whose
     /// shim is nowhere is reported lost, and a launch that had not begun is begun again.
-    fn take_up(&mut self, shims: Vec<FoundShim>) {
+    pub(in crate::session) fn take_up(&mut self, shims: Vec<FoundShim>) {
         let process = self.session.process();
         for shim in shims {
             if shim.identity.process == process && self.session.has_process() {

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use outlive_core::id::NodeId;
 use outlive_core::limits::EVICT_RETRY_MS;
 use outlive_core::session::residence::Resident;
 use outlive_core::time::Tick;
@@ -82,18 +83,38 @@ impl Task {
             return Ok(Left::No);
         };
         let view = self.view.borrow().as_ref().clone();
-        if let Err(error) = self.context.index(&view, Presence::Dormant).await {
+        let epoch = self.journal.fold().epoch();
+        if let Err(error) = self.context.index(&view, Presence::Dormant, epoch).await {
             reservation.opened(handle);
             return Ok(self.stay(Skipped::Store, &error));
         }
         // Its claim and its watch go before anybody can come and want them.
         self.notebook = None;
-        self.context.engine.close_session(id).await;
-        self.context.bus.close(id);
+        self.let_go(None).await;
         self.context.metrics.eviction_done();
         tracing::info!(session = %id, path = ?self.session.path, "evicted: idle, and nobody is there");
         drop(reservation);
         Ok(Left::Yes)
+    }
+
+    /// The session leaves this node's memory; of several nodes the one that is given it, or any that is asked for it, may
+    /// take it up.
+    pub(super) async fn let_go(&mut self, to: Option<NodeId>) {
+        let id = self.session.spec.id;
+        if self.context.cluster.is_none() {
+            self.context.engine.close_session(id).await;
+            return self.context.bus.close(id);
+        }
+        match self.journal.release(to).await {
+            Ok(()) | Err(WriteError::Fenced) => {}
+            // It is claimed from here then, or when this node is gone.
+            Err(error) => {
+                tracing::warn!(session = %id, error = %with_sources(&error), "the session is not released");
+            }
+        }
+        self.context.forget_paths_of(id);
+        self.context.engine.close_session(id).await;
+        self.context.bus.moved(id);
     }
 
     fn stay(&self, why: Skipped, error: &dyn std::error::Error) -> Left {

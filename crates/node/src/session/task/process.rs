@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use outlive_core::failover::Takeover;
 use outlive_core::id::{ProcessKey, RunId};
 use outlive_core::log::Source;
 use outlive_core::log::fold::Effect as LogEffect;
-use outlive_core::runtime::Program;
+use outlive_core::runtime::{ExitReport, Program};
 use outlive_core::session::Input;
 use outlive_core::session::input::{Effect, ProcessInput};
-use outlive_core::session::recover;
+use outlive_core::session::{decide, recover};
 use outlive_core::session::spec::Place;
 use outlive_core::session::state::RunState;
 use outlive_protocol::shim::{Numbered, OpenQuestion, ToShim};
@@ -107,17 +108,38 @@ impl Task {
     }
 
     /// The shim is gone. If it had said all, nothing is left to say; else this is the end of the process.
-    async fn gone(&mut self, report: Option<outlive_core::runtime::ExitReport>) -> Result<(), WriteError> {
+    async fn gone(&mut self, report: Option<ExitReport>) -> Result<(), WriteError> {
         let Some(link) = self.link.take() else { return Ok(()) };
         let Some(report) = report else { return Ok(()) };
         let process = link.process;
         if let Some(reason) = report.evidence.shim_lost.as_ref().and_then(|lost| lost.refused.as_ref()) {
             self.context.note_refused(process, self.session.spec.id, reason);
         }
+        self.ended(process, report).await
+    }
+
+    /// All that there is to be said of a process has been said.
+    async fn ended(&mut self, process: ProcessKey, report: ExitReport) -> Result<(), WriteError> {
         let evidence = Box::new(report.evidence.clone());
         let exited = ProcessInput::Exited { report: Box::new(report), id: report_id() };
         self.input(Input::Process(process, exited), None).await?.ok();
         self.input(Input::Process(process, ProcessInput::Drained(evidence)), None).await?.ok();
+        Ok(())
+    }
+
+    /// The session comes from another node, and its process did not come along.
+    pub(super) async fn taken_over(&mut self, takeover: Box<Takeover>) -> Result<(), WriteError> {
+        let now = self.context.clock.now();
+        if let Ok(decision) = decide(&self.session, Input::TakenOver(takeover), now) {
+            // Nothing that follows from it is begun before the process is known to be lost.
+            self.carry_out(decision, None).await?;
+        }
+        if self.session.has_process() {
+            let process = self.session.process();
+            let report = self.session.runtime.nowhere(process, now.wall);
+            self.ended(process, report).await?;
+        }
+        self.take_up(Vec::new());
         Ok(())
     }
 

@@ -163,7 +163,7 @@ impl Task {
         self.note_saved(stamp).await?;
         self.show();
         let view = self.view.borrow().clone();
-        if let Err(error) = self.context.index(&view, Presence::Open).await {
+        if let Err(error) = self.context.index(&view, Presence::Open, self.journal.fold().epoch()).await {
             // The log has it; the row is written again when the session leaves memory.
             tracing::warn!(session = %view.id, error = %with_sources(&error), "a new path is not indexed yet");
         }
