@@ -31,33 +31,51 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What has come of a blob's content so far.
+#[derive(Clone, Default)]
+pub struct Seen {
+    hash: Sha256,
+    size: u64,
+}
+
+impl Seen {
+    /// Takes what comes next.
+    pub fn take(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    /// Whether all of it is what `blob` says.
+    ///
+    /// # Errors
+    /// [`BlobError::Mismatch`].
+    pub fn check(self, blob: &BlobRef) -> Result<(), BlobError> {
+        check_size(blob, self.size)?;
+        let found = hex(&self.hash.finalize());
+        if found == blob.sha256 {
+            Ok(())
+        } else {
+            Err(BlobError::Mismatch { sha256: blob.sha256.clone(), what: format!("its hash is {found}") })
+        }
+    }
+}
+
 /// Copies `from` to `to` and checks on the way that it is what `blob` says.
-///
-/// # Errors
-/// [`BlobError::Mismatch`]; `to` has the content then, and is not to be used.
-pub fn copy_checked(
+pub(crate) fn copy_checked(
     blob: &BlobRef,
     mut from: impl Read,
     to: &mut impl io::Write,
 ) -> Result<(), BlobError> {
     let failed = |source| Unavailable::new(format!("copy blob {}", blob.sha256), source);
-    let mut hash = Sha256::new();
-    let mut size = 0;
+    let mut seen = Seen::default();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let n = from.read(&mut buffer).map_err(failed)?;
         let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
-        hash.update(bytes);
+        seen.take(bytes);
         to.write_all(bytes).map_err(failed)?;
-        size += n as u64;
     }
-    check_size(blob, size)?;
-    let found = hex(&hash.finalize());
-    if found == blob.sha256 {
-        Ok(())
-    } else {
-        Err(BlobError::Mismatch { sha256: blob.sha256.clone(), what: format!("its hash is {found}") })
-    }
+    seen.check(blob)
 }
 
 /// The content of `file`, checked to be what `blob` says.
@@ -70,7 +88,10 @@ pub(crate) fn read_checked(blob: &BlobRef, file: &Path) -> Result<Vec<u8>, BlobE
 }
 
 /// Whether a blob's length is what its reference says.
-pub(crate) fn check_size(blob: &BlobRef, size: u64) -> Result<(), BlobError> {
+///
+/// # Errors
+/// [`BlobError::Mismatch`].
+pub fn check_size(blob: &BlobRef, size: u64) -> Result<(), BlobError> {
     if size == blob.size {
         Ok(())
     } else {

@@ -1,0 +1,347 @@
+//! Blobs: pieces, then a manifest that names them. What has no manifest is not there.
+//!
+//! A shim puts a blob into the spool, a folder of this machine; it goes to NATS before the first record that names it is
+//! appended ([`Inner::put_named_blobs`]), so a record never names what other nodes cannot read. What was read stays in the
+//! spool until the session is closed here.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use outlive_core::id::SessionId;
+use outlive_core::limits::{NATS_PIECE_BYTES, NATS_PIECES_MAX, NATS_PUT_KNOWN_MAX};
+use outlive_core::log::{BlobRef, Fenced, FencedBody, Payload, Record, RunRecord};
+use outlive_store::blob::{Seen, check_name, check_size};
+use outlive_store::{AppendError, BlobError, Unavailable};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{self, ApiError, code};
+use crate::nats::{Inner, blocking};
+use crate::wire::Answers;
+
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+
+/// What a blob is made of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Manifest {
+    /// Bytes.
+    size: u64,
+    /// Under which name its pieces are.
+    upload: String,
+    /// How many.
+    pieces: u64,
+}
+
+fn failed(what: &str, sha256: &str) -> impl Fn(ApiError) -> BlobError {
+    let what = format!("{what} blob {sha256}");
+    move |error| error.into_unavailable(&what).into()
+}
+
+impl Inner {
+    fn spool_of(&self, session: SessionId) -> PathBuf {
+        self.spool.join(session.to_string())
+    }
+
+    /// The folder in which a shim puts its blobs.
+    pub(crate) async fn blob_directory(&self, session: SessionId) -> Result<PathBuf, BlobError> {
+        let directory = self.spool_of(session);
+        let made =
+            blocking("make a blob directory", move || private_directory(&directory).map(|()| directory));
+        Ok(made.await?.map_err(|source| Unavailable::new("make a blob directory", source))?)
+    }
+
+    /// Puts what a record names and is in the spool. It must be in the store before the record is.
+    pub(crate) async fn put_named_blobs(
+        &self,
+        session: SessionId,
+        record: &Record,
+    ) -> Result<(), AppendError> {
+        for named in named(record) {
+            let is_known = |known: &crate::session::Session| known.writing().put.contains(&named.sha256);
+            if self.sessions.get(session).is_some_and(|session| is_known(&session)) {
+                continue;
+            }
+            let file = self.spool_of(session).join(&named.sha256);
+            if !tokio::fs::try_exists(&file).await.unwrap_or(false) {
+                // Put by whoever had the session before, or by a call.
+                continue;
+            }
+            match self.put_blob(session, named, &file).await {
+                Ok(()) => {}
+                Err(BlobError::Unavailable(error)) => return Err(error.into()),
+                Err(error) => {
+                    let what = format!("put blob {}, which a record names,", named.sha256);
+                    return Err(Unavailable::new(what, io::Error::other(error)).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the content of a file, unless it is there.
+    pub(crate) async fn put_blob(
+        &self,
+        session: SessionId,
+        blob: &BlobRef,
+        file: &Path,
+    ) -> Result<(), BlobError> {
+        check_name(&blob.sha256)?;
+        if let Some(there) = self.manifest(session, &blob.sha256).await? {
+            check_size(blob, there.size)?;
+            return Ok(());
+        }
+        let upload = self.next_name().replace('.', "-");
+        let put = self.put_pieces(session, blob, file, &upload).await;
+        let kept = match put {
+            Ok(manifest) => self.put_manifest(session, blob, &manifest).await,
+            Err(error) => Err(error),
+        };
+        if !matches!(kept, Ok(Kept::Mine)) {
+            // Nobody names these pieces. What cannot be removed now goes with the session.
+            let pieces = self.layout.pieces(session, &blob.sha256, &upload);
+            if let Err(error) = self.wire.purge(&self.layout.blob_stream(), &pieces, None).await {
+                tracing::debug!(%session, %error, "pieces of a blob are left");
+            }
+        }
+        kept?;
+        if let Some(session) = self.sessions.get(session) {
+            let put = &mut session.writing().put;
+            if put.len() >= NATS_PUT_KNOWN_MAX {
+                put.clear();
+            }
+            put.insert(blob.sha256.clone());
+        }
+        Ok(())
+    }
+
+    async fn put_pieces(
+        &self,
+        session: SessionId,
+        blob: &BlobRef,
+        file: &Path,
+        upload: &str,
+    ) -> Result<Manifest, BlobError> {
+        let unreadable = |source| Unavailable::new(format!("read blob {}", blob.sha256), source);
+        let path = file.to_owned();
+        let open = move || File::open(path).map(|file| Pieces { file });
+        let mut pieces = blocking("read a blob", open).await?.map_err(unreadable)?;
+        let subject = self.layout.pieces(session, &blob.sha256, upload);
+        let (mut seen, mut count) = (Seen::default(), 0);
+        let mut on_their_way = VecDeque::with_capacity(NATS_PIECES_MAX);
+        loop {
+            let (piece, rest) = blocking("read a blob", move || (pieces.next(), pieces)).await?;
+            pieces = rest;
+            let Some(piece) = piece.map_err(unreadable)? else { break };
+            seen.take(&piece);
+            count += 1;
+            if on_their_way.len() == NATS_PIECES_MAX
+                && let Some(first) = on_their_way.pop_front()
+            {
+                stored(first).await.map_err(failed("put", &blob.sha256))?;
+            }
+            // Sent in order here, so that they are stored in order.
+            let sent = self.wire.begin(subject.clone(), None, piece, 1).await;
+            on_their_way.push_back(sent.map_err(|error| failed("put", &blob.sha256)(error.into()))?);
+        }
+        for answers in on_their_way {
+            stored(answers).await.map_err(failed("put", &blob.sha256))?;
+        }
+        seen.check(blob)?;
+        Ok(Manifest { size: blob.size, upload: upload.to_owned(), pieces: count })
+    }
+
+    /// From here on the blob is there.
+    async fn put_manifest(
+        &self,
+        session: SessionId,
+        blob: &BlobRef,
+        manifest: &Manifest,
+    ) -> Result<Kept, BlobError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED, "0");
+        let payload = serde_json::to_vec(manifest).expect("it is text and numbers");
+        let subject = self.layout.manifest(session, &blob.sha256);
+        let sent = self.wire.begin(subject, Some(headers), payload.into(), 1).await;
+        let kept = match sent {
+            Ok(answers) => stored(answers).await,
+            Err(error) => Err(error.into()),
+        };
+        match kept {
+            Ok(()) => Ok(Kept::Mine),
+            Err(error) if error.is(code::WRONG_LAST) || error.is(code::CROWDED) => Ok(Kept::Anothers),
+            // Maybe it is there: then its pieces must stay.
+            Err(ApiError::Call(_)) => match self.manifest(session, &blob.sha256).await? {
+                Some(there) if there == *manifest => Ok(Kept::Mine),
+                _ => Err(failed("put", &blob.sha256)(ApiError::Odd("the answer was lost".to_owned()))),
+            },
+            Err(error) => Err(failed("put", &blob.sha256)(error)),
+        }
+    }
+
+    async fn manifest(&self, session: SessionId, sha256: &str) -> Result<Option<Manifest>, BlobError> {
+        let (stream, subject) = (self.layout.blob_stream(), self.layout.manifest(session, sha256));
+        let stored = self.wire.leader_last(&stream, &subject).await.map_err(failed("find", sha256))?;
+        let parse = |stored: api::Stored| {
+            let damaged = |error| failed("read", sha256)(ApiError::Odd(format!("its manifest: {error}")));
+            serde_json::from_slice(&stored.payload).map_err(damaged)
+        };
+        stored.map(parse).transpose()
+    }
+
+    /// Opens a blob: from the spool, or after fetching it there.
+    pub(crate) async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
+        check_name(sha256)?;
+        let here = self.spool_of(session).join(sha256);
+        let open = {
+            let here = here.clone();
+            move || File::open(here)
+        };
+        if let Ok(file) = blocking("read a blob", open).await? {
+            return Ok(file);
+        }
+        let missing = || BlobError::Missing { sha256: sha256.to_owned() };
+        let manifest = self.manifest(session, sha256).await?.ok_or_else(missing)?;
+        let blob = BlobRef { sha256: sha256.to_owned(), size: manifest.size, mime: String::new() };
+        self.blob_directory(session).await?;
+        let mut fetched = Fetched::begin(&here, blob).await?;
+        let subject = self.layout.pieces(session, sha256, &manifest.upload);
+        let stream = self.layout.blob_stream();
+        let took = self.whole(&stream, &subject, |stored| {
+            fetched.take(&stored.payload).map_err(|error| ApiError::Odd(error.to_string()))
+        });
+        took.await.map_err(failed("fetch", sha256))?;
+        fetched.finish().await
+    }
+
+    /// What a session's blobs take up, in bytes.
+    pub(crate) async fn blob_bytes(&self, session: SessionId) -> Result<u64, Unavailable> {
+        let mut bytes = 0;
+        let add = |stored: api::Stored| {
+            let manifest: Manifest =
+                serde_json::from_slice(&stored.payload).map_err(|error| ApiError::Odd(error.to_string()))?;
+            bytes += manifest.size;
+            Ok(())
+        };
+        let subject = self.layout.session_manifests(session);
+        let all = self.whole(&self.layout.blob_stream(), &subject, add).await;
+        all.map_err(|error| error.into_unavailable("measure a session's blobs"))?;
+        Ok(bytes)
+    }
+
+    /// Removes all blobs of a session, here and there.
+    pub(crate) async fn drop_blobs(&self, session: SessionId) -> Result<(), Unavailable> {
+        let what = format!("remove the blobs of session {session}");
+        let subjects = self.layout.session_blobs(session);
+        let purged = self.wire.purge(&self.layout.blob_stream(), &subjects, None).await;
+        purged.map_err(|error| error.into_unavailable(&what))?;
+        let spool = self.spool_of(session);
+        blocking(&what, move || match fs::remove_dir_all(spool) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        })
+        .await?
+        .map_err(|source| Unavailable::new(what, source))
+    }
+
+    /// Removes from this machine what is known to be in the store.
+    pub(crate) async fn clear_spool(&self, session: SessionId, put: Vec<String>) {
+        let spool = self.spool_of(session);
+        let clear = move || {
+            for sha256 in put {
+                // What stays takes up room and nothing else.
+                let _ = fs::remove_file(spool.join(sha256));
+            }
+            let _ = fs::remove_dir(spool);
+        };
+        let _ = blocking("clear the spool", clear).await;
+    }
+}
+
+/// Waits until the message is stored that this is the answer to.
+async fn stored(mut answers: Answers) -> Result<(), ApiError> {
+    api::acknowledged(&answers.next().await?).map(drop)
+}
+
+/// Whose manifest stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Mine,
+    Anothers,
+}
+
+/// The blobs that a record names.
+fn named(record: &Record) -> Vec<&BlobRef> {
+    let Record::Fenced(Fenced { body, .. }) = record else { return Vec::new() };
+    match body {
+        FencedBody::Run(RunRecord::Data { chunks, .. }) | FencedBody::Runtime { chunks, .. } => {
+            let blob = |payload| match payload {
+                &Payload::Blob(ref blob) => Some(blob),
+                Payload::Inline(_) => None,
+            };
+            chunks.iter().filter_map(|chunk| blob(&chunk.payload)).collect()
+        }
+        FencedBody::Run(RunRecord::Checkpoint { blob, .. }) => blob.iter().collect(),
+        FencedBody::Journal(_)
+        | FencedBody::Document(_)
+        | FencedBody::Run(RunRecord::Open { .. } | RunRecord::Note { .. } | RunRecord::End { .. }) => {
+            Vec::new()
+        }
+    }
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// A file, piece by piece.
+struct Pieces {
+    file: File,
+}
+
+impl Pieces {
+    /// The next piece; every one but the last is full.
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let mut piece = Vec::with_capacity(NATS_PIECE_BYTES);
+        (&self.file).take(NATS_PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        Ok((!piece.is_empty()).then(|| piece.into()))
+    }
+}
+
+/// A blob on its way into the spool. Not finished, it leaves nothing.
+struct Fetched {
+    blob: BlobRef,
+    place: PathBuf,
+    file: tempfile::NamedTempFile,
+    seen: Seen,
+}
+
+impl Fetched {
+    async fn begin(place: &Path, blob: BlobRef) -> Result<Self, BlobError> {
+        let directory = place.parent().expect("it is in the session's folder").to_owned();
+        let make = move || tempfile::NamedTempFile::new_in(directory);
+        let file = blocking("fetch a blob", make).await?;
+        let file = file.map_err(|source| Unavailable::new("fetch a blob", source))?;
+        Ok(Self { blob, place: place.to_owned(), file, seen: Seen::default() })
+    }
+
+    /// Half a megabyte at most, into the page cache.
+    fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.seen.take(piece);
+        self.file.write_all(piece)
+    }
+
+    async fn finish(self) -> Result<File, BlobError> {
+        self.seen.check(&self.blob)?;
+        let (file, place) = (self.file, self.place);
+        let keep = move || {
+            file.persist(&place).map_err(|error| error.error)?;
+            File::open(place)
+        };
+        let kept = blocking("fetch a blob", keep).await?;
+        Ok(kept.map_err(|source| Unavailable::new(format!("keep blob {}", self.blob.sha256), source))?)
+    }
+}

@@ -1,0 +1,225 @@
+//! The streams of a cluster: made as they have to be, or found so. A server that drops a setting, and somebody who changed
+//! one, are told apart and named; nothing that exists is changed here.
+
+use outlive_core::id::Revision;
+use outlive_core::limits::NATS_REPEAT_MS;
+use outlive_store::TableError;
+use serde_json::{Map, Value, json};
+
+use crate::api::{ApiError, code};
+use crate::error::ConnectError;
+use crate::layout::Layout;
+use crate::nats::Inner;
+use crate::wire::{CallError, Wire};
+
+/// Version of the layout and of what stands in the messages.
+const FORMAT: u64 = 1;
+/// Where the cluster's own settings are.
+const TABLE: &str = "cluster";
+const KEY: &str = "settings";
+
+/// Whether somebody keeps things there for us.
+pub(crate) async fn check_jetstream(wire: &Wire) -> Result<(), ConnectError> {
+    let info = wire.client().server_info();
+    let server = format!("{}:{}", info.host, info.port);
+    match wire.api("INFO", &Value::Null).await {
+        Ok(_) => Ok(()),
+        Err(ApiError::Call(CallError::Nobody)) if !info.jetstream => {
+            Err(ConnectError::NoJetStream { server, whose: "" })
+        }
+        Err(error) if error.is(code::NOT_ENABLED) => Err(ConnectError::NoJetStream { server, whose: "" }),
+        Err(error) if error.is(code::NOT_ENABLED_FOR_ACCOUNT) => {
+            Err(ConnectError::NoJetStream { server, whose: " for this account" })
+        }
+        Err(error) => Err(refused("use JetStream", &error)),
+    }
+}
+
+/// Makes or checks the stream of tables, where the cluster's settings are.
+pub(crate) async fn ensure_tables(wire: &Wire, layout: &Layout, replicas: u8) -> Result<(), ConnectError> {
+    let live = json!({ "src": layout.tables(), "dest": layout.live_tables() });
+    let own = json!({ "max_msgs_per_subject": 1, "allow_msg_ttl": true, "republish": live });
+    stream(wire, &layout.table_stream(), &layout.tables(), replicas, own).await
+}
+
+/// Makes or checks all others.
+pub(crate) async fn ensure(wire: &Wire, layout: &Layout, replicas: u8) -> Result<(), ConnectError> {
+    for (k, name) in layout.session_streams() {
+        let live = json!({
+            "src": layout.shard_subjects(k), "dest": layout.live_shard(k), "headers_only": true,
+        });
+        let own = json!({ "republish": live });
+        stream(wire, &name, &layout.shard_subjects(k), replicas, own).await?;
+    }
+    stream(wire, &layout.blob_stream(), &layout.blobs(), replicas, json!({})).await
+}
+
+/// What every stream of ours is: it keeps everything until we remove it, and refuses what it cannot keep.
+fn wanted(name: &str, subjects: &str, replicas: u8, own: Value) -> Map<String, Value> {
+    let mut config = json!({
+        "name": name,
+        "subjects": [subjects],
+        "retention": "limits",
+        "discard": "new",
+        "storage": "file",
+        "max_consumers": -1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msgs_per_subject": -1,
+        "max_msg_size": -1,
+        "num_replicas": replicas,
+        "duplicate_window": NATS_REPEAT_MS * 1_000_000,
+        "allow_direct": true,
+        "deny_delete": false,
+        "deny_purge": false,
+        "sealed": false,
+        "no_ack": false,
+    });
+    if let (Value::Object(config), Value::Object(own)) = (&mut config, own) {
+        config.extend(own);
+    }
+    match config {
+        Value::Object(config) => config,
+        _ => unreachable!("it is written as one above"),
+    }
+}
+
+async fn stream(
+    wire: &Wire,
+    name: &str,
+    subjects: &str,
+    replicas: u8,
+    own: Value,
+) -> Result<(), ConnectError> {
+    let wanted = wanted(name, subjects, replicas, own);
+    let is_new = match wire.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
+        Ok(found) => {
+            return match difference(&wanted, &found["config"]) {
+                None => Ok(()),
+                Some((setting, found, wanted)) => {
+                    Err(ConnectError::Misconfigured { stream: name.to_owned(), setting, found, wanted })
+                }
+            };
+        }
+        Err(error) => error,
+    };
+    if !is_new.is(code::NO_STREAM) {
+        return Err(refused(&format!("tell of the stream {name}"), &is_new));
+    }
+    let request = Value::Object(wanted.clone());
+    let made = match wire.api(&format!("STREAM.CREATE.{name}"), &request).await {
+        Ok(made) => made,
+        // Another node makes the same one at this moment; it is looked at as one that was there.
+        Err(error) if error.is(code::NAME_IN_USE) => {
+            let found = wire.api(&format!("STREAM.INFO.{name}"), &Value::Null).await;
+            found.map_err(|error| refused(&format!("tell of the stream {name}"), &error))?
+        }
+        Err(error) => return Err(not_made(name, subjects, replicas, &error)),
+    };
+    match difference(&wanted, &made["config"]) {
+        None => Ok(()),
+        Some((setting, found, wanted)) => {
+            Err(ConnectError::Dropped { stream: name.to_owned(), setting, found, wanted })
+        }
+    }
+}
+
+fn not_made(stream: &str, subjects: &str, replicas: u8, error: &ApiError) -> ConnectError {
+    let (stream, subjects, why) = (stream.to_owned(), subjects.to_owned(), error.to_string());
+    match error {
+        ApiError::Refused { code: code::OVERLAP, .. } => {
+            ConnectError::SubjectsTaken { stream, subjects, why }
+        }
+        ApiError::Refused { code: code::NO_PEERS | code::NOT_CLUSTERED, .. } => {
+            ConnectError::TooFewServers { replicas, why }
+        }
+        ApiError::Refused { code, .. } if code::NO_RESOURCES.contains(code) => {
+            ConnectError::NoRoom { stream, why }
+        }
+        ApiError::Call(_) | ApiError::Refused { .. } | ApiError::Odd(_) => {
+            ConnectError::Refused { what: format!("make the stream {stream}"), why }
+        }
+    }
+}
+
+fn refused(what: &str, error: &ApiError) -> ConnectError {
+    ConnectError::Refused { what: what.to_owned(), why: error.to_string() }
+}
+
+/// The first setting that is not as it has to be: its name, as it is, as it has to be. A server leaves out what is off.
+fn difference(wanted: &Map<String, Value>, found: &Value) -> Option<(String, String, String)> {
+    wanted.iter().find_map(|(setting, wanted)| {
+        let found = &found[setting];
+        let fits = match (setting.as_str(), wanted) {
+            // An administrator may bound how much a stream takes up: it refuses what is more.
+            ("max_bytes", _) => true,
+            ("duplicate_window", wanted) => found.as_u64() >= wanted.as_u64(),
+            ("republish", Value::Object(wanted)) => difference(wanted, found).is_none(),
+            (_, Value::Bool(false)) => found.is_null() || found == wanted,
+            (_, Value::Number(number)) if number.as_u64() == Some(0) => found.is_null() || found == wanted,
+            (_, wanted) => found == wanted,
+        };
+        (!fits).then(|| (setting.clone(), found.to_string(), wanted.to_string()))
+    })
+}
+
+impl Inner {
+    /// The first node of a cluster writes down how its data lies; every other must see it the same way.
+    pub(crate) async fn agree(&self) -> Result<(), ConnectError> {
+        let ours = json!({ "format": FORMAT, "shards": self.layout.shards });
+        let failed = |error: &dyn std::fmt::Display| ConnectError::Refused {
+            what: "agree on the cluster's settings".to_owned(),
+            why: error.to_string(),
+        };
+        let value = ours.to_string();
+        match self.put_if(TABLE, KEY, Revision(0), value.as_bytes()).await {
+            Ok(_) => return Ok(()),
+            Err(TableError::Conflict { .. } | TableError::Unknown) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        let row = self.get(TABLE, KEY).await.map_err(|error| failed(&error))?;
+        let row = row.ok_or_else(|| failed(&"they are written and removed at this moment"))?;
+        let theirs: Value = serde_json::from_slice(&row.value).map_err(|error| failed(&error))?;
+        for setting in ["format", "shards"] {
+            if theirs[setting] != ours[setting] {
+                return Err(ConnectError::OtherCluster {
+                    setting,
+                    theirs: theirs[setting].to_string(),
+                    ours: ours[setting].to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_off_may_be_left_out() {
+        let wanted = wanted("S", "s.>", 3, json!({ "republish": { "src": "a", "dest": "b" } }));
+        let mut found = wanted.clone();
+        for off in ["deny_delete", "deny_purge", "sealed", "no_ack", "max_age"] {
+            found.remove(off);
+        }
+        found["max_bytes"] = json!(1 << 30);
+        found["duplicate_window"] = json!(120_000_000_000_u64);
+        found.insert("placement".to_owned(), json!({ "cluster": "c" }));
+        assert_eq!(difference(&wanted, &Value::Object(found.clone())), None);
+        for (setting, value) in [
+            ("max_age", json!(5)),
+            ("allow_direct", Value::Null),
+            ("republish", json!({ "src": "a", "dest": "c" })),
+            ("num_replicas", json!(1)),
+            ("discard", json!("old")),
+        ] {
+            let mut changed = found.clone();
+            changed.insert(setting.to_owned(), value);
+            let (named, ..) = difference(&wanted, &Value::Object(changed)).expect("it is noticed");
+            assert_eq!(named, setting);
+        }
+    }
+}
