@@ -12,9 +12,11 @@ use outlive_core::session::spec::Trust;
 use outlive_core::time::{Now, Tick};
 use outlive_document::file::{FileMeta, FileStamp, ReadError, WriteError};
 use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, Welcome};
-use tokio::sync::mpsc;
+use outlive_protocol::http::Problem;
+use outlive_store::LaneFilter;
+use tokio::sync::{mpsc, watch};
 
-use crate::bus::Tail;
+use crate::bus::{Held, Severed, Tail};
 
 /// Time.
 #[async_trait]
@@ -238,14 +240,32 @@ pub trait Files: Send + Sync + 'static {
     fn claims(&self) -> usize;
 }
 
-/// Publish and subscribe: the live tails of sessions (and, with several nodes, their heartbeats).
+/// Publish and subscribe: the live tails of sessions.
 pub trait Bus: Send + Sync + 'static {
     /// Tells everybody who watches the session. Entries are acknowledged by the engine before.
     fn publish(&self, session: SessionId, entry: Arc<Entry>);
-    /// Everything published from now on. Who falls behind is told how far, and reads from the log.
-    fn subscribe(&self, session: SessionId) -> Tail;
-    /// Nothing more will be published.
+    /// What is published of these lanes from now on. Who falls behind is told how far, and reads from the log.
+    fn subscribe(&self, session: SessionId, lanes: LaneFilter) -> Tail;
+    /// The task that published is gone.
     fn close(&self, session: SessionId);
+    /// What is published from now on does not follow on what was: subscribers read the log again.
+    fn moved(&self, session: SessionId);
+    /// Nothing of the session can be heard, for this reason.
+    fn fail(&self, session: SessionId, why: Problem);
+    /// This node is the one that writes the session, and publishes what it writes, until what is returned is dropped.
+    fn own(&self, _session: SessionId) -> Held {
+        Box::new(())
+    }
+    /// Whether somebody hears sessions of other nodes through this one: then the engine's hold on it is not let go.
+    fn is_followed(&self, _session: SessionId) -> bool {
+        false
+    }
+    /// Nobody may watch anything from now on, for this reason.
+    fn sever(&self, why: Problem);
+    /// Everybody may watch again.
+    fn mend(&self);
+    /// Whether nobody may watch, live.
+    fn severed(&self) -> watch::Receiver<Severed>;
 }
 
 /// Who a node is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use outlive_core::id::{Cursor, RunId};
-use outlive_core::log::fold::{Fold, Verdict};
+use outlive_core::log::fold::{Effect, Fold, Verdict};
 use outlive_core::log::follow::{Follower, Step};
 use outlive_core::log::{Entry, FencedBody, Lane, Record, RunRecord};
 use outlive_protocol::http::StreamEvent;
@@ -19,10 +19,8 @@ use crate::session::handle::KnownRun;
 
 /// Attaches to a run.
 #[must_use]
-pub fn attach(context: &Context, run: KnownRun, how: AttachRun) -> Events {
+pub fn attach(context: &Arc<Context>, run: KnownRun, how: AttachRun) -> Events {
     let KnownRun { view: run, known, before } = run;
-    // Before the log is read: what is appended from now on is heard.
-    let live = how.follow.then(|| context.bus.subscribe(run.session));
     let attempt = known.attempt();
     let (follower, resume) = Follower::new(run.id, known, how.cursor);
     let mut first = vec![Delivered { cursor: None, event: StreamEvent::Run { run: Box::new(run.clone()) } }];
@@ -40,8 +38,7 @@ pub fn attach(context: &Context, run: KnownRun, how: AttachRun) -> Events {
         lanes: LaneFilter::Only(vec![Lane::Control, Lane::Run(run.id)]),
     };
     let from = telling.fold.position();
-    let reader =
-        Reader::new(Arc::clone(&context.engine), run.session, live, first, telling).starting_behind(from);
+    let reader = Reader::new(context, run.session, how.follow, first, telling).starting_behind(from);
     Box::pin(stream::unfold(
         reader,
         |mut reader| async move { reader.next().await.map(|event| (event, reader)) },
@@ -60,8 +57,16 @@ impl Telling for RunTelling {
         &self.lanes
     }
 
+    fn outlives_the_task(&self) -> bool {
+        true
+    }
+
     fn tell(&mut self, entry: &Entry, out: &mut VecDeque<Delivered>) -> Told {
         let Verdict::Counted(effect) = self.fold.push(entry) else { return Told::More };
+        if effect == Effect::Closed {
+            out.push_back(Delivered { cursor: None, event: StreamEvent::End { outcome: None } });
+            return Told::All;
+        }
         let step = self.follower.push(&effect);
         let cursor = Some(self.follower.cursor().to_string());
         let run = self.run;

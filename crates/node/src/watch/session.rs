@@ -24,26 +24,26 @@ use crate::session::open::facts_in;
 
 /// Attaches to a session whose present state is `now`; `handle` when it is open here.
 pub async fn attach(
-    context: &Context,
+    context: &Arc<Context>,
     now: SessionView,
     handle: Option<&Handle>,
     how: AttachSession,
 ) -> Events {
     match handle {
         None if !how.outputs => state::of_row(now, how.from),
-        Some(handle) if !how.outputs => state::attach(Arc::clone(&context.clock), handle, how),
+        Some(handle) if !how.outputs => {
+            state::attach(Arc::clone(&context.clock), context.bus.severed(), handle, how)
+        }
         _ => with_outputs(context, now, handle, how).await,
     }
 }
 
 async fn with_outputs(
-    context: &Context,
+    context: &Arc<Context>,
     now: SessionView,
     handle: Option<&Handle>,
     how: AttachSession,
 ) -> Events {
-    // Before anything is read: what is appended from now on is heard.
-    let tail = how.follow.then(|| context.bus.subscribe(now.id));
     let present = handle.map(|handle| handle.view.clone());
     let mut telling = SessionTelling {
         after: match how.from {
@@ -69,8 +69,7 @@ async fn with_outputs(
     let (id, shown) = (now.id, now.generation);
     let view = present.filter(|_| telling.follows);
     let first = Delivered { cursor: None, event: StreamEvent::Session { session: Box::new(now) } };
-    let reader =
-        Reader::new(Arc::clone(&context.engine), id, tail, vec![first], telling).starting_behind(through);
+    let reader = Reader::new(context, id, how.follow, vec![first], telling).starting_behind(through);
     let watcher = Watcher { id, reader, view, shown, due: None, last: None };
     Box::pin(stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|event| (event, watcher))

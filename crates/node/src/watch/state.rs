@@ -16,6 +16,7 @@ use outlive_protocol::http::{Problem, SessionView, StreamEvent};
 use tokio::sync::watch;
 
 use super::feed::Feed;
+use crate::bus::Severed;
 use crate::api::{AttachSession, Delivered, Events, From};
 use crate::seams::Clock;
 use crate::session::Handle;
@@ -23,9 +24,15 @@ use crate::session::handle::{Answer, Ask, Peer};
 
 /// Watches a session that is open here.
 #[must_use]
-pub(super) fn attach(clock: Arc<dyn Clock>, handle: &Handle, how: AttachSession) -> Events {
+pub(super) fn attach(
+    clock: Arc<dyn Clock>,
+    severed: watch::Receiver<Severed>,
+    handle: &Handle,
+    how: AttachSession,
+) -> Events {
     let watcher = Watcher {
         clock,
+        severed,
         changed: handle.feed.subscribe(),
         feed: Arc::clone(&handle.feed),
         view: handle.view.clone(),
@@ -67,6 +74,7 @@ enum Phase {
 
 struct Watcher {
     clock: Arc<dyn Clock>,
+    severed: watch::Receiver<Severed>,
     handle: Handle,
     feed: Arc<Feed>,
     changed: watch::Receiver<u64>,
@@ -153,6 +161,7 @@ impl Watcher {
         let due = self.peers_due;
         let is_over = tokio::select! {
             biased;
+            problem = super::cut_off(&mut self.severed) => return self.fail(problem),
             _ = self.changed.changed() => false,
             changed = self.view.changed() => changed.is_err(),
             () = async {

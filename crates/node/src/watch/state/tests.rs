@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use futures_util::{FutureExt as _, StreamExt as _};
 use outlive_core::id::SessionId;
 use outlive_core::session::event::PathWhy;
-use outlive_core::session::residence::Resident;
 use outlive_core::time::{Now, WallTime};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::session::Message;
-use crate::session::handle::Peers;
+use crate::session::handle::Desk;
 
 /// A clock that goes when it is told to.
 struct HandClock(watch::Sender<Tick>);
@@ -30,6 +29,7 @@ impl Clock for HandClock {
 
 struct Stage {
     clock: Arc<HandClock>,
+    severed: watch::Sender<Severed>,
     view: watch::Sender<Arc<SessionView>>,
     mailbox: mpsc::Receiver<Message>,
     handle: Handle,
@@ -55,22 +55,16 @@ fn view(generation: u64, position: u64, peers: u32) -> SessionView {
 impl Stage {
     fn new() -> Self {
         let clock = Arc::new(HandClock(watch::Sender::new(Tick(0))));
-        let (shown, seen) = watch::channel(Arc::new(view(1, 10, 0)));
+        let (mut handle, Desk { view: shown, .. }) = Handle::new(view(1, 10, 0), Tick(0));
         let (asks, mailbox) = mpsc::channel(1);
-        let handle = Handle {
-            id: id(),
-            mailbox: asks,
-            view: seen,
-            feed: Arc::new(Feed::new(Position(10))),
-            peers: Arc::<Peers>::default(),
-            resident: watch::channel(Resident::new(Tick(0))).1,
-        };
-        Self { clock, view: shown, mailbox, handle }
+        handle.mailbox = asks;
+        Self { clock, severed: watch::Sender::new(None), view: shown, mailbox, handle }
     }
 
     fn watch(&self, from: From) -> Events {
         let how = AttachSession { from, interactive: false, follow: true, outputs: false };
-        attach(Arc::clone(&self.clock) as Arc<dyn Clock>, &self.handle, how)
+        let severed = self.severed.subscribe();
+        attach(Arc::clone(&self.clock) as Arc<dyn Clock>, severed, &self.handle, how)
     }
 
     fn change(&self, position: u64) {
@@ -154,6 +148,18 @@ async fn a_task_that_ends_without_the_sessions_end_is_told() {
     stage.mailbox.close();
     drop(stage.view);
     assert_eq!(told(&mut events), ["11", "session-away"]);
+    assert_eq!(stage.handle.peers.attached(), 0, "it has left");
+}
+
+#[tokio::test]
+async fn who_watches_a_node_that_is_cut_off_is_told_at_once_and_leaves() {
+    let stage = Stage::new();
+    let mut events = stage.watch(From::Head);
+    assert_eq!(told(&mut events), ["1"]);
+    stage.severed.send_replace(Some(Arc::new(crate::problem::node_isolated())));
+    assert_eq!(told(&mut events), ["node-isolated"]);
+    assert!(events.next().await.is_none());
+    drop(events);
     assert_eq!(stage.handle.peers.attached(), 0, "it has left");
 }
 
