@@ -507,6 +507,9 @@ pub const TAKEOVER_SWEEP_MS: u64 = 3_000;
 /// How long an owner must be unknown before its sessions are taken over, in milliseconds: a node that has just joined
 /// may claim before its first heartbeat is heard.
 pub const TAKEOVER_UNKNOWN_MS: u64 = 2_000;
+/// How much memory a machine must have left for its node to take a session over, in bytes. A kernel takes up a hundred
+/// MiB at least, and what is here already must live on.
+pub const TAKEOVER_MEMORY_BYTES_MIN: u64 = 256 << 20;
 /// How often a node brings the rows of its sessions up to date that others list, in milliseconds. People read them.
 pub const LISTING_PERIOD_MS: u64 = 1_000;
 /// Files that are kept free for clients who come, and for what goes on, when new sessions are refused.

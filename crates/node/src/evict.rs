@@ -94,7 +94,8 @@ async fn rest(context: &Context, id: SessionId) {
     }
 }
 
-async fn load(context: &Context, handles: &[Handle]) -> Load {
+/// What is in memory here now.
+pub(crate) async fn load(context: &Context, handles: &[Handle]) -> Load {
     let pid = |handle: &Handle| {
         let view = handle.view.borrow();
         view.runtime.pid.filter(|_| view.group.is_none())

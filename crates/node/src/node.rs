@@ -152,8 +152,10 @@ impl Node {
         let started_at = seams.clock.now().wall;
         let context = Arc::new(Context::new(who, seams, budgets));
         let node = Arc::new(Self { context, state, started_at, processes, ending: CancellationToken::new() });
+        cluster::arm(&node.context);
         cluster::membership::join(&node.context).await?;
         recover(&node.context).await?;
+        cluster::serve(&node.context);
         node.retain().await?;
         node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Member;
+use super::liveness::Why;
 use crate::diagnosis::evidence::NodeLostEvidence;
 use crate::id::Epoch;
 use crate::time::WallTime;
@@ -39,6 +40,17 @@ impl TakenWhy {
             Self::Reborn => "reborn",
             Self::Ownerless => "ownerless",
             Self::Drained => "drained",
+        }
+    }
+}
+
+impl From<Why> for TakenWhy {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Silent => Self::Silent,
+            Why::Disconnected => Self::Disconnected,
+            Why::Left => Self::Left,
+            Why::Reborn => Self::Reborn,
         }
     }
 }

@@ -17,6 +17,7 @@
 mod clients;
 pub mod directory;
 pub mod follow;
+mod takeover;
 mod elsewhere;
 pub(crate) mod fenced;
 mod isolation;
@@ -39,7 +40,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use outlive_core::failover::liveness::Why;
 
+use crate::context::Context;
 use directory::Directory;
+use takeover::Takeovers;
 
 /// Notices that a slow listener may be behind.
 const NOTICES_MAX: usize = 1_024;
@@ -205,5 +208,20 @@ impl Cluster {
             left: CancellationToken::new(),
             directory: Directory::default(),
         }
+    }
+}
+
+/// Follows the table of sessions from now on, as long as the node lives.
+pub(crate) fn arm(context: &Arc<Context>) {
+    if let Some(cluster) = &context.cluster {
+        context.tasks.spawn(directory::keep_current(Arc::clone(context), Arc::clone(cluster)));
+    }
+}
+
+/// Takes over what lost nodes had from now on, and lists what is open here.
+pub(crate) fn serve(context: &Arc<Context>) {
+    if let Some(cluster) = &context.cluster {
+        context.tasks.spawn(Takeovers::new(context, cluster).run());
+        context.tasks.spawn(directory::keep_listed(Arc::clone(context)));
     }
 }

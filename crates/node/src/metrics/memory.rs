@@ -20,6 +20,14 @@ pub fn of_trees(roots: &[i32]) -> HashMap<i32, u64> {
     bytes
 }
 
+/// How much memory the machine can still give without swapping, in bytes; `None` where it does not say.
+#[must_use]
+pub fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
 fn root_of(pid: i32, parents: &HashMap<i32, i32>, roots: &HashMap<i32, u64>) -> Option<i32> {
     let mut at = pid;
     // A pid that was given again while we read could close a circle.
@@ -43,6 +51,11 @@ fn resident_bytes(pid: i32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_says_what_it_has_left() {
+        assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+    }
 
     #[test]
     fn a_process_is_counted_with_what_it_has_started() {

@@ -72,8 +72,6 @@ pub struct Claimed {
     journal: Journal,
     /// Which claim of the session it is.
     pub epoch: Epoch,
-    /// Whose claim it follows, if somebody had it.
-    pub deposed: Option<Claim>,
 }
 
 impl Claimed {
@@ -119,14 +117,14 @@ impl Journal {
         };
         let (mut patience, mut waited, mut tried) = (Patience::default(), None, None);
         loop {
-            let control = control(&*context.engine, session).await?;
+            let control = control(&*context.engine, session).await?.fold;
             // Our own append may be there without its answer.
-            if let (Some(claim), Some((tried, deposed))) = (control.claim(), tried)
+            if let (Some(claim), Some(tried)) = (control.claim(), tried)
                 && (claim.node, claim.boot) == (me.node, me.boot)
                 && claim.epoch >= tried
             {
                 journal.claim = claim.position;
-                return Ok(Claimed { journal, epoch: claim.epoch, deposed });
+                return Ok(Claimed { journal, epoch: claim.epoch });
             }
             match claimable(control.ownership(), me, deposes) {
                 Claimable::Now => {}
@@ -144,14 +142,13 @@ impl Journal {
             let change = ControlChange::Claim { epoch, node: me.node, boot: me.boot };
             let record = Record::Control(Control { prev: control.control_prev(), change });
             let guard = Guard::Previous(control.control_guard());
-            let deposed = control.claim();
-            tried = Some((epoch, deposed));
+            tried = Some(epoch);
             let appended =
                 context.engine.append(session, Lane::Control, guard, &record, Durability::Synced).await;
             match appended {
                 Ok(position) => {
                     journal.claim = position;
-                    return Ok(Claimed { journal, epoch, deposed });
+                    return Ok(Claimed { journal, epoch });
                 }
                 // Somebody was quicker, or our own append is there without its answer: look.
                 Err(error @ (AppendError::Conflict { .. } | AppendError::Unknown)) => {

@@ -1,7 +1,7 @@
 //! A session's log, folded for somebody who does not own it.
 
 use outlive_core::id::{Position, SessionId};
-use outlive_core::log::fold::{Effect as LogEffect, Fold, Verdict};
+use outlive_core::log::fold::{Claim, Effect as LogEffect, Fold, Verdict};
 use outlive_core::log::record::{FencedBody, RunRecord};
 use outlive_core::log::{Entry, Lane, Record};
 use outlive_core::session::Fact;
@@ -51,21 +51,32 @@ pub async fn load_lanes(context: &Context, id: SessionId, lanes: &LaneFilter) ->
     }
 }
 
-/// Whose a session is: the fold of its control lane alone, which is short.
+/// Whose a session is, as its control lane alone says.
+#[derive(Debug)]
+pub struct Control {
+    /// The fold of that lane.
+    pub fold: Fold,
+    /// The last claim that counted, whether or not it is current: who has the session, or who gave it away.
+    pub last_claim: Option<Claim>,
+}
+
+/// Reads a session's control lane, which is short.
 ///
 /// # Errors
 /// When it cannot be read.
-pub async fn control(engine: &dyn Engine, id: SessionId) -> Result<Fold, ReadError> {
+pub async fn control(engine: &dyn Engine, id: SessionId) -> Result<Control, ReadError> {
     let lanes = LaneFilter::Only(vec![Lane::Control]);
-    let (mut fold, mut after) = (Fold::default(), Position(0));
+    let (mut fold, mut last_claim, mut after) = (Fold::default(), None, Position(0));
     loop {
         let page = engine.read(id, after, &lanes, ReadLimit::default()).await?;
         if page.through <= after {
-            return Ok(fold);
+            return Ok(Control { fold, last_claim });
         }
         after = page.through;
         for entry in &page.entries {
-            fold.push(entry);
+            if let Verdict::Counted(LogEffect::Claimed(claim)) = fold.push(entry) {
+                last_claim = Some(claim);
+            }
         }
     }
 }

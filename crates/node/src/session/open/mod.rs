@@ -105,7 +105,7 @@ pub(crate) async fn unmake(context: &Context, id: SessionId) {
     let removed = async {
         let who = context.who;
         let control = control(&*context.engine, id).await.map_err(|error| with_sources(&error))?;
-        let is_ours = match control.ownership() {
+        let is_ours = match control.fold.ownership() {
             Ownership::Unclaimed => true,
             Ownership::Claimed(claim) => (claim.node, claim.boot) == (who.node, who.boot),
             Ownership::Released { .. } | Ownership::Closed => false,
