@@ -112,7 +112,8 @@ impl RunId {
     #[must_use]
     pub fn again(self, process: Incarnation) -> Self {
         // An odd factor: no two ids give one.
-        let mixed = (self.0.as_u128() ^ u128::from(process.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let mixed = (self.0.as_u128() ^ u128::from(process.0))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         Self(uuid::Builder::from_custom_bytes(mixed.to_be_bytes()).into_uuid())
     }
 }

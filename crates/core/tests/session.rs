@@ -9,15 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outlive_core::diagnosis::Evidence;
 use outlive_core::diagnosis::evidence::{HangEvidence, Phase, StopEvidence};
-use outlive_core::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, RuntimeId, SessionId};
+use outlive_core::failover::{Member, TakenWhy, Takeover};
+use outlive_core::id::{
+    Attempt, BootId, Epoch, Incarnation, NodeId, ProcessKey, ReportId, RunId, RuntimeId, Seq, SessionId,
+};
+use outlive_core::runtime::restart::RestartHistory;
 use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::event::{AfterExit, Happened, NewRun, OnRaise, PathWhy};
 use outlive_core::session::input::{Effect, ProcessInput};
-use outlive_core::session::spec::{AfterWork, HangPolicy, OnNodeLoss, Place, StartWhen, Trust, Workload};
+use outlive_core::session::spec::{
+    AfterLoss, AfterWork, HangPolicy, OnNodeLoss, Place, Rerun, StartWhen, Trust, Workload,
+};
 use outlive_core::session::state::{Life, RunState, Status};
 use outlive_core::session::{
-    CancelWhy, Fact, Input, RunOutcome, Session, SessionSpec, advance, apply, decide, effective, recover,
-    timers,
+    CancelWhy, Fact, Input, RunOutcome, Session, SessionSpec, Timer, advance, apply, can_release, decide,
+    effective, recover, timers,
 };
 use outlive_core::time::{Now, WallTime};
 use proptest::prelude::*;
@@ -88,11 +94,19 @@ struct World {
     log: Vec<Fact>,
     session: Session,
     ids: u128,
+    /// How long the log was when each owner claimed it.
+    claims: Vec<usize>,
 }
 
 impl World {
     fn new(spec: SessionSpec) -> Self {
-        let mut world = Self { now: Now::default(), log: Vec::new(), session: Session::new(spec), ids: 100 };
+        let mut world = Self {
+            now: Now::default(),
+            log: Vec::new(),
+            session: Session::new(spec),
+            ids: 100,
+            claims: Vec::new(),
+        };
         world.settle(usize::MAX);
         world
     }
@@ -169,8 +183,11 @@ impl World {
     /// A run that never began is lost only with the process that it waited for, or by a wish that came after it.
     fn may_end(&self, id: RunId, outcome: &RunOutcome) {
         let run = &self.session.runs[&id];
-        let is_lost =
-            matches!(outcome, RunOutcome::Failed { .. } | RunOutcome::Cancelled { why: CancelWhy::Stopped });
+        let is_lost = matches!(
+            outcome,
+            RunOutcome::Failed { .. }
+                | RunOutcome::Cancelled { why: CancelWhy::Stopped | CancelWhy::NodeDrained }
+        );
         if run.state != RunState::Queued || !is_lost {
             return;
         }
@@ -229,10 +246,18 @@ impl World {
         let _timers = timers(&self.session, self.now);
     }
 
+    /// The next owner, on this node or another, claims the log and folds it.
     fn come_back(&mut self) {
+        self.claims.push(self.log.len());
+        self.session.claimed();
         let mut folded = Session::new(self.session.spec.clone());
-        for fact in &self.log {
-            apply(&mut folded, fact);
+        for n in 0..=self.log.len() {
+            if self.claims.contains(&n) {
+                folded.claimed();
+            }
+            if let Some(fact) = self.log.get(n) {
+                apply(&mut folded, fact);
+            }
         }
         assert_eq!(folded, self.session, "the fold of the facts is the state");
         for effect in recover(&folded) {
@@ -242,6 +267,67 @@ impl World {
             }
         }
         self.settle(usize::MAX);
+    }
+
+    /// The node is lost, and another takes the session over; `budget` as in [`Self::give`].
+    fn is_lost(&mut self, budget: usize) {
+        self.come_back();
+        let node = |n| {
+            let id = Uuid::from_u128(n);
+            Member { node: NodeId::from_uuid(id), boot: BootId::from_uuid(id) }
+        };
+        let takeover = Takeover {
+            from: node(1),
+            from_name: "one".to_owned(),
+            to: node(2),
+            to_name: "two".to_owned(),
+            epoch: Epoch(2),
+            why: TakenWhy::Silent,
+            last_heard: Some(self.now.wall),
+            noticed_at: self.now.wall,
+            claimed_at: self.now.wall,
+            resumed_at: WallTime(0),
+            resumed: Vec::new(),
+        };
+        self.give(Input::TakenOver(Box::new(takeover)), budget);
+        let (process, now) = (self.session.process(), self.now.wall);
+        if self.session.has_process() {
+            let report = Box::new(self.session.runtime.nowhere(process, now));
+            let id = ReportId::from_uuid(self.id());
+            self.give(Input::Process(process, ProcessInput::Exited { report, id }), budget);
+            self.give(Input::Process(process, ProcessInput::Drained(Box::default())), usize::MAX);
+        }
+    }
+
+    /// It is to be given away: it says what it was at to its end, or its time passes; its process ends when it is told to.
+    fn is_handed_over(&mut self) {
+        self.give(Input::HandOver { grace_ms: 1_000 }, usize::MAX);
+        for _ in 0..STEPS_MAX {
+            if can_release(&self.session) || self.session.life != Life::Open {
+                return;
+            }
+            let process = self.session.process();
+            match self.session.runtime.status {
+                Status::Launching | Status::Ready(_) => {
+                    let armed = timers(&self.session, self.now);
+                    let (timer, after) = *armed.iter().find(|(t, _)| *t == Timer::HandOver).expect("a bound");
+                    self.now.wall.0 += u64::try_from(after.as_micros()).unwrap();
+                    self.give(Input::Timer(timer), usize::MAX);
+                }
+                Status::Stopping { .. } => {
+                    let exit = self.exit(process, ExitStatus::Code { code: 0 });
+                    self.give(exit, usize::MAX);
+                }
+                Status::Draining { .. } => {
+                    self.give(Input::Process(process, ProcessInput::Drained(Box::default())), usize::MAX);
+                }
+                Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => {
+                    let claiming = self.session.claiming.clone().expect("nothing else is in its way");
+                    self.give(Input::ReleasePath { path: claiming.path }, usize::MAX);
+                }
+            }
+        }
+        panic!("it cannot be given away: {:#?}", self.session);
     }
 
     fn exit(&mut self, process: ProcessKey, status: ExitStatus) -> Input {
@@ -285,7 +371,9 @@ impl World {
         let waiting = self.session.queue.iter().filter_map(|id| self.session.runs[id].new.cell_id.as_ref());
         let waiting: Vec<_> = waiting.collect();
         let cells: BTreeSet<_> = waiting.iter().collect();
-        assert_eq!(cells.len(), waiting.len(), "a cell waits twice");
+        // What was interrupted may have been asked for again meanwhile, and what a kernel had run is run again as often.
+        let is_once = self.session.spec.on_node_loss.rerun == Rerun::None;
+        assert!(!is_once || cells.len() == waiting.len(), "a cell waits twice");
         let count = self.session.ended;
         assert_eq!(ended.len(), (count.succeeded + count.failed + count.cancelled) as usize);
     }
@@ -333,6 +421,8 @@ enum Deed {
     Drained,
     Timers,
     Stop,
+    HandOver(u64),
+    NodeLost,
 }
 
 fn why() -> impl Strategy<Value = PathWhy> {
@@ -363,6 +453,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(Deed::Drained),
         2 => Just(Deed::Timers),
         1 => Just(Deed::Stop),
+        1 => (0..3_u64).prop_map(Deed::HandOver),
+        1 => Just(Deed::NodeLost),
     ]
 }
 
@@ -438,6 +530,8 @@ fn inputs(world: &mut World, deed: &Deed, back: u64) -> Vec<Input> {
             let due = timers(&world.session, world.now);
             due.into_iter().map(|(timer, _)| Input::Timer(timer)).collect()
         }
+        Deed::HandOver(grace_ms) => vec![Input::HandOver { grace_ms: *grace_ms }],
+        Deed::NodeLost => unreachable!("done by the world"),
         Deed::Stop => vec![Input::Stop { why: StopWhy::User, from: StopStep::Ask }],
     }
 }
@@ -455,11 +549,39 @@ fn any_spec() -> impl Strategy<Value = SessionSpec> {
     let after = prop_oneof![Just(AfterWork::Keep), Just(AfterWork::Close)];
     let start = prop_oneof![Just(StartWhen::AtOnce), Just(StartWhen::FirstRun)];
     let trust = prop_oneof![Just(Trust::Trusted), Just(Trust::Untrusted)];
-    prop_oneof![
+    let kind = prop_oneof![
         (any::<bool>(), policy(), hang(), after)
             .prop_map(|(c, policy, hang, after)| spec(c, policy, hang, after)),
         (policy(), start, trust).prop_map(|(policy, start, trust)| notebook(policy, start, trust)),
-    ]
+    ];
+    (kind, on_node_loss()).prop_map(|(spec, on_node_loss)| SessionSpec { on_node_loss, ..spec })
+}
+
+fn on_node_loss() -> impl Strategy<Value = OnNodeLoss> {
+    let rerun = prop_oneof![Just(Rerun::None), Just(Rerun::Interrupted), Just(Rerun::All)];
+    let kernel = prop_oneof![Just(AfterLoss::Restart), Just(AfterLoss::Leave)];
+    (rerun, kernel).prop_map(|(rerun, kernel)| OnNodeLoss { rerun, kernel })
+}
+
+fn any_deeds() -> impl Strategy<Value = Vec<(Deed, u64, usize, bool)>> {
+    prop::collection::vec((deed(), 0..2_u64, 1..6_usize, any::<bool>()), 0..60)
+}
+
+fn lives_through(spec: SessionSpec, deeds: Vec<(Deed, u64, usize, bool)>) -> World {
+    let mut world = World::new(spec);
+    for (deed, back, budget, crash) in deeds {
+        let budget = if crash { budget } else { usize::MAX };
+        if let Deed::NodeLost = deed {
+            world.is_lost(budget);
+            world.check();
+            continue;
+        }
+        for input in inputs(&mut world, &deed, back) {
+            world.give(input, budget);
+            world.check();
+        }
+    }
+    world
 }
 
 fn hang() -> impl Strategy<Value = HangPolicy> {
@@ -471,16 +593,20 @@ proptest! {
 
     // A6: any number of detectors, in any order, of this process or an earlier one; D1: a crash after any fact.
     #[test]
-    fn each_run_ends_once_and_each_process_dies_once(
-        spec in any_spec(),
-        deeds in prop::collection::vec((deed(), 0..2_u64, 1..6_usize, any::<bool>()), 0..60),
-    ) {
-        let mut world = World::new(spec);
-        for (deed, back, budget, crash) in deeds {
-            for input in inputs(&mut world, &deed, back) {
-                world.give(input, if crash { budget } else { usize::MAX });
-                world.check();
-            }
+    fn each_run_ends_once_and_each_process_dies_once(spec in any_spec(), deeds in any_deeds()) {
+        let mut world = lives_through(spec, deeds);
+        world.stop_to_the_end();
+        world.check();
+    }
+
+    // E2: whatever it is at, it can be given away soon, and goes on where it is taken.
+    #[test]
+    fn a_session_can_always_be_given_away(spec in any_spec(), deeds in any_deeds()) {
+        let mut world = lives_through(spec, deeds);
+        if world.session.life == Life::Open {
+            world.is_handed_over();
+            world.check();
+            world.come_back();
         }
         world.stop_to_the_end();
         world.check();
@@ -740,4 +866,257 @@ fn a_process_that_was_started_after_a_rest_is_restarted_as_the_policy_says() {
     world.give(exit, usize::MAX);
     world.give(Input::Process(second, ProcessInput::Drained(Box::default())), usize::MAX);
     assert!(matches!(world.session.runtime.status, Status::Backoff { .. }), "{:?}", world.session.runtime);
+}
+
+impl World {
+    /// Time passes until what is to be launched is, and it is ready.
+    fn rises(&mut self) {
+        while let Some((timer, after)) = timers(&self.session, self.now).into_iter().min_by_key(|(_, at)| *at)
+            && self.session.runtime.status != Status::Launching
+        {
+            self.now.wall.0 += u64::try_from(after.as_micros()).unwrap();
+            self.give(Input::Timer(timer), usize::MAX);
+        }
+        let process = self.session.process();
+        self.give(Input::Process(process, ProcessInput::Spawned { pid: 7 }), usize::MAX);
+        self.give(Input::Process(process, ProcessInput::Ready), usize::MAX);
+    }
+
+    /// What runs comes to a good end.
+    fn finishes(&mut self) {
+        let run = self.session.running.expect("something runs");
+        let attempt = self.session.runs[&run].attempt;
+        let outcome = RunOutcome::Succeeded;
+        let finished = ProcessInput::RunFinished { run, attempt, outcome, execution_count: Some(1) };
+        self.give(Input::Process(self.session.process(), finished), usize::MAX);
+    }
+
+    /// The cell that runs.
+    fn at(&self) -> Option<&str> {
+        self.session.runs[&self.session.running?].new.cell_id.as_deref()
+    }
+
+    /// The base of each attempt of a run.
+    fn bases(&self, id: RunId) -> Vec<Option<Seq>> {
+        let bases = self.log.iter().filter_map(|fact| match fact {
+            Fact::RunOpened { run, base, .. } if *run == id => Some(*base),
+            _ => None,
+        });
+        bases.collect()
+    }
+}
+
+fn cause(outcome: Option<&RunOutcome>) -> &str {
+    match outcome {
+        Some(RunOutcome::Failed { code, .. }) => code.as_str(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn of_policy(rerun: Rerun, kernel: AfterLoss) -> SessionSpec {
+    SessionSpec { on_node_loss: OnNodeLoss { rerun, kernel }, ..kept_notebook() }
+}
+
+#[test]
+fn the_cell_that_a_lost_node_interrupted_ends_node_lost_and_the_kernel_is_started_again_without_a_wait() {
+    // E10
+    let mut world = ready(of_policy(Rerun::None, AfterLoss::Restart));
+    let runs = world.ask_for(&[1, 2, 3]);
+    world.finishes();
+    world.is_lost(usize::MAX);
+    assert_eq!(world.ended(runs[0]), Some(&RunOutcome::Succeeded));
+    assert_eq!(cause(world.ended(runs[1])), "node-lost");
+    assert_eq!(cause(world.ended(runs[2])), "node-lost", "it may need what the first has computed");
+    let [report] = &world.session.reports[..] else { panic!("one death, one report") };
+    assert_eq!((report.interrupted.len(), report.status), (2, Some(ExitStatus::Unknown)));
+    assert_eq!(world.session.runtime.status, Status::Backoff { after_ms: 0 });
+    assert_eq!(world.session.runtime.history, RestartHistory::default(), "it is nobody's fault");
+    let taken = world.session.takeovers.back().unwrap();
+    assert_eq!(
+        taken.resumed,
+        [
+            "the notebook, with its document and outputs",
+            "the memory of its kernel is gone",
+            "its kernel, anew",
+            "what was running is settled",
+            "1 that waited are settled",
+        ]
+    );
+    world.rises();
+    let again = world.ask_for(&[1]);
+    assert_eq!(world.session.running, Some(again[0]), "and takes work");
+    world.check();
+}
+
+#[test]
+fn what_waits_for_a_kernel_in_which_nothing_has_run_loses_nothing_with_its_node() {
+    let mut world = World::new(of_policy(Rerun::None, AfterLoss::Leave));
+    let runs = world.ask_for(&[1, 2]);
+    world.is_lost(usize::MAX);
+    assert_eq!(world.waiting(), ["cell 1", "cell 2"]);
+    world.rises();
+    assert_eq!((world.at(), world.bases(runs[0])), (Some("cell 1"), vec![None]));
+    world.check();
+}
+
+#[test]
+fn an_interrupted_cell_is_run_again_from_its_beginning_where_the_policy_says_so() {
+    // E10: each watcher is told to forget what the first attempt had said.
+    let mut world = ready(of_policy(Rerun::Interrupted, AfterLoss::Restart));
+    let runs = world.ask_for(&[1, 2, 3]);
+    world.finishes();
+    world.is_lost(usize::MAX);
+    assert_eq!(world.waiting(), ["cell 2", "cell 3"]);
+    world.rises();
+    assert_eq!((world.at(), world.bases(runs[1])), (Some("cell 2"), vec![None, Some(Seq(0))]));
+    world.finishes();
+    assert_eq!((world.at(), world.ended(runs[1])), (Some("cell 3"), Some(&RunOutcome::Succeeded)));
+    world.check();
+}
+
+#[test]
+fn all_that_a_lost_kernel_had_run_is_run_again_in_its_order_and_then_what_was_interrupted() {
+    // E10
+    for budget in 1..6 {
+        let mut world = ready(of_policy(Rerun::All, AfterLoss::Restart));
+        world.ask_for(&[1, 2]);
+        world.finishes();
+        world.raises(usize::MAX);
+        world.ask_for(&[1]);
+        world.finishes();
+        let interrupted = world.ask_for(&[3, 4]);
+        world.is_lost(budget);
+        assert_eq!(world.waiting(), ["cell 1", "cell 1", "cell 3", "cell 4"], "{budget}: what raised is not");
+        world.rises();
+        for cell in ["cell 1", "cell 1", "cell 3"] {
+            assert_eq!(world.at(), Some(cell), "{budget}");
+            world.finishes();
+        }
+        assert_eq!(world.ended(interrupted[0]), Some(&RunOutcome::Succeeded));
+        world.is_lost(usize::MAX);
+        let cells = ["cell 1", "cell 1", "cell 3", "cell 4"];
+        assert_eq!(world.waiting(), cells, "{budget}: it is what the second kernel had run");
+        world.check();
+    }
+}
+
+#[test]
+fn what_was_cancelled_or_interrupted_before_its_node_was_lost_stays_so() {
+    // E8
+    let mut world = ready(of_policy(Rerun::All, AfterLoss::Restart));
+    let runs = world.ask_for(&[1]);
+    world.give(Input::Cancel(runs[0]), usize::MAX);
+    world.is_lost(usize::MAX);
+    assert_eq!(world.ended(runs[0]), Some(&RunOutcome::Cancelled { why: CancelWhy::User }));
+    world.rises();
+    let runs = world.ask_for(&[1]);
+    world.give(Input::Interrupt, usize::MAX);
+    world.is_lost(usize::MAX);
+    assert_eq!(cause(world.ended(runs[0])), "node-lost");
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_kernel_is_left_down_where_the_policy_says_so_and_the_next_run_starts_it() {
+    let mut world = ready(of_policy(Rerun::None, AfterLoss::Leave));
+    world.is_lost(usize::MAX);
+    assert_eq!(world.session.runtime.status, Status::Down);
+    world.ask_for(&[1]);
+    assert_eq!(world.session.runtime.status, Status::Launching);
+}
+
+fn command_of(restart: RestartPolicy, rerun: Rerun) -> World {
+    let made = spec(true, restart, HangPolicy::Report, AfterWork::Keep);
+    let on_node_loss = OnNodeLoss { rerun, kernel: AfterLoss::default() };
+    let mut world = World::new(SessionSpec { on_node_loss, ..made });
+    let run = world.new_run(OnRaise::Stop);
+    world.give(Input::Queue(vec![run]), usize::MAX);
+    world
+}
+
+#[test]
+fn a_command_goes_on_by_its_restart_type_when_its_node_is_lost() {
+    let begun_again = [
+        (RestartPolicy::permanent(), Rerun::None, true),
+        (RestartPolicy::transient(), Rerun::None, true),
+        (RestartPolicy::temporary(), Rerun::None, false),
+        (RestartPolicy::temporary(), Rerun::Interrupted, true),
+    ];
+    for (restart, rerun, again) in begun_again {
+        let mut world = command_of(restart, rerun);
+        let run = world.session.running.expect("it is begun");
+        world.is_lost(usize::MAX);
+        if again {
+            world.rises();
+            assert_eq!((world.session.running, world.session.runs[&run].attempt), (Some(run), Attempt(2)));
+            assert_eq!(world.bases(run), [None, None], "what it had said stays");
+        } else {
+            assert_eq!(cause(world.ended(run)), "node-lost");
+        }
+        world.check();
+    }
+    let mut world = command_of(RestartPolicy::permanent(), Rerun::None);
+    let run = world.session.running.expect("it is begun");
+    world.give(Input::Cancel(run), usize::MAX);
+    world.is_lost(usize::MAX);
+    assert_eq!(world.ended(run), Some(&RunOutcome::Cancelled { why: CancelWhy::User }), "E8");
+}
+
+#[test]
+fn a_cell_has_its_grace_when_its_node_is_drained_and_then_ends_as_drained_and_not_as_a_crash() {
+    // A9 (drain), E2
+    let mut world = ready(of_policy(Rerun::None, AfterLoss::Restart));
+    let runs = world.ask_for(&[1, 2]);
+    world.give(Input::HandOver { grace_ms: 1_000 }, usize::MAX);
+    assert!(matches!(world.session.runtime.status, Status::Ready(_)), "it may end by itself");
+    world.is_handed_over();
+    let drained = RunOutcome::Cancelled { why: CancelWhy::NodeDrained };
+    assert_eq!((world.ended(runs[0]), world.ended(runs[1])), (Some(&drained), Some(&drained)));
+    let [report] = &world.session.reports[..] else { panic!("{:?}", world.session.reports) };
+    assert_eq!(report.cause().code.as_str(), "killed-by-operator", "{report:?}");
+    let later = world.ask_for(&[3]);
+    assert_eq!(world.ended(later[0]), None, "it goes along");
+    assert!(can_release(&world.session));
+    world.come_back();
+    world.rises();
+    assert_eq!(world.at(), Some("cell 3"));
+    world.check();
+}
+
+#[test]
+fn what_ends_within_the_grace_of_a_drain_ends_as_it_should_and_nothing_else_is_begun() {
+    // E2
+    let mut world = ready(of_policy(Rerun::Interrupted, AfterLoss::Restart));
+    let runs = world.ask_for(&[1, 2]);
+    world.give(Input::HandOver { grace_ms: 60_000 }, usize::MAX);
+    world.finishes();
+    assert_eq!(world.ended(runs[0]), Some(&RunOutcome::Succeeded));
+    let stopping = matches!(world.session.runtime.status, Status::Stopping { why: StopWhy::Drain, .. });
+    assert!(stopping, "{:?}", world.session.runtime.status);
+    world.is_handed_over();
+    assert_eq!(world.waiting(), ["cell 2"]);
+    assert!(world.session.reports.is_empty(), "nothing was interrupted");
+    world.come_back();
+    world.rises();
+    assert_eq!(
+        (world.at(), world.bases(runs[0]).len()),
+        (Some("cell 2"), 1),
+        "what had ended is not run again"
+    );
+    world.check();
+}
+
+#[test]
+fn a_cell_that_a_drain_interrupts_is_run_again_where_the_policy_says_so() {
+    let mut world = ready(of_policy(Rerun::Interrupted, AfterLoss::Restart));
+    let runs = world.ask_for(&[1, 2]);
+    world.give(Input::HandOver { grace_ms: 0 }, usize::MAX);
+    assert!(matches!(world.session.runtime.status, Status::Stopping { .. }));
+    world.raises(usize::MAX);
+    assert_eq!((world.ended(runs[0]), world.waiting()), (None, vec!["cell 1", "cell 2"]));
+    world.is_handed_over();
+    world.come_back();
+    world.rises();
+    assert_eq!((world.at(), world.bases(runs[0])), (Some("cell 1"), vec![None, Some(Seq(0))]));
+    world.check();
 }

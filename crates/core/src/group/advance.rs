@@ -10,9 +10,7 @@ use super::spec::Strategy;
 use super::state::{Excused, Group, Member, Task, TaskState};
 use crate::diagnosis::{CauseCode, FailureReport};
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
-use crate::limits::{
-    TASK_ATTEMPTS_MAX, TASK_NODES_LOST_MAX, TASKS_FORGOTTEN_AT_ONCE, TASKS_REMEMBERED_MAX,
-};
+use crate::limits::{TASK_ATTEMPTS_MAX, TASK_NODES_LOST_MAX, TASKS_FORGOTTEN_AT_ONCE, TASKS_REMEMBERED_MAX};
 use crate::runtime::runner::TaskOrder;
 use crate::runtime::{StopStep, StopWhy};
 use crate::session::event::{AfterExit, Happened};
@@ -101,7 +99,8 @@ pub fn timers(group: &Group, now: Now) -> Vec<(Timer, Duration)> {
     }
     let mut outlooks = Outlooks::new(group);
     let waiting = group.queue.iter().filter_map(|id| group.tasks.get(id));
-    let deadlines = waiting.filter_map(|task| Some((waits_until(group, task, outlooks.of(&task.new.task))?, task)));
+    let deadlines =
+        waiting.filter_map(|task| Some((waits_until(group, task, outlooks.of(&task.new.task))?, task)));
     if let Some((at, task)) = deadlines.min_by_key(|(at, _)| *at) {
         timers.push((Timer::Wait(task.new.id), until(at)));
     }

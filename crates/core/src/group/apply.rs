@@ -13,8 +13,8 @@ use crate::log::chunk::Payload;
 use crate::log::{Chunk, ChunkKind};
 use crate::runtime::runner::{Phase, Speaks};
 use crate::session::event::{AfterExit, Happened, SessionEvent};
-use crate::session::state::{Life, Status, Wanted};
 use crate::session::handover::remember;
+use crate::session::state::{Life, Status, Wanted};
 use crate::session::{Fact, HandOver, RunOutcome};
 use crate::time::WallTime;
 

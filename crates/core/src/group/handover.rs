@@ -36,7 +36,8 @@ fn resumed(group: &Group) -> Vec<String> {
     let tasks: Vec<&Task> =
         members.iter().flat_map(|member| &member.running).filter_map(|run| group.tasks.get(run)).collect();
     let (go_on, end): (Vec<&Task>, Vec<&Task>) = tasks.into_iter().partition(|task| may_go_on(group, task));
-    let (kept, anew): (Vec<&Task>, Vec<&Task>) = go_on.into_iter().partition(|task| task.checkpoint.is_some());
+    let (kept, anew): (Vec<&Task>, Vec<&Task>) =
+        go_on.into_iter().partition(|task| task.checkpoint.is_some());
     let said = |count: usize, what: &str| (count > 0).then(|| format!("{count} {what}"));
     let runners = (!names.is_empty()).then(|| format!("its runners, anew: {}", names.join(", ")));
     [

@@ -162,9 +162,12 @@ fn start_next(session: &Session, now: Now) -> Decision {
     let code = run.new.source.clone();
     // What an earlier attempt had said is withdrawn: this one begins anew.
     let base = (run.attempt > Attempt(0)).then_some(Seq(0));
-    Decision::none()
-        .fact(Fact::RunOpened { run: id, attempt, base, at: now.wall })
-        .effect(Effect::Execute { process: session.process(), run: id, attempt, code })
+    Decision::none().fact(Fact::RunOpened { run: id, attempt, base, at: now.wall }).effect(Effect::Execute {
+        process: session.process(),
+        run: id,
+        attempt,
+        code,
+    })
 }
 
 /// A session that keeps nothing ends with its work, or when its runtime is gone for good.
@@ -326,7 +329,9 @@ fn outcome(session: &Session, id: RunId, status: ExitStatus) -> RunOutcome {
 /// What is said of work whose process was stopped.
 pub(super) const fn stopped_for(session: &Session) -> CancelWhy {
     match (&session.runtime.displaced, &session.runtime.status) {
-        (Some(Displaced::Drained), _) | (None, Status::Stopping { why: StopWhy::Drain, .. }) => CancelWhy::NodeDrained,
+        (Some(Displaced::Drained), _) | (None, Status::Stopping { why: StopWhy::Drain, .. }) => {
+            CancelWhy::NodeDrained
+        }
         (Some(Displaced::Lost(_)) | None, _) => CancelWhy::Stopped,
     }
 }

@@ -164,7 +164,8 @@ fn waits_again(session: &mut Session, id: RunId) {
     session.running.take_if(|running| *running == id);
     answered(session, id);
     let from = session.runtime.incarnation.next();
-    let Some(run) = session.runs.get_mut(&id).filter(|run| matches!(run.state, RunState::Running { .. })) else {
+    let Some(run) = session.runs.get_mut(&id).filter(|run| matches!(run.state, RunState::Running { .. }))
+    else {
         return;
     };
     (run.state, run.from) = (RunState::Queued, from);

@@ -116,7 +116,9 @@ fn resumed(session: &Session) -> Vec<String> {
     }
     match session.queue.len() {
         0 => {}
-        waiting if is_lost && !keeps_queue(session) => lines.push(format!("{waiting} that waited are settled")),
+        waiting if is_lost && !keeps_queue(session) => {
+            lines.push(format!("{waiting} that waited are settled"))
+        }
         waiting => lines.push(format!("{waiting} that wait")),
     }
     lines
@@ -169,13 +171,16 @@ fn again(session: &Session) -> Vec<NewRun> {
     let mut runs: Vec<&Run> = session.runs.values().filter(in_this).filter(went_well).collect();
     runs.sort_by_key(|run| (run.started_at, run.index));
     let room = QUEUED_RUNS_MAX.saturating_sub(session.queue.len());
-    let repeated = |run: &Run| NewRun { id: run.new.id.again(session.runtime.incarnation), ..run.new.clone() };
+    let repeated =
+        |run: &Run| NewRun { id: run.new.id.again(session.runtime.incarnation), ..run.new.clone() };
     runs.into_iter().take(room).map(repeated).collect()
 }
 
 /// What becomes of the work of a kernel that is gone with its node; nothing when all of it is settled or waits for the next.
 pub(super) fn settle_displaced(session: &Session, now: Now) -> Decision {
-    if let Some(run) = session.running.and_then(|id| session.runs.get(&id)).filter(|run| runs_again(session, run)) {
+    if let Some(run) =
+        session.running.and_then(|id| session.runs.get(&id)).filter(|run| runs_again(session, run))
+    {
         return Decision::none().happened(now.wall, Happened::RunWaitsAgain { run: run.new.id });
     }
     let waiting: Vec<&Run> = session.queue.iter().filter_map(|id| session.runs.get(id)).collect();

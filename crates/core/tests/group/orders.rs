@@ -12,7 +12,8 @@ use outlive_core::id::{ReportId, RunId, Seq};
 use outlive_core::runtime::runner::Phase;
 use outlive_core::runtime::{ExitStatus, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::input::ProcessInput;
-use outlive_core::session::spec::HangPolicy;
+use outlive_core::session::spec::{AfterLoss, HangPolicy};
+use outlive_core::session::state::Life;
 use outlive_core::session::{CancelWhy, Fact, RunOutcome};
 use proptest::prelude::*;
 
@@ -20,19 +21,37 @@ use crate::world::{World, greeting, runtime, spec};
 
 #[derive(Clone, Debug)]
 enum Deed {
-    Submit { handler: u8, idempotent: bool, wait: bool, limit: bool, again: bool },
+    Submit {
+        handler: u8,
+        idempotent: bool,
+        wait: bool,
+        limit: bool,
+        again: bool,
+    },
     Cancel(u8),
     Start(Option<u8>),
     Stop(Option<u8>, bool),
     Restart(Option<u8>),
     Close,
-    Rises { concurrency: u32 },
+    Rises {
+        concurrency: u32,
+    },
     Spawned,
-    Greets { both: bool, concurrency: u32 },
+    Greets {
+        both: bool,
+        concurrency: u32,
+    },
     Enters(Phase),
     Ready,
-    Finishes { nth: u8, how: u8, stale: bool },
-    Checkpoint { nth: u8, seq: u64 },
+    Finishes {
+        nth: u8,
+        how: u8,
+        stale: bool,
+    },
+    Checkpoint {
+        nth: u8,
+        seq: u64,
+    },
     Hangs,
     Answers,
     Stopping(StopWhy),
@@ -41,11 +60,20 @@ enum Deed {
     LastsUntilHealthy,
     Drained,
     Dies,
-    Stalls { loading: bool, nth: u8 },
-    Violates { fatal: bool },
+    Stalls {
+        loading: bool,
+        nth: u8,
+    },
+    Violates {
+        fatal: bool,
+    },
     Timers,
     NextTimer,
     Forget(u8),
+    HandOver,
+    /// A runner that is asked to end stops a task at a step.
+    Steps(u8),
+    NodeLost,
 }
 
 fn phase() -> impl Strategy<Value = Phase> {
@@ -98,6 +126,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::LastsUntilHealthy),
         3 => Just(Deed::Drained),
         3 => Just(Deed::Dies),
+        1 => Just(Deed::HandOver),
+        2 => any::<u8>().prop_map(Deed::Steps),
+        1 => Just(Deed::NodeLost),
         2 => Just(Deed::Timers),
         5 => Just(Deed::NextTimer),
     ];
@@ -208,6 +239,14 @@ fn inputs(world: &mut World, deed: &Deed, member: usize, back: u64) -> Vec<Input
             world.next_timer();
             Vec::new()
         }
+        Deed::HandOver => vec![Input::HandOver],
+        Deed::Steps(n) => {
+            let Some(run) = nth(world, member, *n) else { return Vec::new() };
+            let attempt = world.group.tasks[&run].attempt;
+            let outcome = RunOutcome::Cancelled { why: CancelWhy::Stopped };
+            said(ProcessInput::RunFinished { run, attempt, outcome, execution_count: None })
+        }
+        Deed::NodeLost => unreachable!("done by the world"),
         Deed::Forget(n) => vec![Input::Forget(any_task(world, *n).into_iter().collect())],
     }
 }
@@ -220,8 +259,14 @@ fn any_spec() -> impl Strategy<Value = GroupSpec> {
     ];
     let together = prop_oneof![Just(Together::OneForOne), Just(Together::OneForAll)];
     let on_hang = prop_oneof![Just(HangPolicy::Report), Just(HangPolicy::Restart)];
-    (1..4_usize, together, policy, on_hang)
-        .prop_map(|(n, together, policy, on_hang)| GroupSpec { on_hang, ..spec(n, together, policy) })
+    let on_node_loss = prop_oneof![Just(None), Just(Some(AfterLoss::Restart)), Just(Some(AfterLoss::Leave))];
+    (1..4_usize, together, policy, on_hang, on_node_loss).prop_map(
+        |(n, together, policy, on_hang, on_node_loss)| GroupSpec {
+            on_hang,
+            on_node_loss,
+            ..spec(n, together, policy)
+        },
+    )
 }
 
 fn any_deeds() -> impl Strategy<Value = Vec<(Deed, u8, u64, usize)>> {
@@ -234,6 +279,10 @@ fn lives_through(spec: GroupSpec, deeds: Vec<(Deed, u8, u64, usize)>) -> World {
     let mut world = World::new(spec);
     for (deed, member, back, budget) in deeds {
         let member = usize::from(member) % world.group.members.len();
+        if let Deed::NodeLost = deed {
+            world.is_lost(budget);
+            continue;
+        }
         for input in inputs(&mut world, &deed, member, back) {
             // What is refused has changed nothing: the world has asked.
             world.give_until(input, budget).ok();
@@ -257,6 +306,18 @@ proptest! {
         world.everything_dies();
         for task in world.group.tasks.values() {
             prop_assert!(matches!(task.state, TaskState::Ended(_)));
+        }
+        world.closes();
+    }
+
+    // E2: whatever it is at, it can be given away soon, and goes on where it is taken.
+    #[test]
+    fn a_group_can_always_be_given_away(spec in any_spec(), deeds in any_deeds()) {
+        let mut world = lives_through(spec, deeds);
+        if world.group.life == Life::Open {
+            world.is_handed_over();
+            world.come_back();
+            world.everything_dies();
         }
         world.closes();
     }

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outlive_core::diagnosis::Evidence;
 use outlive_core::diagnosis::evidence::{Phase as At, StopEvidence};
-use outlive_core::group::event::GroupEvent;
+use outlive_core::failover::{Member, TakenWhy, Takeover};
+use outlive_core::group::event::{GroupEvent, RunnerLost};
 use outlive_core::group::input::RunnerInput;
 use outlive_core::group::outlook::{Outlook, outlook, waits_until};
 use outlive_core::group::spec::NewTask;
 use outlive_core::group::state::TaskState;
 use outlive_core::group::{
-    Decision, Denied, Effect, Group, GroupSpec, Input, MemberSpec, Strategy, Timer, advance, apply, decide,
-    recover, timers,
+    Decision, Denied, Effect, Group, GroupSpec, Input, MemberSpec, Strategy, Timer, advance, apply,
+    can_release, decide, recover, timers,
 };
-use outlive_core::id::{Attempt, Incarnation, ProcessKey, ReportId, RunId, RuntimeId, Seq, SessionId};
+use outlive_core::id::{
+    Attempt, BootId, Epoch, Incarnation, NodeId, ProcessKey, ReportId, RunId, RuntimeId, Seq, SessionId,
+};
 use outlive_core::limits::TASK_ATTEMPTS_MAX;
 use outlive_core::log::chunk::Payload;
 use outlive_core::runtime::runner::{Greeting, Phase, Speaks, Watchdogs};
@@ -87,6 +90,8 @@ struct Witness {
     entered: BTreeMap<ProcessKey, Phase>,
     answers: BTreeSet<ProcessKey>,
     leaving: BTreeSet<ProcessKey>,
+    /// Those that end because the group goes to another node.
+    displaced: BTreeSet<ProcessKey>,
     queued: BTreeMap<RunId, NewTask>,
     given: BTreeMap<RunId, ProcessKey>,
     open: BTreeMap<RunId, ProcessKey>,
@@ -94,6 +99,10 @@ struct Witness {
     attempts: BTreeMap<RunId, Attempt>,
     checkpoints: BTreeMap<RunId, Seq>,
     told: BTreeMap<(RunId, Attempt), ReportId>,
+    /// How many attempts ended because of their node.
+    excused: BTreeMap<RunId, u64>,
+    /// Stopped at a step, so that nothing of them is done twice.
+    stepped: BTreeSet<RunId>,
     ended: BTreeSet<RunId>,
     /// Members that fell together and were not started since.
     fallen: bool,
@@ -139,18 +148,28 @@ impl Witness {
             Happened::RuntimeUnresponsive { process, .. } => {
                 self.answers.remove(process);
             }
-            Happened::RuntimeStopping { process, .. } => {
+            Happened::RuntimeStopping { process, why, .. } => {
                 self.leaving.insert(*process);
+                if *why == StopWhy::Drain {
+                    self.displaced.insert(*process);
+                }
             }
             Happened::RuntimeExited { process, report, .. } => {
                 self.leaving.insert(*process);
                 let id = report.as_ref().map(|report| report.id);
+                if report.as_ref().is_some_and(|report| report.evidence.node_lost.is_some()) {
+                    self.displaced.insert(*process);
+                }
                 let before = self.exited.insert(*process, id);
                 assert_eq!(before, None, "{process} dies twice");
                 for (run, _) in self.open.iter().filter(|(_, on)| *on == process) {
                     let told = self.told.get(&(*run, self.attempts[run])).copied();
                     let wished = self.ending.contains(run);
-                    assert!(wished || told == id, "{run} was told {told:?}, the report is {id:?}");
+                    let may_go_on = self.displaced.contains(process) && self.queued[run].idempotent;
+                    assert!(
+                        wished || told == id || (may_go_on && told.is_none()),
+                        "{run} was told {told:?}, the report is {id:?}"
+                    );
                 }
             }
             Happened::RuntimeDrained { process, .. } => {
@@ -182,10 +201,18 @@ impl Witness {
                 assert!(self.ending.contains(run));
                 self.leaving.insert(self.open[run]);
             }
-            GroupEvent::TaskWaitsAgain { run, .. } => {
+            GroupEvent::TaskWaitsAgain { run, lost } => {
                 let process = self.open.remove(run).expect("it was worked on");
+                assert!(!self.ending.contains(run), "somebody has cancelled it");
+                *self.excused.entry(*run).or_default() += u64::from(*lost != RunnerLost::Ended);
+                if *lost == RunnerLost::HandedOver && self.live.contains(&process) {
+                    assert!(self.leaving.contains(&process), "taken back from one that goes on");
+                    self.stepped.insert(*run);
+                    return;
+                }
                 assert!(!self.live.contains(&process), "taken back before all is known that was said");
                 assert!(self.queued[run].idempotent, "it must not be done twice");
+                self.stepped.remove(run);
             }
             GroupEvent::Noted { report } => {
                 let noted = self.noted.entry(report.process.unwrap()).or_default();
@@ -217,7 +244,9 @@ impl Witness {
         let before = self.attempts.insert(run, attempt).unwrap_or_default();
         assert_eq!(attempt, before.next());
         if attempt > Attempt(1) {
-            assert!(new.idempotent && attempt.0 <= TASK_ATTEMPTS_MAX, "{attempt}");
+            let excused = self.excused.get(&run).copied().unwrap_or_default();
+            assert!(new.idempotent || self.stepped.contains(&run), "it must not be done twice");
+            assert!(attempt.0 - excused <= TASK_ATTEMPTS_MAX, "{attempt}, of which {excused} do not count");
             assert_eq!(base, Some(self.checkpoints.get(&run).copied().unwrap_or_default()));
         }
     }
@@ -248,6 +277,8 @@ pub struct World {
     pub effects: Vec<Effect>,
     witness: Witness,
     ids: u128,
+    /// How long the log was when each owner claimed it.
+    claims: Vec<usize>,
 }
 
 impl World {
@@ -259,6 +290,7 @@ impl World {
             effects: Vec::new(),
             witness: Witness::default(),
             ids: 1_000,
+            claims: Vec::new(),
         };
         world.settle(usize::MAX);
         world
@@ -359,14 +391,78 @@ impl World {
         self.settle(usize::MAX);
     }
 
+    /// The next owner, on this node or another, claims the log and folds it.
     pub fn come_back(&mut self) {
+        self.claims.push(self.log.len());
+        self.group.claimed();
         let mut folded = Group::new(self.group.spec.clone());
-        for fact in &self.log {
-            apply(&mut folded, fact);
+        for n in 0..=self.log.len() {
+            if self.claims.contains(&n) {
+                folded.claimed();
+            }
+            if let Some(fact) = self.log.get(n) {
+                apply(&mut folded, fact);
+            }
         }
         assert_eq!(folded, self.group, "the fold of the facts is the state");
         self.effects.extend(recover(&folded));
         self.settle(usize::MAX);
+    }
+
+    /// The node is lost, and another takes the group over; `budget` as in [`Self::give_until`].
+    pub fn is_lost(&mut self, budget: usize) {
+        self.come_back();
+        let takeover = Takeover {
+            from: node(1),
+            from_name: "one".to_owned(),
+            to: node(2),
+            to_name: "two".to_owned(),
+            epoch: Epoch(2),
+            why: TakenWhy::Silent,
+            last_heard: Some(self.now.wall),
+            noticed_at: WallTime(self.now.wall.0 + 400_000),
+            claimed_at: WallTime(self.now.wall.0 + 401_000),
+            resumed_at: WallTime(0),
+            resumed: Vec::new(),
+        };
+        self.give_until(Input::TakenOver(Box::new(takeover)), budget).unwrap();
+        for member in 0..self.group.members.len() {
+            self.is_nowhere(member);
+        }
+    }
+
+    /// The member's process is found nowhere.
+    fn is_nowhere(&mut self, member: usize) {
+        let (process, runtime) = (self.process(member), &self.group.members[member].runtime);
+        if !runtime.has_process() {
+            return;
+        }
+        let report = Box::new(runtime.nowhere(process, self.now.wall));
+        let id = ReportId::from_uuid(self.id());
+        self.said(member, ProcessInput::Exited { report, id });
+        self.drains(member);
+    }
+
+    /// It is to be given away: its processes end when they are told to, and then it can be.
+    pub fn is_handed_over(&mut self) {
+        self.give(Input::HandOver).unwrap();
+        for _ in 0..STEPS_MAX {
+            if can_release(&self.group) {
+                return;
+            }
+            for member in 0..self.group.members.len() {
+                match self.status(member) {
+                    Status::Stopping { .. } => {
+                        self.exits(member, ExitStatus::Code { code: 0 });
+                        self.drains(member);
+                    }
+                    Status::Draining { .. } => self.drains(member),
+                    Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => {}
+                    Status::Launching | Status::Ready(_) => panic!("it is not stopped: {:#?}", self.group),
+                }
+            }
+        }
+        panic!("it cannot be given away: {:#?}", self.group);
     }
 
     pub fn passes(&mut self, ms: u64) {
@@ -524,6 +620,8 @@ impl World {
         for run in &group.queue {
             let task = &group.tasks[run];
             match outlook(group, &task.new.task) {
+                // The next owner says so.
+                Outlook::Never if group.hand_over.is_some() => {}
                 Outlook::Never => panic!("{task:?} waits for nobody"),
                 Outlook::Waits(_) => waits = true,
                 Outlook::Ready => {
@@ -549,6 +647,7 @@ impl World {
 
     /// Every process dies as soon as it is there, and time passes: all work comes to its end.
     pub fn everything_dies(&mut self) {
+        self.come_back();
         for _ in 0..STEPS_MAX {
             if self.group.is_settled() {
                 return;
@@ -608,6 +707,10 @@ impl World {
             status => panic!("it has not just ended: {status:?}"),
         }
     }
+}
+
+fn node(n: u128) -> Member {
+    Member { node: NodeId::from_uuid(Uuid::from_u128(n)), boot: BootId::from_uuid(Uuid::from_u128(n)) }
 }
 
 /// How many tasks of each name are in the queue.

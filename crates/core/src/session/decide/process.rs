@@ -1,11 +1,11 @@
 //! What is said about a process. A notice about any process but the present one changes nothing, and of several
 //! notices of one death the first counts.
 
+use super::super::advance::stopped_for;
 use super::super::event::{AfterExit, EndingWhy, Fact, Happened};
+use super::super::handover::{self, runs_again};
 use super::super::input::{Decision, Effect, ProcessInput};
 use super::super::outcome::{CancelWhy, RunOutcome};
-use super::super::advance::stopped_for;
-use super::super::handover::{self, runs_again};
 use super::super::process::{begun_elsewhere, by_policy};
 use super::super::spec::{AfterLoss, HangPolicy};
 use super::super::state::{Life, RunState, Session, Status};
@@ -68,7 +68,9 @@ fn run_finished(
     let is_drained = stopped_for(session) == CancelWhy::NodeDrained;
     let outcome = match (ending, outcome) {
         // The exception is that of the interrupt with which a stop begins.
-        (None, RunOutcome::Raised { .. }) if is_drained && session.runs.get(&id).is_some_and(|run| runs_again(session, run)) => {
+        (None, RunOutcome::Raised { .. })
+            if is_drained && session.runs.get(&id).is_some_and(|run| runs_again(session, run)) =>
+        {
             return Decision::none().happened(now.wall, Happened::RunWaitsAgain { run: id });
         }
         (None, RunOutcome::Raised { .. }) if is_stopping => {
