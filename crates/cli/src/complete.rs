@@ -11,6 +11,7 @@ use outlive_protocol::http::{RunState, SessionView};
 
 use crate::client::{CallError, Client};
 use crate::command::Cli;
+use crate::daemon::Daemon;
 use crate::select::short;
 use crate::terminal;
 
@@ -112,7 +113,8 @@ fn ask<T: Default>(question: impl AsyncFnOnce(Client) -> Result<T, CallError>) -
     let Ok(config) = crate::load(BTreeMap::new()) else { return T::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return T::default() };
-    let client = Client::new(config.socket.value);
+    let Ok(mut clients) = Daemon::new(config).clients() else { return T::default() };
+    let client = clients.swap_remove(0);
     let answer = async { tokio::time::timeout(PATIENCE, question(client)).await };
     runtime.block_on(answer).ok().and_then(Result::ok).unwrap_or_default()
 }

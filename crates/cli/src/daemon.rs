@@ -18,18 +18,18 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-use crate::client::{CallError, Client};
-use crate::config::{Config, paths};
+use crate::client::way::{Secret, Way};
+use crate::client::{CallError, Client, Company};
+use crate::config::{Config, Origin, paths};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::nodes::Nodes;
 use crate::terminal;
 
 /// Longest wait for a daemon that starts. It reads the logs of live sessions and finds their processes.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a daemon that breaks off before it answers is asked again at once.
 const LOST_MAX: u32 = 3;
-/// How often a daemon that somebody else starts is looked for.
-const LOOK_PERIOD: Duration = Duration::from_millis(200);
 /// Longest message over the readiness pipe, in bytes.
 const READINESS_BYTES_MAX: u64 = 65_536;
 /// How much of a dead daemon's log is shown, in lines.
@@ -52,7 +52,7 @@ pub enum Readiness {
     },
 }
 
-/// The way to this user's daemon.
+/// The way to this user's daemon, or to those that were named by their URLs; and to the other nodes of its cluster.
 pub struct Daemon {
     config: Config,
     /// Waits for daemons that we started, so that one that ends before us leaves no zombie.
@@ -85,7 +85,83 @@ impl Daemon {
 
     /// Whether one may be started when none runs.
     pub const fn may_start(&self) -> bool {
-        self.config.start_daemon.value
+        self.config.start_daemon.value && !self.is_remote()
+    }
+
+    /// Whether daemons are named by their URLs: they may be on other machines.
+    pub const fn is_remote(&self) -> bool {
+        !self.config.url.value.is_empty()
+    }
+
+    /// How long one that went away is waited for.
+    pub const fn patience(&self) -> Duration {
+        Duration::from_secs(self.config.patience_s.value)
+    }
+
+    /// Whether other nodes can be asked when the daemon does not answer.
+    pub fn has_others(&self) -> bool {
+        self.clients().is_ok_and(|clients| clients.len() > 1)
+    }
+
+    /// The daemon itself, then those that can go on in its place, as far as they are known now.
+    pub fn clients(&self) -> Result<Vec<Client>, Failure> {
+        let ways = if self.is_remote() { self.named()? } else { self.around() };
+        let company = if ways.len() > 1 { Company::Among } else { Company::Alone };
+        Ok(ways.into_iter().map(|way| Client::new(way, company)).collect())
+    }
+
+    /// A node of the cluster by the address that it advertises.
+    pub fn at(&self, url: &str) -> Result<Client, Failure> {
+        let token = match Nodes::read(&self.config.socket.value) {
+            Some(nodes) if !self.is_remote() => Secret::new(&nodes.token).ok(),
+            Some(_) | None => self.token()?,
+        };
+        let way = Way::url(url, token)
+            .map_err(|why| Failure::new(Exit::Daemon, format!("a node's address cannot be used: {why}")))?;
+        Ok(Client::new(way, Company::Among))
+    }
+
+    fn around(&self) -> Vec<Way> {
+        let socket = self.config.socket.value.as_path();
+        let others = Nodes::read(socket).map_or_else(Vec::new, |nodes| nodes.others());
+        [Way::from(socket)].into_iter().chain(others).collect()
+    }
+
+    fn named(&self) -> Result<Vec<Way>, Failure> {
+        let url = &self.config.url;
+        let token = self.token()?;
+        let way = |text: &String| {
+            Way::url(text, token.clone())
+                .map_err(|why| Failure::new(Exit::Usage, format!("{why} (from {})", url.origin)))
+        };
+        url.value.iter().map(way).collect()
+    }
+
+    /// What a daemon over TCP wants to see: `OUTLIVE_TOKEN`, else the token file if there is one.
+    fn token(&self) -> Result<Option<Secret>, Failure> {
+        let (text, from) = match std::env::var("OUTLIVE_TOKEN").ok().filter(|text| !text.is_empty()) {
+            Some(text) => (text, "$OUTLIVE_TOKEN".to_owned()),
+            None => {
+                let file = &self.config.token_file;
+                let path = file.value.display().to_string();
+                match std::fs::read_to_string(&file.value) {
+                    Ok(text) => (text, path),
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound && file.origin == Origin::Default =>
+                    {
+                        return Ok(None);
+                    }
+                    Err(error) => {
+                        let what = format!("the token file {path} cannot be read: {error}");
+                        return Err(Failure::new(Exit::Usage, what)
+                            .hint("OUTLIVE_TOKEN_FILE names it, OUTLIVE_TOKEN gives the token itself"));
+                    }
+                }
+            }
+        };
+        Secret::new(&text)
+            .map(Some)
+            .map_err(|why| Failure::new(Exit::Usage, format!("the token from {from} cannot be used: {why}")))
     }
 
     /// The daemon's own log, when it was started by a client.
@@ -98,17 +174,24 @@ impl Daemon {
         std::fs::metadata(self.log()).map_or(0, |metadata| metadata.len())
     }
 
-    /// The daemon that runs; `None` when none does.
+    /// The daemon that runs, and no other node in its place; `None` when none does.
     pub async fn running(&self) -> Result<Option<(Client, NodeView)>, Failure> {
+        if self.is_remote() {
+            return self.somebody().await.map(Some);
+        }
         let socket = &self.config.socket.value;
         paths::socket_fits(socket)?;
-        let client = Client::new(socket.clone());
+        self.local(&Client::new(Way::from(socket.as_path()), Company::Alone)).await
+    }
+
+    async fn local(&self, client: &Client) -> Result<Option<(Client, NodeView)>, Failure> {
+        let socket = &self.config.socket.value;
         let mut lost = 0;
         loop {
             match client.node().await {
                 Ok(node) => {
                     same_version(&node)?;
-                    return Ok(Some((client, node)));
+                    return Ok(Some((client.clone(), node)));
                 }
                 Err(CallError::NotRunning { .. }) => return Ok(None),
                 // It went away between connect and answer. One that was killed leaves its socket: asked again, the
@@ -118,6 +201,25 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The first of all nodes that gives a sign of life.
+    async fn somebody(&self) -> Result<(Client, NodeView), Failure> {
+        let mut last = None;
+        for client in self.clients()? {
+            match client.node().await {
+                Ok(node) => {
+                    same_version(&node)?;
+                    return Ok((client, node));
+                }
+                Err(error) if error.is_daemon_gone() || matches!(error, CallError::Connect { .. }) => {
+                    last = Some(error);
+                }
+                // A wrong token is wrong everywhere.
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last.map_or_else(|| Failure::new(Exit::Daemon, "no node is known"), Failure::from))
     }
 
     /// The daemon that holds the state directory, though nobody listens on its socket; `None` when nobody holds it.
@@ -144,36 +246,51 @@ impl Daemon {
         )
     }
 
-    /// The daemon that runs, else one that is started now if the configuration allows it.
+    /// The daemon that runs, else one that is started now if the configuration allows it, else another node of its
+    /// cluster.
     pub async fn connect_or_start(&self, talk: &mut (dyn FnMut(&str) + Send)) -> Result<Client, Failure> {
-        if let Some((client, node)) = self.running().await? {
-            if node.version != env!("CARGO_PKG_VERSION") {
-                talk(&format!(
-                    "note: the daemon is outlive {}, this is {}; `outlive daemon stop --keep-runtimes` lets the next command start the new one",
-                    node.version,
-                    env!("CARGO_PKG_VERSION")
-                ));
-            }
-            return Ok(client);
+        if self.is_remote() {
+            return self.somebody().await.map(|(client, _)| client);
         }
-        if !self.may_start() {
-            let origin = &self.config.start_daemon.origin;
-            return Err(Failure::new(Exit::Daemon, "no daemon runs, and none may be started")
-                .hint(format!("`outlive serve` starts one; start_daemon = false is from {origin}")));
-        }
-        self.start(talk).await
-    }
-
-    /// Waits for a daemon that somebody else starts.
-    pub async fn wait_for(&self) -> Result<Client, Failure> {
-        let mut look = tokio::time::interval(LOOK_PERIOD);
-        loop {
-            look.tick().await;
-            if let Some((client, node)) = self.running().await?
-                && node.ready
-            {
+        paths::socket_fits(&self.config.socket.value)?;
+        let clients = self.clients()?;
+        let (client, has_others) = (&clients[0], clients.len() > 1);
+        let failure = match self.local(client).await {
+            Ok(Some((client, node))) => {
+                if node.version != env!("CARGO_PKG_VERSION") {
+                    talk(&format!(
+                        "note: the daemon is outlive {}, this is {}; `outlive daemon stop --keep-runtimes` lets the next command start the new one",
+                        node.version,
+                        env!("CARGO_PKG_VERSION")
+                    ));
+                }
                 return Ok(client);
             }
+            Ok(None) if self.may_start() => match self.start(talk).await {
+                Ok(client) => return Ok(client),
+                Err(failure) => failure,
+            },
+            Ok(None) => {
+                let origin = &self.config.start_daemon.origin;
+                Failure::new(Exit::Daemon, "no daemon runs, and none may be started")
+                    .hint(format!("`outlive serve` starts one; start_daemon = false is from {origin}"))
+            }
+            Err(failure) => failure,
+        };
+        if !has_others {
+            return Err(failure);
+        }
+        // Why the own daemon cannot do it says more than why the last of the others cannot.
+        let (client, _) = self.somebody().await.map_err(|_| Failure { ..failure })?;
+        talk(&format!("note: this machine's daemon does not answer; {} does", client.way()));
+        Ok(client)
+    }
+
+    /// This machine's daemon, and no other node: the one that runs, else one that is started now.
+    pub async fn find_or_start(&self) -> Result<(), Failure> {
+        match self.running().await? {
+            Some(_) => Ok(()),
+            None => self.start(&mut silent).await.map(drop),
         }
     }
 
@@ -200,7 +317,7 @@ impl Daemon {
                     None,
                 ))
             }
-            Ok(Some(Readiness::Ready)) => Ok(Client::new(self.config.socket.value.clone())),
+            Ok(Some(Readiness::Ready)) => Ok(self.clients()?.swap_remove(0)),
             Ok(said) => {
                 // A service may have started its own in the same moment, which is as good.
                 if let Some((client, _)) = self.running().await? {

@@ -18,9 +18,11 @@ mod exit;
 mod failure;
 mod follow;
 mod launch;
+mod nodes;
 mod report;
 mod select;
 mod table;
+mod takeover;
 mod terminal;
 mod values;
 
@@ -71,6 +73,7 @@ fn flags(cli: &Cli) -> Flags {
         }
     };
     flag("state_dir", "state-dir", &cli.state_dir);
+    flag("url", "url", &cli.url);
     if let Command::Serve(serve) = &cli.command {
         flag("runtime_dir", "runtime-dir", &serve.runtime_dir);
         flag("cache_dir", "cache-dir", &serve.cache_dir);

@@ -92,6 +92,7 @@ impl From<CallError> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::way::Way;
     use super::*;
 
     #[test]
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_told_what_a_user_would_be() {
-        let problem: Problem = CallError::NotRunning { socket: "/run/x.sock".into() }.into();
+        let problem: Problem = CallError::NotRunning { at: Way::Socket("/run/x.sock".into()) }.into();
         assert_eq!(
             (problem.code.as_str(), problem.detail.as_str()),
             ("no-daemon", "no daemon listens on /run/x.sock")

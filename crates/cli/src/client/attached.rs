@@ -1,30 +1,34 @@
-//! A stream that survives its daemon: silence, a broken connection and a daemon's death all end in coming back with
-//! the last cursor.
+//! A stream that survives its daemon and its node: silence, a broken connection, a daemon's death and a session that
+//! changes its node all end in coming back with the last cursor.
 //!
 //! ```text
 //!            open ──event──► shown, cursor kept ──► …  ──► end
-//!             ▲ │ lost, silent for 2 s, cut as a slow reader
+//!             ▲ │ lost, silent, cut as a slow reader, a node that hands over or is cut off
 //!             │ ▼
-//!   a daemon (found, or started again) ◄── waited for, when it said that it is shutting down
+//!   the same daemon, else another node, else a daemon that is started again; until patience ends
 //! ```
+
+mod seek;
 
 use std::time::Duration;
 
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::log::{Chunk, Payload};
-use outlive_protocol::http::{ChunkView, StreamEvent};
+use outlive_protocol::http::{ChunkView, Problem, StreamEvent};
 
+use tokio::time::Instant;
+
+use self::seek::{Found, Sought};
+use super::way::Way;
 use super::{CallError, Client, EventStream};
 use crate::daemon::{self, Daemon};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// Reconnections in a row without one event in between, after which something is wrong that time does not mend.
-const FRUITLESS_MAX: u32 = 20;
-/// The wait before each but the first two of them: a daemon on a full disk answers again when there is space.
+/// Streams in a row that broke off without an event, after which the next one is waited for a while.
+const FRUITLESS_MAX: u32 = 2;
+/// That wait: a daemon on a full disk answers again when there is space.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a daemon that shut down is waited for: an upgrade or a restart of its service.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often a blob is asked for, when the daemon dies meanwhile.
 const BLOB_TRIES: usize = 3;
@@ -78,7 +82,11 @@ pub struct Attached<'a> {
     /// The last event that is a place to come back to.
     cursor: Option<String>,
     link: Link,
+    /// How often it broke off since the last event, and since when.
     fruitless: u32,
+    lost_at: Option<Instant>,
+    /// Who may go on with it, as the last one said.
+    hinted: Option<Way>,
 }
 
 enum Link {
@@ -87,18 +95,38 @@ enum Link {
     Lost(Why),
     /// As before, and the user was told.
     Seeking(Why),
+    /// Open, and somebody else serves it than before, which is told first.
+    Moved(Box<EventStream>),
     Ended,
 }
 
 /// Why a stream broke off.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Why {
     /// The daemon died, hangs or is out of reach.
     Gone,
-    /// The daemon said that it is shutting down.
+    /// The daemon said that it is shutting down, or gives its sessions to other nodes.
     Goodbye,
+    /// The daemon is cut off from the other nodes.
+    Isolated,
+    /// The node that has the session does not answer, or nobody has it at the moment.
+    Moving,
+    /// The store does not answer.
+    Store,
     /// The daemon ended this stream and lives on: we read too slowly, or it has too much to do.
     Cut,
+}
+
+impl Why {
+    fn of(code: &str) -> Self {
+        match code {
+            "shutting-down" | "draining" => Self::Goodbye,
+            "node-isolated" | "isolated" => Self::Isolated,
+            "owner-silent" | "owner-unreachable" | "session-moving" | "elsewhere" => Self::Moving,
+            "store-unavailable" => Self::Store,
+            _ => Self::Cut,
+        }
+    }
 }
 
 impl<'a> Attached<'a> {
@@ -110,8 +138,25 @@ impl<'a> Attached<'a> {
         follow: bool,
         cursor: Option<String>,
     ) -> Result<Self, Failure> {
-        let stream = client.events(&path(target, follow, cursor.as_deref())).await?;
-        Ok(Self { daemon, client, target, follow, cursor, link: Link::Open(Box::new(stream)), fruitless: 0 })
+        let opened = client.events(&path(target, follow, cursor.as_deref())).await;
+        let mut attached = Self {
+            daemon,
+            client,
+            target,
+            follow,
+            cursor,
+            link: Link::Ended,
+            fruitless: 0,
+            lost_at: None,
+            hinted: None,
+        };
+        match opened {
+            Ok(stream) => attached.link = Link::Open(Box::new(stream)),
+            Err(CallError::Refused(problem)) if problem.status == 503 => attached.turned_away(&problem),
+            Err(error) if error.is_daemon_gone() => attached.lose(Why::Gone),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(attached)
     }
 
     /// The way to the daemon that serves the stream now.
@@ -162,6 +207,12 @@ impl<'a> Attached<'a> {
                     let why = *why;
                     self.come_back(why).await?;
                 }
+                Link::Moved(_) => {
+                    if let Link::Moved(stream) = std::mem::replace(&mut self.link, Link::Ended) {
+                        self.link = Link::Open(stream);
+                    }
+                    return Ok(Next::Notice(format!("goes on by {}", self.client.way())));
+                }
                 Link::Open(stream) => match stream.next().await {
                     Ok(Some((cursor, event))) => {
                         if let Some(event) = self.received(cursor, event)? {
@@ -169,8 +220,8 @@ impl<'a> Attached<'a> {
                         }
                     }
                     // A stream ends with an `end` or a `problem`; a bare end of file is a daemon that died.
-                    Ok(None) => self.lose(Why::Gone)?,
-                    Err(error) if error.is_daemon_gone() => self.lose(Why::Gone)?,
+                    Ok(None) => self.lose(Why::Gone),
+                    Err(error) if error.is_daemon_gone() => self.lose(Why::Gone),
                     Err(error) => return Err(error.into()),
                 },
             }
@@ -183,13 +234,13 @@ impl<'a> Attached<'a> {
         event: StreamEvent,
     ) -> Result<Option<StreamEvent>, Failure> {
         match event {
-            StreamEvent::Problem { problem } if problem.status == 503 => {
-                self.lose(if problem.code == "shutting-down" { Why::Goodbye } else { Why::Cut })?;
+            StreamEvent::Problem { problem } if problem.status == 503 || problem.elsewhere.is_some() => {
+                self.turned_away(&problem);
                 Ok(None)
             }
             StreamEvent::Problem { problem } => Err(problem.into()),
             event => {
-                self.fruitless = 0;
+                (self.fruitless, self.lost_at, self.hinted) = (0, None, None);
                 if cursor.is_some() {
                     self.cursor = cursor;
                 }
@@ -201,14 +252,17 @@ impl<'a> Attached<'a> {
         }
     }
 
-    fn lose(&mut self, why: Why) -> Result<(), Failure> {
+    /// Whoever serves it does not go on, and may say who does.
+    fn turned_away(&mut self, problem: &Problem) {
+        let url = problem.elsewhere.as_ref().and_then(|node| node.url.as_deref());
+        self.hinted = url.and_then(|url| Way::url(url, None).ok());
+        self.lose(Why::of(&problem.code));
+    }
+
+    fn lose(&mut self, why: Why) {
         self.fruitless += 1;
-        if self.fruitless > FRUITLESS_MAX {
-            return Err(Failure::new(Exit::Daemon, "the daemon's stream breaks off again and again")
-                .hint(format!("look at its log, {}; {}", self.daemon.log().display(), self.afterwards())));
-        }
+        self.lost_at.get_or_insert_with(Instant::now);
         self.link = Link::Lost(why);
-        Ok(())
     }
 
     #[expect(
@@ -216,38 +270,59 @@ impl<'a> Attached<'a> {
         reason = "a person waits at a terminal; nothing else tells when to try again"
     )]
     async fn come_back(&mut self, why: Why) -> Result<(), Failure> {
-        if self.fruitless > 2 {
+        let since = *self.lost_at.get_or_insert_with(Instant::now);
+        let deadline = since + self.daemon.patience();
+        if Instant::now() >= deadline {
+            return Err(self.given_up(None));
+        }
+        if self.fruitless > FRUITLESS_MAX {
             tokio::time::sleep(PAUSE).await;
         }
-        let found = if why == Why::Goodbye || !self.daemon.may_start() {
-            tokio::time::timeout(RETURN_TIMEOUT, self.daemon.wait_for()).await.unwrap_or_else(|_| {
-                let what = format!("no daemon came back within {} s", RETURN_TIMEOUT.as_secs());
-                Err(Failure::new(Exit::Daemon, what).hint(self.afterwards()))
-            })
-        } else {
-            self.daemon.connect_or_start(&mut daemon::silent).await
-        };
-        self.client = found?;
-        match self.client.events(&path(self.target, self.follow, self.cursor.as_deref())).await {
-            Ok(stream) => {
-                self.link = Link::Open(Box::new(stream));
+        let path = path(self.target, self.follow, self.cursor.as_deref());
+        let hinted = self.hinted.clone();
+        let sought = Sought { path: &path, last: &self.client, hinted, why, deadline };
+        match seek::seek(self.daemon, sought).await? {
+            Found::Stream(client, stream) => {
+                let has_moved = client.way() != self.client.way();
+                self.client = client;
+                self.link = if has_moved { Link::Moved(stream) } else { Link::Open(stream) };
                 Ok(())
             }
-            Err(CallError::Refused(problem)) if problem.status == 503 => self.lose(why),
-            Err(error) if error.is_daemon_gone() => self.lose(Why::Gone),
-            Err(error) => Err(error.into()),
+            Found::Nobody(last) => Err(self.given_up(last)),
         }
     }
 
+    /// Nobody had the stream in time.
+    fn given_up(&self, last: Option<CallError>) -> Failure {
+        let seconds = self.daemon.patience().as_secs();
+        let why = match last {
+            Some(CallError::Refused(problem)) => format!("; the last word was: {problem}"),
+            Some(error) => format!("; {error}"),
+            None => String::new(),
+        };
+        Failure::new(Exit::Daemon, format!("nobody goes on with the stream within {seconds} s{why}"))
+            .hint(self.afterwards())
+    }
+
+    /// What the user is told; nothing where it is back in a moment.
     fn notice(&self, why: Why) -> Option<String> {
-        let what = match why {
-            Why::Gone => "the daemon does not answer",
-            Why::Goodbye => "the daemon is shutting down",
+        let has_others = self.daemon.has_others();
+        let waits = why == Why::Goodbye || !self.daemon.may_start();
+        let (what, then) = match why {
+            Why::Gone if has_others => ("the node does not answer", "looking for another one"),
+            Why::Gone if waits => ("the daemon does not answer", "waiting for it"),
+            Why::Gone => ("the daemon does not answer", "looking for it again"),
+            Why::Goodbye if has_others => ("the node hands its work over", "moving with it"),
+            Why::Goodbye => ("the daemon is shutting down", "waiting for it"),
+            Why::Isolated => ("the node is cut off from the others", "looking for another one"),
+            Why::Moving => {
+                ("the node that has the session does not answer", "waiting for another to take it over")
+            }
+            Why::Store => ("the store does not answer", "waiting for it"),
             Why::Cut => return None,
         };
-        let waits = why == Why::Goodbye || !self.daemon.may_start();
-        let then = if waits { "waiting for it" } else { "looking for it again" };
-        Some(format!("{what}; {then} (what runs goes on)"))
+        // Said once, however often it breaks off before the next event.
+        (self.fruitless <= 1).then(|| format!("{what}; {then} (what runs goes on)"))
     }
 
     fn afterwards(&self) -> String {

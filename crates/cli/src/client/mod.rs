@@ -1,21 +1,23 @@
-//! The native API over the daemon's Unix socket: one HTTP/1.1 connection for each call.
+//! The native API of one daemon, over its Unix socket or TCP: one HTTP/1.1 connection for each call.
 
+mod again;
 mod agent;
 pub mod attached;
+mod cluster;
 mod notebook;
 pub mod runners;
 mod sse;
+pub mod way;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, SessionId};
 use outlive_protocol::http::{
@@ -24,9 +26,9 @@ use outlive_protocol::http::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
-use tokio::task::JoinSet;
 
+pub use self::again::Twice;
+use self::way::{Connection, Way};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -36,23 +38,27 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Largest answer, in bytes: a list of ten thousand runs with their sources.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
-/// Silence after which a stream counts as dead: eight of the server's comments.
-const SILENCE: Duration = Duration::from_millis(8 * outlive_core::limits::SSE_COMMENT_MS);
+/// Silence after which a stream counts as dead where other nodes can go on with it: four of the server's comments.
+const SILENCE: Duration = Duration::from_millis(4 * outlive_core::limits::SSE_COMMENT_MS);
+/// The same where nobody else can: a daemon that is merely slow is not asked twice for nothing.
+const SILENCE_ALONE: Duration = Duration::from_millis(8 * outlive_core::limits::SSE_COMMENT_MS);
+/// How long a node that is asked whether it lives may take to say so.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// A call that has no answer to show.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody listens on the socket: no daemon runs. Nothing was sent.
-    #[error("no daemon listens on {}", socket.display())]
+    /// Nobody listens there: no daemon runs. Nothing was sent.
+    #[error("no daemon listens on {at}")]
     NotRunning {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        at: Way,
     },
-    /// The socket cannot be used. Nothing was sent.
-    #[error("the daemon's socket {} cannot be used: {source}", socket.display())]
+    /// The socket or address cannot be used. Nothing was sent.
+    #[error("the way to the daemon, {at}, cannot be used: {source}")]
     Connect {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        at: Way,
         /// Why.
         source: io::Error,
     },
@@ -63,10 +69,10 @@ pub enum CallError {
         reason: String,
     },
     /// It took the request and said nothing: it is suspended, or somebody else listens there.
-    #[error("the daemon behind {} has not answered for {seconds} s; it may be suspended", socket.display())]
+    #[error("the daemon behind {at} has not answered for {seconds} s; it may be suspended")]
     Silent {
-        /// The socket.
-        socket: PathBuf,
+        /// Where.
+        at: Way,
         /// How long it was waited for.
         seconds: u64,
     },
@@ -92,14 +98,36 @@ impl CallError {
     pub const fn is_daemon_gone(&self) -> bool {
         matches!(self, Self::NotRunning { .. } | Self::Lost { .. } | Self::Silent { .. })
     }
+
+    /// Whether nothing was done, and what stands in the way passes by itself: a session changes its node, a node hands
+    /// over or is cut off, the store does not answer.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.status == 503 && PASSING.contains(&problem.code.as_str()))
+    }
 }
+
+/// Codes of what passes by itself in a cluster.
+const PASSING: [&str; 9] = [
+    "session-moving",
+    "owner-unreachable",
+    "owner-silent",
+    "node-isolated",
+    "isolated",
+    "joining",
+    "draining",
+    "shutting-down",
+    "store-unavailable",
+];
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let text = error.to_string();
         match error {
             CallError::Refused(problem) => Self::from(*problem),
-            CallError::NotRunning { .. } => {
+            CallError::NotRunning { at: Way::Tcp { .. } } => {
+                Self::new(Exit::Daemon, text).hint("look at that machine, or name other nodes in OUTLIVE_URL, with commas between them")
+            }
+            CallError::NotRunning { at: Way::Socket(_) } => {
                 Self::new(Exit::Daemon, text).hint("start one with `outlive serve`, or by any `outlive run`")
             }
             CallError::Connect { .. } => {
@@ -116,27 +144,36 @@ impl From<CallError> for Failure {
     }
 }
 
-/// A way to one daemon.
+/// A daemon that is asked.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
+    company: Company,
 }
 
-/// A connection with the task that drives it; dropping it closes both.
-struct Connection {
-    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
-    _driver: JoinSet<()>,
+/// Whether other nodes can be asked when this daemon does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Company {
+    /// Nobody else can: it is waited for patiently.
+    Alone,
+    /// One that gives no sign of life for a second is given up.
+    Among,
 }
 
 impl Client {
-    /// A client for the daemon behind a socket. Nothing is sent yet.
-    pub const fn new(socket: PathBuf) -> Self {
-        Self { socket }
+    /// A client for one daemon. Nothing is sent yet.
+    pub const fn new(way: Way, company: Company) -> Self {
+        Self { way, company }
+    }
+
+    /// Where it is.
+    pub const fn way(&self) -> &Way {
+        &self.way
     }
 
     /// Who answers.
     pub async fn node(&self) -> Result<NodeView, CallError> {
-        self.get("/v1/live").await
+        self.get(LIVE).await
     }
 
     /// Stops the daemon. It answers when everything that it ran has ended, each in its own deadlines.
@@ -228,9 +265,9 @@ impl Client {
         body: Option<&B>,
         patience: Duration,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let request = request(method, path, body, "application/json");
+        let request = self.request(method, path, body, "application/json");
         let answer = async {
-            let mut connection = self.connect().await?;
+            let mut connection = self.way.connect().await?;
             let response = connection.sender.send_request(request).await.map_err(CallError::lost)?;
             let (head, body) = response.into_parts();
             let bytes = collect(body).await?;
@@ -240,16 +277,52 @@ impl Client {
                 Err(refused(head.status.as_u16(), &bytes))
             }
         };
-        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
-            Err(CallError::Silent { socket: self.socket.clone(), seconds: patience.as_secs() })
-        })
+        // What asks for a sign of life is not asked for one itself.
+        let patience = if path == LIVE && self.company == Company::Among { SIGN_OF_LIFE } else { patience };
+        self.while_alive(patience, answer).await
+    }
+
+    /// Waits for an answer: in the company of others only while the daemon gives signs of life.
+    async fn while_alive<T>(
+        &self,
+        patience: Duration,
+        answer: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let mut answer = pin!(answer);
+        let silent = |waited: Duration| CallError::Silent { at: self.way.clone(), seconds: waited.as_secs() };
+        let mut waited = Duration::ZERO;
+        while self.company == Company::Among && waited + SIGN_OF_LIFE < patience {
+            if let Ok(answered) = tokio::time::timeout(SIGN_OF_LIFE, &mut answer).await {
+                return answered;
+            }
+            waited += SIGN_OF_LIFE;
+            tokio::select! {
+                biased;
+                answered = &mut answer => return answered,
+                gives_sign = self.gives_sign() => if !gives_sign {
+                    return Err(silent(waited + SIGN_OF_LIFE));
+                },
+            }
+        }
+        let rest = patience.saturating_sub(waited);
+        tokio::time::timeout(rest, answer).await.unwrap_or_else(|_| Err(silent(patience)))
+    }
+
+    /// Whether it answers at all, in time.
+    async fn gives_sign(&self) -> bool {
+        let request = self.request::<()>(Method::GET, LIVE, None, "application/json");
+        let answer = async {
+            let mut connection = self.way.connect().await?;
+            connection.sender.send_request(request).await.map_err(CallError::lost)
+        };
+        matches!(tokio::time::timeout(SIGN_OF_LIFE, answer).await, Ok(Ok(_)))
     }
 
     /// Opens a stream of events.
     async fn events(&self, path: &str) -> Result<EventStream, CallError> {
-        let request = request::<()>(Method::GET, path, None, "text/event-stream");
+        let request = self.request::<()>(Method::GET, path, None, "text/event-stream");
         let opening = async {
-            let mut connection = self.connect().await?;
+            let mut connection = self.way.connect().await?;
             let response: Response<Incoming> =
                 connection.sender.send_request(request).await.map_err(CallError::lost)?;
             let (head, body) = response.into_parts();
@@ -260,49 +333,44 @@ impl Client {
                 body,
                 reader: sse::Reader::default(),
                 ready: Vec::new().into(),
+                silence: match self.company {
+                    Company::Alone => SILENCE_ALONE,
+                    Company::Among => SILENCE,
+                },
                 _connection: connection,
             })
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, opening)
-            .await
-            .unwrap_or_else(|_| Err(CallError::lost("the stream did not open in time")))
+        self.while_alive(ANSWER_TIMEOUT, opening).await
     }
 
-    async fn connect(&self) -> Result<Connection, CallError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
-            // A socket file without a listener is left behind by a daemon that was killed.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                CallError::NotRunning { socket: self.socket.clone() }
-            }
-            _ => CallError::Connect { socket: self.socket.clone(), source },
-        })?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(CallError::lost)?;
-        let mut driver = JoinSet::new();
-        // What breaks a connection is told to the call that waits on it.
-        driver.spawn(async move { drop(connection.await) });
-        Ok(Connection { sender, _driver: driver })
-    }
-
-    /// The socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-}
-
-fn request<B: Serialize>(method: Method, path: &str, body: Option<&B>, accept: &str) -> Request<Full<Bytes>> {
-    let mut builder =
-        Request::builder().method(method).uri(path).header(HOST, "localhost").header(ACCEPT, accept);
-    builder = builder.header("outlive-api", API_VERSION);
-    let bytes = match body {
-        None => Bytes::new(),
-        Some(body) => {
-            builder = builder.header(CONTENT_TYPE, "application/json");
-            serde_json::to_vec(body).expect("API bodies have string keys and finite numbers").into()
+    fn request<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        accept: &str,
+    ) -> Request<Full<Bytes>> {
+        let mut builder = Request::builder().method(method).uri(path);
+        builder = builder.header(HOST, self.way.host()).header(ACCEPT, accept);
+        builder = builder.header("outlive-api", API_VERSION);
+        if let Some(authorization) = self.way.authorization() {
+            builder = builder.header(AUTHORIZATION, authorization);
         }
-    };
-    builder.body(Full::new(bytes)).expect("paths are made of literals, ids and numbers")
+        let bytes = match body {
+            None => Bytes::new(),
+            Some(body) => {
+                builder = builder.header(CONTENT_TYPE, "application/json");
+                serde_json::to_vec(body).expect("API bodies have string keys and finite numbers").into()
+            }
+        };
+        builder
+            .body(Full::new(bytes))
+            .expect("paths are literals, ids and numbers; hosts and tokens were checked")
+    }
 }
+
+/// Says who answers, whatever else is wrong.
+const LIVE: &str = "/v1/live";
 
 /// An answer as its type.
 fn parsed<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, CallError> {
@@ -327,6 +395,8 @@ struct EventStream {
     body: Incoming,
     reader: sse::Reader,
     ready: std::collections::VecDeque<sse::Frame>,
+    /// How long it may say nothing.
+    silence: Duration,
     _connection: Connection,
 }
 
@@ -341,8 +411,8 @@ impl EventStream {
                 })?;
                 return Ok(Some((frame.id, event)));
             }
-            let silent = || CallError::lost(format!("silent for {} s", SILENCE.as_secs()));
-            match tokio::time::timeout(SILENCE, self.body.frame()).await.map_err(|_| silent())? {
+            let silent = || CallError::lost(format!("silent for {} s", self.silence.as_secs()));
+            match tokio::time::timeout(self.silence, self.body.frame()).await.map_err(|_| silent())? {
                 None => return Ok(None),
                 Some(frame) => {
                     if let Ok(bytes) = frame.map_err(CallError::lost)?.into_data() {

@@ -110,6 +110,6 @@ async fn status(daemon: &Daemon, json: bool) -> Result<Exit, Failure> {
     let ready = if node.ready { "ready" } else { "recovering" };
     terminal::line(format!("outlive {}, pid {}, {ready}, up {age}", node.version, node.pid))?;
     terminal::line(format!("state   {}", node.state_directory))?;
-    terminal::line(format!("socket  {}", client.socket().display()))?;
+    terminal::line(format!("socket  {}", client.way()))?;
     Ok(Exit::Ok)
 }

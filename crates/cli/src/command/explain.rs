@@ -1,6 +1,8 @@
-//! `outlive explain`: the failures of a session, each with cause, evidence and remedy.
+//! `outlive explain`: the failures of a session, each with cause, evidence and remedy; and how it has moved from node to
+//! node.
 
-use outlive_protocol::http::{MemberView, SessionView};
+use outlive_core::id::SessionId;
+use outlive_protocol::http::{MemberView, SessionView, TakeoverView};
 
 use super::attach::quietly;
 use crate::client::Client;
@@ -9,15 +11,19 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::terminal::{self, Paint};
 use crate::values::{self, Runners};
-use crate::{report, select};
+use crate::{clock, report, select, takeover};
 
 /// Arguments.
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Session: id or its beginning, title or file name; or GROUP/MEMBER [default: the latest]
     #[arg(value_name = "SESSION", add = crate::complete::sessions())]
     session: Option<String>,
-    /// Print the reports as JSON
+    /// Only how it has moved from node to node
+    #[arg(long)]
+    takeovers: bool,
+    /// Print the reports (or takeovers) as JSON
     #[arg(long)]
     json: bool,
 }
@@ -27,6 +33,10 @@ impl Args {
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
         let (session, member) = subject(&client, self.session.as_deref()).await?;
+        let moves = client.takeovers(session.id).await?;
+        if self.takeovers {
+            return moved(&moves, session.id, self.json);
+        }
         let mut reports = client.reports(session.id).await?;
         reports.retain(|report| {
             member.as_ref().is_none_or(|member| {
@@ -54,8 +64,28 @@ impl Args {
             let gap = if number > 0 { "\n" } else { "" };
             terminal::data(format!("{gap}{}", report::text(report, Paint::out())).as_bytes())?;
         }
+        if !moves.is_empty() {
+            terminal::line("")?;
+            return moved(&moves, session.id, false);
+        }
         Ok(Exit::Ok)
     }
+}
+
+/// How a session has changed its nodes.
+fn moved(moves: &[TakeoverView], session: SessionId, json: bool) -> Result<Exit, Failure> {
+    if json {
+        terminal::line(serde_json::to_string_pretty(moves).expect("takeovers have string keys"))?;
+        return Ok(Exit::Ok);
+    }
+    if moves.is_empty() {
+        terminal::talk(format!("{} has always been on one node", select::short(session)));
+    }
+    let now = clock::now().0;
+    moves
+        .iter()
+        .try_for_each(|takeover| terminal::data(takeover::text(takeover, now, Paint::out()).as_bytes()))?;
+    Ok(Exit::Ok)
 }
 
 /// A session, and the member of it that was named (`GROUP/MEMBER`).

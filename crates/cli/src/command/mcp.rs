@@ -2,7 +2,7 @@
 //! it and the agent, resolves the agent's paths, and finds or starts the daemon when it is not there.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use outlive_core::diagnosis::FailureReport;
@@ -16,7 +16,7 @@ use outlive_protocol::http::{
 use serde_json::Value;
 
 use super::open::variables;
-use crate::client::{CallError, Client};
+use crate::client::{CallError, Client, Twice};
 use crate::config::Config;
 use crate::daemon::{self, Daemon};
 use crate::exit::Exit;
@@ -32,8 +32,9 @@ impl Args {
     pub async fn run(self, config: &Config) -> Result<Exit, Failure> {
         let directory = launch::utf8(&launch::absolute(Path::new("."))?)?;
         let caller = Caller { directory: Some(directory.into()), variables: Some(variables()?) };
-        let client = Client::new(config.socket.value.clone());
-        let host = Arc::new(Proxy { daemon: Daemon::new(config.clone()), client, caller });
+        let daemon = Daemon::new(config.clone());
+        let client = daemon.clients()?.swap_remove(0);
+        let host = Arc::new(Proxy { daemon, client: Mutex::new(client), caller });
         outlive_mcp::stdio(host, tokio::io::stdin(), tokio::io::stdout()).await.map_err(|error| {
             Failure::new(Exit::Failed, error.to_string())
                 .hint("an MCP client starts `outlive mcp`; see docs/mcp.md")
@@ -45,28 +46,21 @@ impl Args {
 /// The daemon behind its socket.
 struct Proxy {
     daemon: Daemon,
-    client: Client,
+    client: Mutex<Client>,
     caller: Caller,
 }
 
 impl Proxy {
-    /// A call, and again if no daemon was there to take it: then one is found or started first.
+    /// A call, and again if nobody could take it: then a daemon or another node is found, or one is started first.
     async fn call<T, F>(&self, call: impl Fn(Client) -> F + Send + Sync) -> Result<T, Problem>
     where
         F: Future<Output = Result<T, CallError>> + Send,
         T: Send,
     {
-        match call(self.client.clone()).await {
-            Err(CallError::NotRunning { .. }) => {
-                let found = self.daemon.connect_or_start(&mut daemon::silent).await;
-                let client = found.map_err(|failure| {
-                    let Failure { what, hint, .. } = failure;
-                    Problem { hint, ..Problem::new(503, "no-daemon", "No daemon can be started", what) }
-                })?;
-                call(client).await.map_err(Problem::from)
-            }
-            answered => answered.map_err(Problem::from),
-        }
+        let mut client = self.client.lock().expect("nothing panics while it is held").clone();
+        let answered = self.daemon.persist(&mut client, Twice::Never, &mut daemon::silent, call).await;
+        *self.client.lock().expect("nothing panics while it is held") = client;
+        answered.map_err(Problem::from)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod down;
+pub mod drain;
 pub mod exec;
 pub mod explain;
 pub mod forget;
@@ -14,6 +15,7 @@ pub mod interrupt;
 pub mod logs;
 pub mod mcp;
 pub mod new;
+pub mod nodes;
 pub mod open;
 pub mod ps;
 pub mod rest;
@@ -55,6 +57,9 @@ pub struct Cli {
     /// Directory of the daemon's state [OUTLIVE_STATE_DIR]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub state_dir: Option<String>,
+    /// Daemons over TCP, with commas between them, instead of this machine's [OUTLIVE_URL]
+    #[arg(long, global = true, value_name = "http://HOST:PORT", help_heading = "Everywhere")]
+    pub url: Option<String>,
 }
 
 /// What to do.
@@ -107,6 +112,10 @@ pub enum Command {
     Stop(stop::Args),
     /// Forget ended sessions and their output
     Forget(forget::Args),
+    /// List the nodes of the cluster, and what was taken over lately
+    Nodes(nodes::Args),
+    /// Make a node give its work to the others
+    Drain(drain::Args),
     /// Offer notebooks to an agent, over standard input and output (MCP)
     Mcp(mcp::Args),
     /// Run the daemon in the foreground
@@ -161,6 +170,8 @@ impl Command {
             Self::Restart(args) => args.run(daemon).await,
             Self::Stop(args) => args.run(daemon).await,
             Self::Forget(args) => args.run(daemon).await,
+            Self::Nodes(args) => args.run(daemon).await,
+            Self::Drain(args) => args.run(daemon).await,
             Self::Mcp(args) => args.run(config).await,
             Self::Daemon(args) => args.run(daemon).await,
             Self::Doctor(args) => args.run(daemon, config).await,

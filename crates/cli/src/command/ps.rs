@@ -48,18 +48,22 @@ impl Args {
 
 const STATE: usize = 3;
 const RUNTIME: usize = 5;
-const SHAPE: Shape<'static> = Shape {
-    head: &["ID", "KIND", "TITLE", "STATE", "SAVED", "RUNTIME", "PID", "RUNS", "CLIENTS", "AGE"],
-    main: (2, 14),
-    // The runtime's state may be a sentence.
-    spare: (RUNTIME, 10),
-    // Pid, kind, clients.
-    give_way: &[6, 1, 8],
-};
+const NODE: usize = 10;
+const HEAD: [&str; 11] =
+    ["ID", "KIND", "TITLE", "STATE", "SAVED", "RUNTIME", "PID", "RUNS", "CLIENTS", "AGE", "NODE"];
 
 fn table(sessions: &[SessionView], now: u64, width: usize, paint: Paint) -> String {
     let rows: Vec<Vec<Cell>> = sessions.iter().map(|session| row(session, now)).collect();
-    SHAPE.text(&rows, width, paint)
+    let is_cluster = sessions.iter().any(|session| session.node.is_some());
+    let shape = Shape {
+        head: if is_cluster { &HEAD } else { &HEAD[..NODE] },
+        main: (2, 14),
+        // The runtime's state may be a sentence.
+        spare: (RUNTIME, 10),
+        // Pid, kind, clients.
+        give_way: &[6, 1, 8],
+    };
+    shape.text(&rows, width, paint)
 }
 
 fn row(session: &SessionView, now: u64) -> Vec<Cell> {
@@ -85,6 +89,7 @@ fn row(session: &SessionView, now: u64) -> Vec<Cell> {
         format!("{done}/{}{failed}", done + runs.queued + runs.running),
         session.peers.to_string(),
         table::age(now.saturating_sub(session.created_at.0)),
+        session.node.as_deref().map_or_else(|| "-".to_owned(), terminal::one_line),
     ]
     .map(table::cell)
     .into();
@@ -152,6 +157,16 @@ ID        KIND      TITLE                                 STATE    SAVED     RUN
 1a2b3c4d  notebook  untitled                              dormant  untitled  down     -     0/0              0        2h
 ";
         assert_eq!(table(&all(), 7_200_000_000, usize::MAX, Paint::OFF), expected);
+    }
+
+    #[test]
+    fn in_a_cluster_each_session_has_its_node() {
+        let mut sessions = all();
+        sessions[0].node = Some("a".to_owned());
+        let text = table(&sessions, 7_200_000_000, usize::MAX, Paint::OFF);
+        let lasts: Vec<_> = text.lines().map(|line| line.split_whitespace().next_back()).collect();
+        assert_eq!(lasts, [Some("NODE"), Some("a"), Some("-")], "{text}");
+        assert!(!table(&all(), 0, usize::MAX, Paint::OFF).contains("NODE"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use outlive_protocol::http::{CreateSession, SessionView};
 use serde_json::Value;
 
 use super::attach::{self, How};
-use crate::client::Client;
+use crate::client::{Client, Twice};
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
@@ -21,9 +21,6 @@ use crate::failure::Failure;
 use crate::follow::Until;
 use crate::launch::{self, Wishes};
 use crate::{select, terminal, values};
-
-/// How often a creation is sent again when its answer was lost. It has an id of its own, so it is made once.
-const CREATE_RETRIES: u32 = 3;
 
 /// Arguments.
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
@@ -144,10 +141,10 @@ impl Args {
             id: Some(SessionId::from_uuid(uuid::Uuid::new_v4())),
             run_all: matches!(workload, Workload::Notebook { .. }),
             workload,
-            on_node_loss: OnNodeLoss::default(),
             launch,
             restart: self.restart.policy(),
             on_hang: self.on_hang.policy(),
+            on_node_loss: OnNodeLoss::default(),
             keep: self.keep,
             parameters,
         })
@@ -186,20 +183,12 @@ async fn create(
     mut client: Client,
     request: &CreateSession,
 ) -> Result<(Client, SessionView), Failure> {
-    let mut tries = 0;
-    loop {
-        match client.create(request).await {
-            Ok(session) => return Ok((client, session)),
-            Err(error) if error.is_daemon_gone() => {
-                tries += 1;
-                if tries > CREATE_RETRIES {
-                    return Err(error.into());
-                }
-                client = daemon.connect_or_start(&mut |text| terminal::talk(text)).await?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let session = daemon
+        .persist(&mut client, Twice::Harmless, &mut |text| terminal::talk(text), async |client: Client| {
+            client.create(request).await
+        })
+        .await?;
+    Ok((client, session))
 }
 
 fn detached(session: &SessionView, json: bool) -> Result<Exit, Failure> {

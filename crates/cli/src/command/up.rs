@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use outlive_protocol::http::{GroupConfig, SessionView};
 
 use super::down::take_down;
-use crate::client::{CallError, Client};
+use crate::client::{CallError, Client, Twice};
 use crate::config::groups;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
@@ -14,7 +14,7 @@ use crate::follow::Left;
 use crate::follow::arrival::{self, Awaited, Goal};
 use crate::{launch, terminal};
 
-/// How often a group is asked for again when the answer was lost. It has a name, so it is made once.
+/// How often a group that somebody else brings up meanwhile is taken down and asked for again.
 const UP_TRIES: u32 = 4;
 
 /// Arguments.
@@ -90,7 +90,11 @@ impl Args {
     ) -> Result<SessionView, Failure> {
         let mut tries = 0;
         loop {
-            match client.up(name, config).await {
+            let talk = &mut |text: &str| terminal::talk(text);
+            let asked = daemon
+                .persist(client, Twice::Harmless, talk, async |client: Client| client.up(name, config).await)
+                .await;
+            match asked {
                 Ok((session, is_new)) => {
                     let state = if is_new { "comes up" } else { "is up already" };
                     let count = config.members.len();
@@ -104,9 +108,6 @@ impl Args {
                 Err(CallError::Refused(problem)) if problem.code == "group-is-up" => {
                     let hint = "`--replace` takes it down first, which ends its tasks";
                     return Err(Failure::from(*problem).hint(hint));
-                }
-                Err(error) if error.is_daemon_gone() && tries < UP_TRIES => {
-                    *client = daemon.connect_or_start(&mut |text| terminal::talk(text)).await?;
                 }
                 Err(error) => return Err(doing(&format!("bring {name} up"), error)),
             }

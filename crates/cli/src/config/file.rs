@@ -1,11 +1,16 @@
-//! The configuration file: a flat TOML table. Whatever is wrong in it is said with its line.
+//! The configuration file: a flat TOML table, with one table in it for the cluster. Whatever is wrong in it is said with
+//! its line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
-use super::KEYS;
+use super::keys;
+use super::kind::{BETWEEN, Kind};
+
+/// The table of what makes the daemon one of several.
+const CLUSTER: &str = "cluster";
 
 /// A value as it stands in the file, and its line.
 pub type Values = BTreeMap<&'static str, (String, usize)>;
@@ -26,28 +31,67 @@ pub fn parse(path: &Path, text: &str) -> Result<Values, FileError> {
         FileError { what: pointed(path, text, span, error.message()), hint: None }
     })?;
     let mut values = Values::new();
-    for (name, value) in table.into_inner() {
+    read(path, text, "", table.get_ref(), &mut values)?;
+    Ok(values)
+}
+
+/// Reads a table's keys, each with the table's name before its own.
+fn read(
+    path: &Path,
+    text: &str,
+    table: &str,
+    keys_of: &DeTable<'_>,
+    values: &mut Values,
+) -> Result<(), FileError> {
+    for (name, value) in keys_of {
         let span = name.span();
-        let Some(key) = KEYS.iter().find(|key| key.name == name.get_ref().as_ref()) else {
-            let message = format!("unknown key `{}`", name.get_ref());
+        if let (DeValue::Table(inner), CLUSTER, "") = (value.get_ref(), name.get_ref().as_ref(), table) {
+            read(path, text, "cluster.", inner, values)?;
+            continue;
+        }
+        let full = format!("{table}{}", name.get_ref());
+        let Some(key) = keys().find(|key| key.name == full) else {
+            let message = format!("unknown key `{full}`");
+            let known: Vec<_> = keys().map(|key| key.name).collect();
             return Err(FileError {
                 what: pointed(path, text, span, &message),
-                hint: Some(suggestion(name.get_ref(), &KEYS.map(|key| key.name))),
+                hint: Some(suggestion(&full, &known)),
             });
         };
-        let inner = value.get_ref();
-        let said = inner
-            .as_str()
-            .map(str::to_owned)
-            .or_else(|| inner.as_bool().map(|flag| flag.to_string()))
-            .or_else(|| inner.as_integer().map(|number| number.as_str().to_owned()));
-        let Some(said) = said else {
-            let message = format!("`{}` is one value, not a {}", key.name, inner.type_str());
+        let Some(said) = said(key.kind, value.get_ref()) else {
+            let wanted = match key.kind {
+                Kind::List => "one text or a list of them",
+                Kind::Directories => "a table of directories",
+                _ => "one value",
+            };
+            let message = format!("`{}` is {wanted}, not a {}", key.name, value.get_ref().type_str());
             return Err(FileError { what: pointed(path, text, value.span(), &message), hint: None });
         };
         values.insert(key.name, (said, position(text, span.start).0));
     }
-    Ok(values)
+    Ok(())
+}
+
+/// A value as text.
+fn said(kind: Kind, value: &DeValue<'_>) -> Option<String> {
+    let texts = |parts: Option<Vec<String>>| parts.map(|parts| parts.join(&BETWEEN.to_string()));
+    match (kind, value) {
+        (Kind::Directories, DeValue::Table(table)) => texts(
+            table
+                .iter()
+                .map(|(name, at)| Some(format!("{}={}", name.get_ref(), at.get_ref().as_str()?)))
+                .collect(),
+        ),
+        (Kind::Directories, _) => None,
+        (Kind::List, DeValue::Array(parts)) => {
+            texts(parts.iter().map(|part| part.get_ref().as_str().map(str::to_owned)).collect())
+        }
+        (_, value) => value
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| value.as_bool().map(|flag| flag.to_string()))
+            .or_else(|| value.as_integer().map(|number| number.as_str().to_owned())),
+    }
 }
 
 /// The nearest of some words, or all of them.

@@ -1,7 +1,9 @@
 //! Settings: file < environment < flag, each value with where it is from (`outlive config show`).
 
+pub mod cluster;
 mod file;
 pub mod groups;
+mod kind;
 pub mod paths;
 
 use std::collections::BTreeMap;
@@ -12,13 +14,15 @@ use std::path::{Path, PathBuf};
 use outlive_core::limits;
 use sha2::{Digest, Sha256};
 
+use self::cluster::Cluster;
+use self::kind::Kind;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::values as values_of;
 
 /// One setting.
 pub struct Key {
-    /// Its name in the file; `OUTLIVE_` and the name in capitals in the environment.
+    /// Its name in the file, with its table's before it; `OUTLIVE_` and the name in capitals, with `_` for a dot, in
+    /// the environment.
     pub name: &'static str,
     /// What it is, in a few words.
     pub about: &'static str,
@@ -26,20 +30,8 @@ pub struct Key {
     kind: Kind,
 }
 
-/// What a value looks like.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Path,
-    Flag,
-    Text,
-    /// A whole number of this unit, from the first to the last.
-    Number(&'static str, u64, u64),
-    /// A size in bytes, for instance `4G`.
-    Size,
-}
-
-/// Every setting.
-pub const KEYS: [Key; 10] = [
+/// Every setting but those of a cluster.
+const OWN_KEYS: [Key; 12] = [
     Key { name: "state_dir", about: "logs, tables and the daemon's own log", kind: Kind::Path },
     Key { name: "runtime_dir", about: "the daemon's socket and path claims", kind: Kind::Path },
     Key { name: "cache_dir", about: "managed Python environments", kind: Kind::Path },
@@ -62,7 +54,26 @@ pub const KEYS: [Key; 10] = [
         about: "memory of all kernels before idle ones are stopped",
         kind: Kind::Size,
     },
+    Key { name: "url", about: "daemons over TCP, instead of this machine's", kind: Kind::List },
+    Key {
+        name: "patience_s",
+        about: "how long a command waits for a daemon that went away",
+        kind: Kind::Number("seconds", 1, PATIENCE_S_MAX),
+    },
 ];
+
+/// Longest wait of a command for a daemon that went away, in seconds.
+const PATIENCE_S_MAX: u64 = 86_400;
+/// The usual one: longer than a storage leader's death, a takeover after a kernel's grace, and a restart.
+const PATIENCE_S: u64 = 60;
+
+/// Every setting.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    OWN_KEYS.iter().chain(&cluster::KEYS)
+}
+
+/// A setting as it is shown: name, value, where it is from, what it is.
+pub type Row<'a> = (&'static str, String, &'a Origin, &'static str);
 
 /// Where a value is from; later ones win.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,6 +131,12 @@ pub struct Config {
     pub max_sessions: Setting<Option<u64>>,
     /// How much memory all kernels may take up before idle ones are stopped, in bytes.
     pub memory_bytes_max: Setting<Option<u64>>,
+    /// Daemons that are reached over TCP, instead of this machine's.
+    pub url: Setting<Vec<String>>,
+    /// How long a command waits for a daemon that went away, in seconds.
+    pub patience_s: Setting<u64>,
+    /// What makes the daemon one of several.
+    pub cluster: Cluster,
     /// The daemon's socket, which follows from the directories.
     pub socket: Setting<PathBuf>,
     /// The configuration file, whether or not it exists.
@@ -171,7 +188,7 @@ impl Config {
         let values = file::parse(&file, &text)
             .map_err(|error| Failure { hint: error.hint, ..Failure::new(Exit::Usage, error.what) })?;
         let mut layered = BTreeMap::new();
-        for key in &KEYS {
+        for key in keys() {
             if let Some(setting) = layer(key, &file, &values, sources)? {
                 layered.insert(key.name, setting);
             }
@@ -208,33 +225,34 @@ impl Config {
         let cache_dir = path("cache_dir", below(sources.xdg("XDG_CACHE_HOME", ".cache")))?;
         let token_file = path("token_file", Some(state_dir.value.join("token")))?;
         let socket = socket(&state_dir, state_default.as_deref(), &runtime_dir);
-        let default = |value: &str| Setting { value: value.to_owned(), origin: Origin::Default };
-        let start = said.remove("start_daemon").unwrap_or_else(|| default("true"));
         Ok(Self {
             state_dir,
             runtime_dir,
             cache_dir,
             token_file,
             socket,
-            start_daemon: Setting { value: start.value == "true", origin: start.origin },
-            log_level: said.remove("log_level").unwrap_or_else(|| default("info")),
+            start_daemon: flag(said.remove("start_daemon"), true),
+            log_level: said.remove("log_level").unwrap_or_else(|| default("info".to_owned())),
             tcp: optional(said.remove("tcp")),
-            idle_timeout_s: match number(said.remove("idle_timeout_s")) {
-                Setting { value: Some(value), origin } => Setting { value, origin },
-                Setting { value: None, origin } => Setting { value: limits::IDLE_TIMEOUT_S, origin },
-            },
+            idle_timeout_s: number(said.remove("idle_timeout_s"))
+                .map(|seconds| seconds.unwrap_or(limits::IDLE_TIMEOUT_S)),
             max_sessions: number(said.remove("max_sessions")),
             memory_bytes_max: number(said.remove("memory_bytes_max")),
+            url: optional(said.remove("url")).map(|urls| {
+                urls.unwrap_or_default().split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect()
+            }),
+            patience_s: number(said.remove("patience_s")).map(|seconds| seconds.unwrap_or(PATIENCE_S)),
+            cluster: Cluster::typed(&mut said)?,
             file,
         })
     }
 
     /// Each setting as text with where it is from and what it is.
-    pub fn rows(&self) -> Vec<(&'static str, String, &Origin, &'static str)> {
+    pub fn rows(&self) -> Vec<Row<'_>> {
         let path = |setting: &Setting<PathBuf>| setting.value.display().to_string();
-        let about = |name| KEYS.iter().find(|key| key.name == name).map_or("", |key| key.about);
+        let about = |name| keys().find(|key| key.name == name).map_or("", |key| key.about);
         let row = |name, value, origin| (name, value, origin, about(name));
-        vec![
+        let mut rows = vec![
             row("state_dir", path(&self.state_dir), &self.state_dir.origin),
             row("runtime_dir", path(&self.runtime_dir), &self.runtime_dir.origin),
             row("cache_dir", path(&self.cache_dir), &self.cache_dir.origin),
@@ -245,8 +263,12 @@ impl Config {
             row("idle_timeout_s", self.idle_timeout_s.value.to_string(), &self.idle_timeout_s.origin),
             row("max_sessions", shown(self.max_sessions.value), &self.max_sessions.origin),
             row("memory_bytes_max", shown(self.memory_bytes_max.value), &self.memory_bytes_max.origin),
+            row("url", self.url.value.join(","), &self.url.origin),
+            row("patience_s", self.patience_s.value.to_string(), &self.patience_s.origin),
             ("socket", path(&self.socket), &self.socket.origin, "follows from the directories"),
-        ]
+        ];
+        rows.extend(self.cluster.rows());
+        rows
     }
 }
 
@@ -261,6 +283,15 @@ fn number(said: Option<Setting<String>>) -> Setting<Option<u64>> {
     optional(said).map(|text| text.and_then(|text| text.parse().ok()))
 }
 
+fn default<T>(value: T) -> Setting<T> {
+    Setting { value, origin: Origin::Default }
+}
+
+/// A flag that was checked when it was read.
+fn flag(said: Option<Setting<String>>, otherwise: bool) -> Setting<bool> {
+    said.map_or_else(|| default(otherwise), |setting| setting.map(|value| value == "true"))
+}
+
 fn shown(number: Option<u64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
@@ -270,7 +301,7 @@ fn optional(said: Option<Setting<String>>) -> Setting<Option<String>> {
         Some(Setting { value, origin }) => {
             Setting { value: Some(value).filter(|text| !text.is_empty()), origin }
         }
-        None => Setting { value: None, origin: Origin::Default },
+        None => default(None),
     }
 }
 
@@ -281,7 +312,7 @@ fn layer(
     values: &file::Values,
     sources: &Sources<'_>,
 ) -> Result<Option<Setting<String>>, Failure> {
-    let variable = format!("OUTLIVE_{}", key.name.to_uppercase());
+    let variable = format!("OUTLIVE_{}", key.name.replace('.', "_").to_uppercase());
     let (setting, base) = if let Some((flag, value)) = sources.flags.get(key.name) {
         (
             Setting { value: value.clone(), origin: Origin::Flag((*flag).to_owned()) },
@@ -298,45 +329,7 @@ fn layer(
     } else {
         return Ok(None);
     };
-    let Setting { value, origin } = setting;
-    let value = match key.kind {
-        Kind::Text => value,
-        Kind::Path => {
-            let expanded = match (value.strip_prefix("~/"), &sources.home) {
-                (Some(rest), Some(home)) => home.join(rest),
-                (_, _) => base.unwrap_or(Path::new("/")).join(&value),
-            };
-            expanded.to_string_lossy().into_owned()
-        }
-        // Nothing takes back what a lower layer says.
-        Kind::Number(..) | Kind::Size if value.is_empty() => value,
-        Kind::Number(unit, least, most) => match value.parse::<u64>() {
-            Ok(number) if (least..=most).contains(&number) => number.to_string(),
-            Ok(_) | Err(_) => {
-                let what = format!(
-                    "`{}` is a whole number of {unit} from {least} to {most}, and {origin} says {value:?}",
-                    key.name
-                );
-                return Err(Failure::new(Exit::Usage, what));
-            }
-        },
-        Kind::Size => match values_of::size(&value) {
-            Ok(bytes) => bytes.to_string(),
-            Err(wrong) => {
-                let what = format!("`{}`: {wrong}, and {origin} says {value:?}", key.name);
-                return Err(Failure::new(Exit::Usage, what));
-            }
-        },
-        Kind::Flag => match value.as_str() {
-            "true" | "1" | "yes" | "on" => "true".to_owned(),
-            "false" | "0" | "no" | "off" => "false".to_owned(),
-            other => {
-                let what = format!("`{}` is true or false, and {origin} says {other:?}", key.name);
-                return Err(Failure::new(Exit::Usage, what));
-            }
-        },
-    };
-    Ok(Some(Setting { value, origin }))
+    kind::checked(key.name, key.kind, setting, base, sources.home.as_deref()).map(Some)
 }
 
 /// The runtime directory is shared by all daemons of a user, so the socket of a daemon with a state directory of its

@@ -1,8 +1,8 @@
 //! A session's notebook on one screen: what its kernel does, where it is saved, and its cells with the end of their output.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use outlive_core::id::RunId;
+use outlive_core::id::{RunId, Seq};
 use outlive_protocol::http::{
     CellKindName, CellState, CellView, ChunkView, RunState, SavedState, SessionView, StreamEvent,
 };
@@ -23,20 +23,52 @@ const HEAD_LINES: usize = 3;
 pub struct Board {
     watch: Watch,
     cells: Vec<CellView>,
-    tails: HashMap<RunId, String>,
+    tails: HashMap<RunId, Tail>,
+}
+
+/// The end of a run's output: what each of its last chunks shows, by their numbers.
+#[derive(Default)]
+struct Tail {
+    pieces: VecDeque<(Seq, String)>,
+    bytes: usize,
+}
+
+impl Tail {
+    fn push(&mut self, seq: Seq, chunk: &ChunkView) {
+        let mut text = shown(chunk);
+        if text.len() > TAIL_BYTES_MAX {
+            text.drain(..text.ceil_char_boundary(text.len() - TAIL_BYTES_MAX));
+        }
+        self.bytes += text.len();
+        self.pieces.push_back((seq, text));
+        while self.bytes > TAIL_BYTES_MAX {
+            let Some((_, first)) = self.pieces.pop_front() else { break };
+            self.bytes -= first.len();
+        }
+    }
+
+    /// Takes back what came after a chunk.
+    fn reset(&mut self, keep: Seq) {
+        self.pieces.retain(|(seq, _)| *seq <= keep);
+        self.bytes = self.pieces.iter().map(|(_, text)| text.len()).sum();
+    }
+
+    fn text(&self) -> String {
+        self.pieces.iter().map(|(_, text)| text.as_str()).collect()
+    }
 }
 
 impl Board {
     /// Takes what has happened. Gives whether cells may have changed with it.
     pub fn take(&mut self, event: StreamEvent) -> bool {
         match self.watch.admit(event) {
-            Some(StreamEvent::Output { run: Some(run), chunks, .. }) => {
+            Some(StreamEvent::Output { run: Some(run), first, chunks, .. }) => {
                 let tail = self.tails.entry(run).or_default();
-                chunks.iter().for_each(|chunk| push(tail, chunk));
+                (first.0..).zip(&chunks).for_each(|(seq, chunk)| tail.push(Seq(seq), chunk));
                 false
             }
-            Some(StreamEvent::Reset { run, .. }) => {
-                self.tails.remove(&run);
+            Some(StreamEvent::Reset { run, keep, .. }) => {
+                self.tails.entry(run).or_default().reset(keep);
                 false
             }
             Some(_) => true,
@@ -104,7 +136,7 @@ impl Board {
             paint.text(Ink::Dim, format!("{mark:>6}")),
             paint.text(ink, word)
         )];
-        let tail = cell.run.and_then(|run| self.tails.get(&run)).map_or("", String::as_str);
+        let tail = cell.run.and_then(|run| self.tails.get(&run)).map_or_else(String::new, Tail::text);
         let keep = if cell.state == CellState::Running { RUNNING_LINES } else { 1 };
         let output: Vec<&str> = tail.lines().collect();
         lines.extend(output.iter().skip(output.len().saturating_sub(keep)).map(|line| {
@@ -131,21 +163,15 @@ impl Board {
     }
 }
 
-/// The end of a text that grows.
-fn push(tail: &mut String, chunk: &ChunkView) {
+/// What a chunk shows as text.
+fn shown(chunk: &ChunkView) -> String {
     if let Some(text) = &chunk.text {
-        tail.push_str(text);
-    } else if let Some(content) = &chunk.content {
-        let shown = content.pointer("/data/text~1plain").or_else(|| content.get("evalue"));
-        if let Some(text) = shown.and_then(|text| text.as_str()) {
-            tail.push_str(text);
-            tail.push('\n');
-        }
+        return text.clone();
     }
-    if tail.len() > TAIL_BYTES_MAX {
-        let cut = tail.ceil_char_boundary(tail.len() - TAIL_BYTES_MAX);
-        tail.drain(..cut);
-    }
+    let content = chunk.content.as_ref();
+    let shown =
+        content.and_then(|content| content.pointer("/data/text~1plain").or_else(|| content.get("evalue")));
+    shown.and_then(|text| text.as_str()).map_or_else(String::new, |text| format!("{text}\n"))
 }
 
 fn head(session: &SessionView, width: usize, paint: Paint) -> Vec<String> {
@@ -256,6 +282,22 @@ mod tests {
         assert!(lines[at].ends_with("running"), "{lines:#?}");
         assert_eq!(lines[at + 2].trim(), "│ two\u{fffd}[2J", "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains("cells below")), "{lines:#?}");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_on_the_screen() {
+        let mut board = board();
+        board.set_cells(vec![cell(0, "running", Some(RUN))]);
+        let texts =
+            ["kept", "void"].map(|text| json!({"kind": "stdout", "at": 0, "text": format!("{text}\n")}));
+        let output = json!({"event": "output", "run": RUN, "attempt": 1, "first": 1, "chunks": texts});
+        board.take(serde_json::from_value(output).expect("an event"));
+        assert!(board.lines(70, 12, Paint::OFF).iter().any(|line| line.contains("void")));
+        let reset = json!({"event": "reset", "run": RUN, "attempt": 2, "keep": 1});
+        board.take(serde_json::from_value(reset).expect("an event"));
+        let lines = board.lines(70, 12, Paint::OFF);
+        assert!(lines.iter().any(|line| line.contains("kept")), "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.contains("void")), "{lines:#?}");
     }
 
     #[test]

@@ -118,8 +118,9 @@ impl Screen for Notebook {
                     .map(|chunk| output::piece(chunk, colours))
                     .try_for_each(|piece| self.piece(piece))
             }
-            StreamEvent::Reset { attempt, .. } => {
-                self.say(&format!("started again (attempt {attempt}); its output so far is void"));
+            StreamEvent::Reset { run, attempt, keep } => {
+                let name = watch.runs.get(run).map_or_else(|| "the run".to_owned(), name);
+                self.say(&format!("{name} started again (attempt {attempt}); {}", watch.void(*keep)));
                 Ok(())
             }
             StreamEvent::Report { report } if !report::is_news(report) => Ok(()),
@@ -213,9 +214,9 @@ pub fn in_words(run: &RunView, outcome: &RunOutcome) -> (Ink, String) {
                 CancelWhy::Interrupted => "not run: interrupted",
                 CancelWhy::Stopped if run.started_at.is_some() => "stopped",
                 CancelWhy::Stopped => "not run: stopped",
-            };
                 CancelWhy::NodeDrained if run.started_at.is_some() => "stopped: its node was drained",
                 CancelWhy::NodeDrained => "not run: its node was drained",
+            };
             (Ink::Dim, why.to_owned())
         }
     }

@@ -51,13 +51,12 @@ pub enum Raw {
 }
 
 impl Screen for Raw {
-    fn show(&mut self, event: &StreamEvent, _watch: &Watch) -> Result<(), Failure> {
+    fn show(&mut self, event: &StreamEvent, watch: &Watch) -> Result<(), Failure> {
         match event {
             StreamEvent::Output { chunks, .. } => chunks.iter().try_for_each(|chunk| self.chunk(chunk)),
-            StreamEvent::Reset { attempt, .. } => {
-                terminal::talk(format!(
-                    "outlive: started again (attempt {attempt}); its output so far is void"
-                ));
+            StreamEvent::Reset { attempt, keep, .. } => {
+                let void = watch.void(*keep);
+                terminal::talk(format!("outlive: started again (attempt {attempt}); {void}"));
                 Ok(())
             }
             StreamEvent::Report { report } => {

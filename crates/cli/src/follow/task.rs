@@ -137,7 +137,7 @@ impl Screened {
 }
 
 impl Screen for Screened {
-    fn show(&mut self, event: &StreamEvent, _watch: &Watch) -> Result<(), Failure> {
+    fn show(&mut self, event: &StreamEvent, watch: &Watch) -> Result<(), Failure> {
         match event {
             StreamEvent::Output { chunks, .. } => {
                 if let Some(meter) = &self.meter {
@@ -151,11 +151,7 @@ impl Screen for Screened {
             }
             StreamEvent::Reset { attempt, keep, .. } => {
                 self.is_explained = false;
-                let void = match keep.0 {
-                    0 => "all output so far is void".to_owned(),
-                    keep => format!("output after its first {keep} pieces is void"),
-                };
-                self.say(&format!("attempt {attempt} begins on another runner; {void}"));
+                self.say(&format!("attempt {attempt} begins on another runner; {}", watch.void(*keep)));
                 Ok(())
             }
             // An error chunk tells of the same death.

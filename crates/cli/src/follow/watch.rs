@@ -19,6 +19,8 @@ pub struct Watch {
     /// How the target ended, as the stream's last event says.
     pub outcome: Option<RunOutcome>,
     heads: BTreeMap<RunId, Cursor>,
+    /// How many chunks the last reset took back of what was shown.
+    withdrawn: u64,
     reported: BTreeSet<ReportId>,
 }
 
@@ -62,9 +64,9 @@ impl Watch {
                 if attempt <= head.attempt {
                     return None;
                 }
-                let cut = keep < head.seq;
+                self.withdrawn = head.seq.0.saturating_sub(keep.0);
                 *head = Cursor { attempt, seq: keep.min(head.seq) };
-                cut.then_some(StreamEvent::Reset { run, attempt, keep })
+                (self.withdrawn > 0).then_some(StreamEvent::Reset { run, attempt, keep })
             }
             StreamEvent::Report { report } => {
                 if !self.reported.insert(report.id) {
@@ -83,6 +85,15 @@ impl Watch {
             | StreamEvent::Problem { .. }
             | StreamEvent::PathChanged { .. }
             | StreamEvent::Unknown) => Some(event),
+        }
+    }
+
+    /// What the last reset has taken back of what was shown, in words.
+    pub fn void(&self, keep: Seq) -> String {
+        match (keep.0, self.withdrawn) {
+            (0, _) => "its output so far is void".to_owned(),
+            (_, 1) => "its last piece of output is void".to_owned(),
+            (_, count) => format!("its last {count} pieces of output are void"),
         }
     }
 
@@ -184,6 +195,8 @@ mod tests {
         };
         watch.admit(output(1, 1, &["a", "b", "c"]));
         assert!(watch.admit(reset.clone()).is_some());
+        assert_eq!(watch.void(Seq(1)), "its last 2 pieces of output are void");
+        assert_eq!(watch.void(Seq(0)), "its output so far is void");
         assert_eq!(watch.admit(reset), None, "said once");
         assert_eq!(text(watch.admit(output(2, 2, &["B"]))), "B");
         assert_eq!(watch.admit(output(1, 4, &["stale"])), None);

@@ -7,7 +7,7 @@ use outlive_core::id::RunId;
 use outlive_protocol::http::{RunView, SubmitTask};
 
 use super::{Form, How, follow, input};
-use crate::client::{CallError, Client};
+use crate::client::{CallError, Client, Twice};
 use crate::command::attach::quietly;
 use crate::command::down::unknown;
 use crate::daemon::{self, Daemon};
@@ -15,9 +15,6 @@ use crate::exit::Exit;
 use crate::failure::{Failure, doing};
 use crate::follow::OnInterrupt;
 use crate::{select, terminal, values};
-
-/// How often a task is sent again when the answer was lost. It has an id of its own, so it is queued once.
-const SUBMIT_RETRIES: u32 = 3;
 
 /// Arguments.
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
@@ -91,17 +88,15 @@ impl Args {
 
 async fn submit(daemon: &Daemon, group: &str, request: &SubmitTask) -> Result<(Client, RunView), Failure> {
     let mut client = quietly(daemon).await?;
-    let mut tries = 0;
-    loop {
-        match client.submit_task(group, request).await {
-            Ok(run) => return Ok((client, run)),
-            Err(CallError::Refused(problem)) if problem.status == 404 => return Err(unknown(group)),
-            Err(error) if error.is_daemon_gone() && tries < SUBMIT_RETRIES => {
-                tries += 1;
-                client = daemon.connect_or_start(&mut daemon::silent).await?;
-            }
-            Err(error) => return Err(doing("submit", error)),
-        }
+    let submitted = daemon
+        .persist(&mut client, Twice::Harmless, &mut daemon::silent, async |client: Client| {
+            client.submit_task(group, request).await
+        })
+        .await;
+    match submitted {
+        Ok(run) => Ok((client, run)),
+        Err(CallError::Refused(problem)) if problem.status == 404 => Err(unknown(group)),
+        Err(error) => Err(doing("submit", error)),
     }
 }
 
