@@ -10,6 +10,8 @@ from ._wire import RawEvent, Request
 from .errors import problem
 from .models import Event, Run
 
+_UNAVAILABLE = 503
+
 
 @dataclass
 class Cursor:
@@ -17,6 +19,12 @@ class Cursor:
 
     request: Request
     over: bool = False
+    fruitless: int = 0
+    """How often it broke off since the last event."""
+    sent_away: bool = False
+    """Whether the last one said that it does not go on."""
+    elsewhere: str | None = None
+    """The URL of the node that does, as it said."""
 
     def next_request(self) -> Request:
         """The request with which to come back."""
@@ -30,16 +38,20 @@ class Cursor:
         """
         data: dict[str, Any] = json.loads(raw.data)
         kind = str(data.get("event", "unknown"))
+        if kind != "problem":
+            self.fruitless = 0
         if raw.id is not None:
             self.request = replace(self.request, last_event_id=raw.id)
         if kind == "end":
             self.over = True
         if kind == "problem":
             body = data["problem"]
-            # These two are about the stream and not about the session: the cursor still stands.
-            if body.get("code") not in ("shutting-down", "slow-reader"):
+            # It is about the stream, its daemon or its node, and not about the session: the cursor still stands.
+            if body.get("status") != _UNAVAILABLE and body.get("code") != "slow-reader":
                 self.over = True
                 raise problem(self.request.doing, body)
+            self.sent_away = body.get("code") != "slow-reader"
+            self.elsewhere = (body.get("elsewhere") or {}).get("url")
         return Event(kind, data, raw.id)
 
 

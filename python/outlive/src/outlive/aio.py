@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,11 +14,11 @@ from . import _calls, _where
 from ._answer import answer, lost
 from ._calls import Call
 from ._follow import Cursor, collect
-from ._where import Where
+from ._where import Ways, Where
 from ._wire import EventReader, Request, ResponseReader
-from .errors import DaemonGone, RunFailed
+from .errors import DaemonGone, Problem, RunFailed
 from .models import Cell, Event, Notebook, Run, State
-from .session import AGAIN_SECONDS, ANSWER_SECONDS, PATIENCE_SECONDS, SILENCE_SECONDS
+from .session import AGAIN_SECONDS, ANSWER_SECONDS, CONNECT_SECONDS, LIVE, SIGN_SECONDS, leave
 
 T = TypeVar("T")
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -26,10 +26,15 @@ _READ_BYTES = 1 << 16
 
 
 class _Daemon:
-    """The way to one daemon."""
+    """The way to one daemon, or to the nodes of a cluster."""
 
-    def __init__(self, where: Where) -> None:
-        self.where = where
+    def __init__(self, ways: Ways) -> None:
+        self.ways = ways
+
+    @property
+    def where(self) -> Where:
+        """Who is asked now."""
+        return self.ways.where
 
     async def call(self, call: Call[T]) -> T:
         """Carries a call out."""
@@ -42,50 +47,84 @@ class _Daemon:
             return result
 
     async def _exchange(self, request: Request) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.ways.patience
         while True:
             source, sink = await self.connect(deadline)
             try:
                 sink.write(request.encode(self.where.host_header, self.where.token))
                 reader, body = ResponseReader(), bytearray()
                 while not reader.complete:
-                    data = await asyncio.wait_for(source.read(_READ_BYTES), ANSWER_SECONDS)
+                    data = await self._receive(source)
                     body += reader.feed(data)
                     if not data and not reader.complete:
                         raise ConnectionResetError("the connection broke off")
-            except (OSError, asyncio.TimeoutError) as error:
+                return answer(request, reader.status, bytes(body))
+            except Problem as problem:
+                if not problem.passing or time.monotonic() > deadline:
+                    raise
+                self.ways.turn_to(problem.elsewhere)
+            except OSError as error:
+                self.ways.turn()
                 if not request.repeatable or time.monotonic() > deadline:
-                    raise lost(request, OSError(str(error))) from error
-                await asyncio.sleep(AGAIN_SECONDS)
-                continue
+                    raise lost(request, error) from error
             finally:
                 await _close(sink)
-            return answer(request, reader.status, bytes(body))
+            await asyncio.sleep(AGAIN_SECONDS)
 
-    async def connect(self, deadline: float) -> _Connection:
-        """A connection; a daemon that does not run is started, or waited for."""
-        started = False
+    async def _receive(self, source: asyncio.StreamReader) -> bytes:
+        """What comes next. One of several nodes is waited for while it gives signs of life."""
+        until = time.monotonic() + ANSWER_SECONDS
         while True:
             try:
-                if self.where.socket is not None:
-                    return await asyncio.open_unix_connection(self.where.socket)
-                return await asyncio.open_connection(self.where.host, self.where.port)
-            except OSError as error:
-                if self.where.start and not started:
-                    await asyncio.to_thread(_where.start, self.where)
-                    started = True
-                elif time.monotonic() > deadline:
-                    raise DaemonGone(f"no daemon listens on {self.where.name}: {error}") from error
-                else:
-                    await asyncio.sleep(AGAIN_SECONDS)
+                return await _within(SIGN_SECONDS if self.ways.several else ANSWER_SECONDS, source.read(_READ_BYTES))
+            except TimeoutError:
+                if not self.ways.several or time.monotonic() > until or not await self._lives():
+                    raise
+
+    async def _lives(self) -> bool:
+        try:
+            source, sink = await self._connected(self.where)
+            try:
+                sink.write(LIVE.encode(self.where.host_header, self.where.token))
+                return bool(await _within(SIGN_SECONDS, source.read(1)))
+            finally:
+                await _close(sink)
+        except OSError:
+            return False
+
+    async def connect(self, deadline: float) -> _Connection:
+        """A connection: to the daemon, else to another node, else to a daemon that is started or waited for."""
+        started = False
+        while True:
+            self.ways.look()
+            failure = OSError("nobody is known")
+            for _ in self.ways.places[:]:
+                try:
+                    return await self._connected(self.where)
+                except OSError as error:
+                    failure = error
+                    self.ways.turn()
+            local = next((place for place in self.ways.places if place.start), None)
+            if local is not None and not started:
+                await asyncio.to_thread(_where.start, local)
+                started = True
+            elif time.monotonic() > deadline:
+                raise DaemonGone(f"no daemon listens on {self.where.name}: {failure}") from failure
+            else:
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _connected(self, where: Where) -> _Connection:
+        if where.socket is not None:
+            return await asyncio.open_unix_connection(where.socket)
+        return await _within(CONNECT_SECONDS, asyncio.open_connection(where.host, where.port))
 
     async def stream(self, request: Request) -> AsyncIterator[Event]:
-        """The events of a stream to its end, through restarts of the daemon."""
+        """The events of a stream to its end, through restarts of the daemon and from node to node."""
         cursor = Cursor(request)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.ways.patience
         while not cursor.over:
             async for event in self._stream_once(cursor, deadline):
-                deadline = time.monotonic() + PATIENCE_SECONDS
+                deadline = time.monotonic() + self.ways.patience
                 yield event
             if not cursor.over:
                 if time.monotonic() > deadline:
@@ -99,7 +138,10 @@ class _Daemon:
             sink.write(request.encode(self.where.host_header, self.where.token))
             reader, events, refusal = ResponseReader(), EventReader(), bytearray()
             while not reader.complete:
-                data = await asyncio.wait_for(source.read(_READ_BYTES), SILENCE_SECONDS)
+                if reader.status is None:
+                    data = await self._receive(source)
+                else:
+                    data = await _within(self.ways.silence, source.read(_READ_BYTES))
                 body = reader.feed(data)
                 if reader.status not in (None, 200):
                     refusal += body
@@ -110,11 +152,25 @@ class _Daemon:
                     break
             if refusal:
                 answer(request, reader.status, bytes(refusal))
-        except (OSError, asyncio.TimeoutError):
+            leave(self.ways, cursor, None)
+        except Problem as problem:
+            if cursor.over or not problem.passing:
+                raise
+            cursor.sent_away, cursor.elsewhere = True, problem.elsewhere
+            leave(self.ways, cursor, problem)
+        except OSError as error:
             # The daemon has gone or hangs: it is looked for again.
-            return
+            leave(self.ways, cursor, error)
         finally:
             await _close(sink)
+
+
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    """The result, in time. asyncio's own TimeoutError is no OSError before Python 3.11."""
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError as error:
+        raise TimeoutError(f"nothing came for {seconds} s") from error
 
 
 async def _close(sink: asyncio.StreamWriter) -> None:

@@ -36,7 +36,15 @@ class Problem(OutliveError):
         """What to do about it."""
         self.facts: dict[str, str] = dict(body.get("facts", {}))
         """More facts by name."""
+        self.elsewhere: str | None = (body.get("elsewhere") or {}).get("url")
+        """The URL of the node that can do it, where this one cannot."""
         super().__init__(self._text())
+
+    @property
+    def passing(self) -> bool:
+        """Whether nothing was done and what stands in the way passes by itself: a session changes its node, a node
+        hands over or is cut off, the store does not answer."""
+        return self.status == _UNAVAILABLE and self.code in _PASSING
 
     def _text(self) -> str:
         text = f"cannot {self.doing}: {self.detail}"
@@ -93,6 +101,18 @@ _BY_CODE: dict[str, type[Problem]] = {
     "unsaved": Unsaved,
 }
 _NOT_FOUND = 404
+_UNAVAILABLE = 503
+_PASSING = {
+    "session-moving",
+    "owner-unreachable",
+    "owner-silent",
+    "node-isolated",
+    "isolated",
+    "joining",
+    "draining",
+    "shutting-down",
+    "store-unavailable",
+}
 
 
 def problem(doing: str, body: dict[str, Any]) -> Problem:

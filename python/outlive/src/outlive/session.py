@@ -13,29 +13,35 @@ from . import _calls, _where
 from ._answer import answer, lost
 from ._calls import Call
 from ._follow import Cursor, collect
-from ._where import Where
+from ._where import Ways, Where
 from ._wire import EventReader, Request, ResponseReader
-from .errors import DaemonGone, RunFailed
+from .errors import DaemonGone, Problem, RunFailed
 from .models import Cell, Event, Notebook, Run, State
 
 T = TypeVar("T")
 
 ANSWER_SECONDS = 120.0
 """Longest wait for an answer: the daemon answers at once, but for a save of a large notebook to a slow disk."""
-SILENCE_SECONDS = 2.0
-"""Silence after which a stream counts as dead: eight of the server's comments."""
-PATIENCE_SECONDS = 60.0
-"""How long a daemon that went away is waited for."""
+CONNECT_SECONDS = 1.0
+"""Longest wait for a connection over TCP."""
+SIGN_SECONDS = 1.0
+"""How long one of several nodes is waited for before it is asked whether it lives, and may take to say so."""
 AGAIN_SECONDS = 0.1
 """The wait before a daemon is looked for again."""
+LIVE = Request("GET", "/v1/live", "ask for a sign of life", repeatable=True)
 _READ_BYTES = 1 << 16
 
 
 class _Daemon:
-    """The way to one daemon."""
+    """The way to one daemon, or to the nodes of a cluster."""
 
-    def __init__(self, where: Where) -> None:
-        self.where = where
+    def __init__(self, ways: Ways) -> None:
+        self.ways = ways
+
+    @property
+    def where(self) -> Where:
+        """Who is asked now."""
+        return self.ways.where
 
     def call(self, call: Call[T]) -> T:
         """Carries a call out."""
@@ -48,61 +54,93 @@ class _Daemon:
             return result
 
     def _exchange(self, request: Request) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.ways.patience
         while True:
             connection = self.connect(deadline)
             try:
-                connection.settimeout(ANSWER_SECONDS)
                 connection.sendall(request.encode(self.where.host_header, self.where.token))
                 reader, body = ResponseReader(), bytearray()
                 while not reader.complete:
-                    data = connection.recv(_READ_BYTES)
+                    data = self._receive(connection)
                     body += reader.feed(data)
                     if not data and not reader.complete:
                         raise ConnectionResetError("the connection broke off")
+                return answer(request, reader.status, bytes(body))
+            except Problem as problem:
+                if not problem.passing or time.monotonic() > deadline:
+                    raise
+                self.ways.turn_to(problem.elsewhere)
             except OSError as error:
+                self.ways.turn()
                 if not request.repeatable or time.monotonic() > deadline:
                     raise lost(request, error) from error
-                time.sleep(AGAIN_SECONDS)
-                continue
             finally:
                 connection.close()
-            return answer(request, reader.status, bytes(body))
+            time.sleep(AGAIN_SECONDS)
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        """What comes next. One of several nodes is waited for while it gives signs of life."""
+        until = time.monotonic() + ANSWER_SECONDS
+        connection.settimeout(SIGN_SECONDS if self.ways.several else ANSWER_SECONDS)
+        while True:
+            try:
+                return connection.recv(_READ_BYTES)
+            except TimeoutError:
+                if not self.ways.several or time.monotonic() > until or not self._lives():
+                    raise
+
+    def _lives(self) -> bool:
+        try:
+            connection = self._connected(self.where)
+            with connection:
+                connection.settimeout(SIGN_SECONDS)
+                connection.sendall(LIVE.encode(self.where.host_header, self.where.token))
+                return bool(connection.recv(1))
+        except OSError:
+            return False
 
     def connect(self, deadline: float) -> socket.socket:
-        """A connection; a daemon that does not run is started, or waited for."""
+        """A connection: to the daemon, else to another node, else to a daemon that is started or waited for."""
         started = False
         while True:
-            connection = self._socket()
-            try:
-                connection.connect(self.where.socket or (self.where.host, self.where.port))
-            except OSError as error:
-                connection.close()
-                if self.where.start and not started:
-                    _where.start(self.where)
-                    started = True
-                elif time.monotonic() > deadline:
-                    raise DaemonGone(f"no daemon listens on {self.where.name}: {error}") from error
-                else:
-                    time.sleep(AGAIN_SECONDS)
+            self.ways.look()
+            failure = OSError("nobody is known")
+            for _ in self.ways.places[:]:
+                try:
+                    return self._connected(self.where)
+                except OSError as error:
+                    failure = error
+                    self.ways.turn()
+            local = next((place for place in self.ways.places if place.start), None)
+            if local is not None and not started:
+                _where.start(local)
+                started = True
+            elif time.monotonic() > deadline:
+                raise DaemonGone(f"no daemon listens on {self.where.name}: {failure}") from failure
             else:
-                return connection
+                time.sleep(AGAIN_SECONDS)
 
-    def _socket(self) -> socket.socket:
-        if self.where.socket is not None:
-            return socket.socket(socket.AF_UNIX)
-        family = socket.AF_INET6 if ":" in (self.where.host or "") else socket.AF_INET
-        connection = socket.socket(family)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _connected(self, where: Where) -> socket.socket:
+        if where.socket is None:
+            connection = socket.create_connection((where.host, where.port), CONNECT_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(None)
+            return connection
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(where.socket)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def stream(self, request: Request) -> Iterator[Event]:
-        """The events of a stream to its end, through restarts of the daemon."""
+        """The events of a stream to its end, through restarts of the daemon and from node to node."""
         cursor = Cursor(request)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.ways.patience
         while not cursor.over:
             for event in self._stream_once(cursor, deadline):
-                deadline = time.monotonic() + PATIENCE_SECONDS
+                deadline = time.monotonic() + self.ways.patience
                 yield event
             if not cursor.over:
                 if time.monotonic() > deadline:
@@ -113,11 +151,14 @@ class _Daemon:
         request = cursor.next_request()
         connection = self.connect(deadline)
         try:
-            connection.settimeout(SILENCE_SECONDS)
             connection.sendall(request.encode(self.where.host_header, self.where.token))
             reader, events, refusal = ResponseReader(), EventReader(), bytearray()
             while not reader.complete:
-                data = connection.recv(_READ_BYTES)
+                if reader.status is None:
+                    data = self._receive(connection)
+                    connection.settimeout(self.ways.silence)
+                else:
+                    data = connection.recv(_READ_BYTES)
                 body = reader.feed(data)
                 if reader.status not in (None, 200):
                     refusal += body
@@ -128,11 +169,25 @@ class _Daemon:
                     break
             if refusal:
                 answer(request, reader.status, bytes(refusal))
-        except OSError:
+            leave(self.ways, cursor, None)
+        except Problem as problem:
+            if cursor.over or not problem.passing:
+                raise
+            cursor.sent_away, cursor.elsewhere = True, problem.elsewhere
+            leave(self.ways, cursor, problem)
+        except OSError as error:
             # The daemon has gone or hangs: it is looked for again.
-            return
+            leave(self.ways, cursor, error)
         finally:
             connection.close()
+
+
+def leave(ways: Ways, cursor: Cursor, why: Exception | None) -> None:
+    """Whom to ask next for a stream that broke off: the same one if it may answer, else another."""
+    cursor.fruitless += 1
+    if cursor.sent_away or isinstance(why, TimeoutError) or cursor.fruitless > 1:
+        ways.turn_to(cursor.elsewhere)
+    cursor.sent_away, cursor.elsewhere = False, None
 
 
 class Session:
@@ -166,8 +221,9 @@ class Session:
             kernel: The kernelspec's name; without one, what the notebook asks for.
             start: `first_run` (the default) or `at_once` (the notebook must be trusted).
             trust: You vouch for the notebook.
-            address: A daemon's socket, or `host:port`; this user's daemon without it, which is started if need be.
-            token: For `host:port`.
+            address: A daemon's socket or `http://host:port`, or several nodes of a cluster with commas between them;
+                this user's daemon without it, which is started if need be.
+            token: For `http://host:port`.
         """
         daemon = _Daemon(_where.find(address, token))
         return cls(daemon, daemon.call(_calls.open_(path, id, kernel, start, trust)))
