@@ -17,18 +17,18 @@ const DAMAGES_NAMED_MAX: usize = 20;
 
 /// Looks at everything that the daemon depends on.
 pub async fn look(context: &Context, state: &Path) -> DoctorView {
-    DoctorView {
-        checks: vec![
-            disk(state),
-            descriptors(),
-            cgroup(),
-            store(context).await,
-            sessions(context),
-            shims(context),
-            files(context),
-            causes(context),
-        ],
-    }
+    let mut checks = Vec::from_iter(context.cluster.iter().map(|cluster| cluster.diagnose()));
+    checks.extend([
+        disk(state),
+        descriptors(),
+        cgroup(),
+        store(context).await,
+        sessions(context),
+        shims(context),
+        files(context),
+        causes(context),
+    ]);
+    DoctorView { checks }
 }
 
 fn check(name: &str, level: DoctorLevel, found: String, hint: Option<&str>) -> DoctorCheck {

@@ -18,7 +18,7 @@ use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
-    API_VERSION, Close, CreateSession, DoctorView, EditNotebook, Edited, Elsewhere, NewSession, NodeView,
+    API_VERSION, Close, ClusterView, CreateSession, DoctorView, EditNotebook, Edited, Elsewhere, NewSession, NodeView,
     NotebookView, OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView,
     Stop, StopNode, SubmitRuns,
 };
@@ -196,6 +196,11 @@ impl Node {
         Ok(())
     }
 
+    /// This node's part in its cluster; `None`: it is alone.
+    pub fn membership(&self) -> Option<&Arc<cluster::Cluster>> {
+        self.context.cluster.as_ref()
+    }
+
     /// Returns when somebody asked for the end of the daemon.
     pub async fn ending(&self) {
         self.ending.cancelled().await;
@@ -299,7 +304,7 @@ impl Api for Node {
             pid: std::process::id(),
             state_directory: self.state.display().to_string(),
             started_at: self.started_at,
-            ready: true,
+            ready: self.context.cluster.as_ref().is_none_or(|cluster| cluster.ready().is_ok()),
         }
     }
 
@@ -538,6 +543,10 @@ impl Api for Node {
             }
             () = self.context.clock.until(deadline) => Err(problem::store_silent(READY_STORE_MS)),
         }
+    }
+
+    async fn cluster(&self) -> ClusterView {
+        self.context.cluster.as_ref().map(|cluster| cluster.view()).unwrap_or_default()
     }
 
     fn neighbour(&self) -> Option<Elsewhere> {

@@ -12,6 +12,7 @@
 //! | `elsewhere` | what is said of a session that another node has |
 //! | `fenced` | the processes of a session that is not ours any more |
 //! | [`follow`] | the live tails of sessions that other nodes write |
+//! | `view` | the cluster for people: its nodes, and what `doctor` says |
 //! | `clients` | what clients of this node are told of itself and the others |
 
 mod clients;
@@ -23,6 +24,7 @@ pub(crate) mod fenced;
 mod isolation;
 pub mod membership;
 pub(crate) mod owned;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
