@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, NodeId, Position, RunId, SessionId};
@@ -12,6 +13,7 @@ use outlive_protocol::http::{
     GroupConfig, Members, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunView,
     SaveSession, SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask, TakeoverView,
 };
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::session::peers::DocumentPeer;
@@ -61,6 +63,42 @@ pub struct AttachRun {
     pub follow: bool,
     /// Of a group's task: it is cancelled when this reader goes away before its end.
     pub cancel: bool,
+}
+
+/// What is asked of another node, over its API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Errand {
+    /// `GET`, `POST`, …
+    pub method: &'static str,
+    /// The path with its query.
+    pub path: String,
+    /// The JSON that goes with it.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Errand {
+    /// Asks for something.
+    #[must_use]
+    pub const fn get(path: String) -> Self {
+        Self { method: "GET", path, body: None }
+    }
+
+    /// Asks to do something.
+    #[must_use]
+    pub fn post(path: String, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("what is asked for has string keys");
+        Self { method: "POST", path, body: Some(body) }
+    }
+}
+
+/// The way to the other nodes, for a surface that calls [`Api`] itself: what a [`Problem`] `elsewhere` names is asked of
+/// the node that it names. The HTTP server does so by itself.
+#[async_trait]
+pub trait Others: Send + Sync + 'static {
+    /// Asks a node; the body of its answer.
+    async fn ask(&self, there: &Elsewhere, errand: Errand) -> Result<Bytes, Problem>;
+    /// Attaches to a stream of events there. It ends with `end` or `problem`, also when the node is lost.
+    async fn attach(&self, there: &Elsewhere, path: String) -> Result<Events, Problem>;
 }
 
 /// What bringing a group up has come to.

@@ -9,19 +9,26 @@
 //! 4. `stream` carries events to one reader: batched, bounded, always with a last word; `websocket` does so too, and
 //!    carries the frames of those who edit a notebook live.
 //!
+//! `front` is for nodes that come later than their server, and for those that are one of several; `proxy` then asks another
+//! node for what it has. `farewell` is the end.
+//!
 //! Whatever is refused is refused with a [`Problem`](outlive_protocol::http::Problem); all of them stand in
 //! [`problem`]. Jupyter's own API gets its place beside `native`.
 
 mod door;
+mod farewell;
+mod front;
 mod listen;
 pub mod native;
 mod openai;
 pub mod problem;
+mod proxy;
 mod serve;
 mod stream;
 mod websocket;
 
 pub use door::token::{Token, TokenError};
 pub use door::{API_VERSION_HEADER, TcpPolicy};
+pub use front::Front;
 pub use listen::bind::{BindError, BoundTcp, BoundUnix, bind_tcp, bind_unix};
-pub use serve::{Bounds, Listeners, serve, serve_with};
+pub use serve::{Bounds, Listeners, serve, serve_front, serve_with};

@@ -8,6 +8,10 @@ use outlive_core::limits::{JSON_DEPTH_MAX, REQUEST_BYTES_MAX};
 use outlive_protocol::http::{API_VERSION, Problem};
 
 use crate::openai;
+use crate::proxy::Away;
+
+/// The code of a refusal that names the node to ask instead.
+const ELSEWHERE: &str = "elsewhere";
 
 /// The media type of every refusal (RFC 9457).
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -17,10 +21,24 @@ pub(crate) const FIELD: &str = "field";
 
 /// A problem as an answer to a request for `path`, in the words of the surface that was asked.
 pub(crate) fn response(path: &str, problem: &Problem) -> Response<Body> {
-    if openai::speaks(path) {
-        return openai::refusal::response(problem);
+    let mut response = if openai::speaks(path) {
+        openai::refusal::response(problem)
+    } else {
+        with_headers(problem.status, MEDIA_TYPE, json(problem))
+    };
+    if problem.code == ELSEWHERE {
+        response.extensions_mut().insert(Away(problem.clone()));
     }
-    with_headers(problem.status, MEDIA_TYPE, json(problem))
+    response
+}
+
+/// A refusal of something that was begun: it is told here, whoever has the rest.
+pub(crate) fn here(mut problem: Problem) -> Problem {
+    if problem.code == ELSEWHERE {
+        "session-moving".clone_into(&mut problem.code);
+        problem.status = 503;
+    }
+    problem
 }
 
 /// A refusal with its status, and the headers that HTTP asks for with it.
@@ -235,9 +253,9 @@ pub(crate) fn blob_unreadable(sha256: &str, error: &std::io::Error) -> Problem {
         .hint("Look at the daemon's log and at the state directory's disk.")
 }
 
-pub(crate) fn not_ready() -> Problem {
-    Problem::new(503, "not-ready", "The daemon is not ready", "The daemon is still recovering its sessions.")
-        .hint("Try again in a moment.")
+pub(crate) fn joining(why: &str) -> Problem {
+    Problem::new(503, "joining", "The node is joining its cluster", why)
+        .hint("Try again in a moment, or ask another node.")
 }
 
 pub(crate) fn slow_reader(after_ms: u128) -> Problem {

@@ -1,7 +1,7 @@
 //! The server as a whole: its start, one request's way through it, and its end.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,8 +13,8 @@ use axum::http::header::{
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use futures_util::FutureExt as _;
 use outlive_core::limits::{
-    CONNECTIONS_MAX, REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WEBSOCKET_PING_MS,
-    WEBSOCKET_SILENCE_MS, WRITE_STALL_MS,
+    CONNECTIONS_MAX, REQUEST_BODY_MS, REQUEST_HEAD_MS, SERVER_SHUTDOWN_MS, SSE_STALL_MS, WEBSOCKET_BEAT_MS,
+    WEBSOCKET_PING_MS, WEBSOCKET_SILENCE_MS, WRITE_STALL_MS,
 };
 use outlive_node::api::Api;
 use outlive_protocol::http::API_VERSION;
@@ -23,10 +23,13 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::door::{API_VERSION_HEADER, Admitted, Door, Guest};
+use crate::farewell::Farewell;
+use crate::front::{Front, Open};
 use crate::listen::accept::{self, Listener};
 use crate::listen::bind::{BoundTcp, BoundUnix};
 use crate::native;
 use crate::problem;
+use crate::proxy::{Away, Copy, Proxy};
 use crate::stream::Streams;
 use crate::websocket::socket::Patience;
 
@@ -93,17 +96,14 @@ pub async fn serve_with(
     bounds: Bounds,
     shutdown: CancellationToken,
 ) {
+    serve_front(Front::new(api, beside), listeners, bounds, shutdown).await;
+}
+
+/// As [`serve`], for a node that may come later, and for one of a cluster.
+pub async fn serve_front(front: Front, listeners: Listeners, bounds: Bounds, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
-    let streams = Streams { tasks: tasks.clone(), shutdown: shutdown.clone(), stall: bounds.stream_stall };
-    let patience = Patience {
-        ping: bounds.ping,
-        silence: bounds.silence,
-        stall: bounds.stream_stall,
-        farewell: bounds.write_stall,
-        shutdown: shutdown.clone(),
-    };
-    let app = native::App { api, streams, patience, body_deadline: bounds.body };
-    let site = Site { router: native::router(app).merge(beside), bounds };
+    let site =
+        Site { front, house: Arc::default(), bounds, tasks: tasks.clone(), shutdown: shutdown.clone() };
     let Listeners { unix, tcp } = listeners;
     let tcp = async {
         if let Some(tcp) = tcp {
@@ -113,13 +113,27 @@ pub async fn serve_with(
     tokio::join!(accept::run(Listener::Unix(unix), site.clone(), shutdown.clone()), tcp);
     tasks.close();
     tasks.wait().await;
+    if let Some(neighbours) = site.front.neighbours() {
+        neighbours.wire.close().await;
+    }
 }
 
 /// What every connection shares.
 #[derive(Clone)]
 pub(crate) struct Site {
-    router: Router,
+    front: Front,
+    /// What answers, once the node is there.
+    house: Arc<OnceLock<House>>,
     bounds: Bounds,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// What answers requests.
+struct House {
+    router: Router,
+    /// Asks other nodes, of a node that has any.
+    proxy: Option<Proxy>,
 }
 
 impl Site {
@@ -131,13 +145,14 @@ impl Site {
     pub(crate) async fn answer(&self, door: &Door, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-        let mut response = match door.admit(&head) {
+        let cluster = self.front.neighbours().map(|neighbours| &neighbours.token);
+        let mut response = match door.admit(&head, cluster) {
             Err(refused) => problem::response(&path, &refused),
             Ok(Admitted { guest: Guest::Preflight, origin }) => preflight(origin),
             Ok(Admitted { guest, origin }) => {
                 let mut request = Request::from_parts(head, body);
                 request.extensions_mut().insert(guest);
-                let mut response = self.route(&path, request).await;
+                let mut response = self.route(&path, guest, request).await;
                 allow_origin(&mut response, origin);
                 response
             }
@@ -150,7 +165,56 @@ impl Site {
         response
     }
 
-    async fn route(&self, path: &str, request: Request<Body>) -> Response<Body> {
+    /// Answers here, or where the answer says.
+    async fn route(&self, path: &str, guest: Guest, request: Request<Body>) -> Response<Body> {
+        let Some(house) = self.house() else {
+            let (who, why) = self.front.waits();
+            return native::nodes::waiting(path, guest, who, &why);
+        };
+        let Some(proxy) = &house.proxy else { return house.answer(path, request).await };
+        let (request, copy) = Copy::of(request);
+        let response = house.answer(path, request).await;
+        match response.extensions().get::<Away>().cloned() {
+            Some(away) => proxy.forward(copy, away).await,
+            None => response,
+        }
+    }
+
+    /// What answers, if the node is there.
+    fn house(&self) -> Option<&House> {
+        let open = self.front.node()?;
+        Some(self.house.get_or_init(|| self.build(open)))
+    }
+
+    fn build(&self, Open { api, beside }: &Open) -> House {
+        let Self { front, bounds, tasks, shutdown, .. } = self;
+        let farewell = Farewell::new(shutdown.clone(), Arc::clone(api));
+        let streams =
+            Streams { tasks: tasks.clone(), farewell: farewell.clone(), stall: bounds.stream_stall };
+        let neighbours = front.neighbours();
+        // Whoever listens to one of several nodes is to notice in time that it is gone.
+        let ping =
+            neighbours.map_or(bounds.ping, |_| bounds.ping.min(Duration::from_millis(WEBSOCKET_BEAT_MS)));
+        let patience = Patience {
+            ping,
+            silence: bounds.silence,
+            stall: bounds.stream_stall,
+            farewell_time: bounds.write_stall,
+            farewell,
+        };
+        let proxy = neighbours.map(|neighbours| Proxy {
+            wire: neighbours.wire.clone(),
+            streams: streams.clone(),
+            patience: patience.clone(),
+            api: Arc::clone(api),
+        });
+        let app = native::App { api: Arc::clone(api), streams, patience, body_deadline: bounds.body };
+        House { router: native::router(app).merge(beside.clone()), proxy }
+    }
+}
+
+impl House {
+    async fn answer(&self, path: &str, request: Request<Body>) -> Response<Body> {
         match AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},

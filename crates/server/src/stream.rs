@@ -26,9 +26,9 @@ use outlive_node::api::{Delivered, Events};
 use outlive_protocol::http::{Problem, StreamEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::farewell::Farewell;
 use crate::problem;
 
 /// The media type of an event stream.
@@ -36,6 +36,9 @@ pub const MEDIA_TYPE: &str = "text/event-stream";
 
 /// A line that says nothing but that somebody is there.
 const COMMENT: &[u8] = b":\n\n";
+/// Tells an EventSource how long to wait before it comes back, in milliseconds: as long as a comment takes.
+const RETRY: &[u8] = b"retry: 250\n\n";
+const _: () = assert!(SSE_COMMENT_MS == 250, "RETRY says so");
 
 /// What all event streams of a server share.
 #[derive(Clone)]
@@ -43,7 +46,7 @@ pub(crate) struct Streams {
     /// Owns the pumps.
     pub tasks: TaskTracker,
     /// Ends them.
-    pub shutdown: CancellationToken,
+    pub farewell: Farewell,
     /// How long a reader may take nothing.
     pub stall: Duration,
 }
@@ -60,29 +63,31 @@ pub(crate) enum Line {
 impl Streams {
     /// The answer that carries `events`. Dropping it detaches.
     pub(crate) fn respond(&self, events: Events) -> Response<Body> {
-        self.begin(events, write_event, problem_event)
+        self.begin(events, Some(RETRY), write_event, problem_event)
     }
 
     /// The answer that carries the events of another dialect; `cut` makes its last word of a problem.
     pub(crate) fn carry(&self, lines: BoxStream<'static, Line>, cut: fn(Problem) -> Bytes) -> Response<Body> {
-        self.begin(lines, write_line, cut)
+        self.begin(lines, None, write_line, cut)
     }
 
     fn begin<T: Send + 'static>(
         &self,
         events: BoxStream<'static, T>,
+        prelude: Option<&'static [u8]>,
         write: Write<T>,
         cut: fn(Problem) -> Bytes,
     ) -> Response<Body> {
         let (queue, batches) = mpsc::channel(SSE_BATCHES_MAX);
         let (farewell, last_word) = oneshot::channel();
-        let Self { tasks, shutdown, stall } = self.clone();
+        let Self { tasks, farewell: end, stall } = self.clone();
         tasks.spawn(async move {
-            let ending = pump(events, write, &queue, &shutdown, stall).await;
+            let ending = pump(events, write, &queue, &end, stall).await;
             // A body that is gone needs no last word.
             let _ = farewell.send(ending);
         });
-        let mut response = Response::new(Body::from_stream(body(batches, last_word, cut)));
+        let prelude = stream::iter(prelude.map(Bytes::from_static)).map(Ok);
+        let mut response = Response::new(Body::from_stream(prelude.chain(body(batches, last_word, cut))));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -123,7 +128,7 @@ async fn pump<T>(
     events: BoxStream<'static, T>,
     write: Write<T>,
     queue: &mpsc::Sender<Bytes>,
-    shutdown: &CancellationToken,
+    farewell: &Farewell,
     stall: Duration,
 ) -> Ending {
     let mut events = events.fuse();
@@ -131,7 +136,7 @@ async fn pump<T>(
         let next = tokio::select! {
             biased;
             () = queue.closed() => return Ending::Complete,
-            () = shutdown.cancelled() => return Ending::Cut(problem::shutting_down()),
+            problem = farewell.said() => return Ending::Cut(problem),
             next = timeout(Duration::from_millis(SSE_COMMENT_MS), events.next()) => next,
         };
         let first = match next {
@@ -147,7 +152,7 @@ async fn pump<T>(
         let sent = tokio::select! {
             biased;
             sent = timeout(stall, queue.send(batch)) => sent,
-            () = shutdown.cancelled() => return Ending::Cut(problem::shutting_down()),
+            problem = farewell.said() => return Ending::Cut(problem),
         };
         match sent {
             Err(_stalled) => {
@@ -225,7 +230,7 @@ fn write_event(Delivered { cursor, event }: &Delivered, out: &mut BytesMut) -> b
     is_last(event)
 }
 
-fn problem_event(problem: Problem) -> Bytes {
+pub(crate) fn problem_event(problem: Problem) -> Bytes {
     let mut out = BytesMut::new();
     write_event(&Delivered { cursor: None, event: StreamEvent::Problem { problem } }, &mut out);
     out.freeze()

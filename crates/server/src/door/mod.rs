@@ -74,8 +74,8 @@ pub(crate) enum Guest {
 }
 
 impl Door {
-    /// Lets a request in, or says why not.
-    pub(crate) fn admit(&self, head: &Parts) -> Result<Admitted, Problem> {
+    /// Lets a request in, or says why not. `cluster` is the token of the other nodes, of a node that has any.
+    pub(crate) fn admit(&self, head: &Parts, cluster: Option<&Token>) -> Result<Admitted, Problem> {
         let admitted = match self {
             Self::Unix { peer } => {
                 let owner = rustix::process::geteuid().as_raw();
@@ -84,7 +84,7 @@ impl Door {
                 }
                 Admitted { guest: Guest::Known, origin: None }
             }
-            Self::Tcp { local, policy } => policy.admit(*local, head)?,
+            Self::Tcp { local, policy } => policy.admit(*local, head, cluster)?,
         };
         check_version(&head.headers)?;
         Ok(admitted)
@@ -92,11 +92,12 @@ impl Door {
 }
 
 impl TcpPolicy {
-    fn admit(&self, local: IpAddr, head: &Parts) -> Result<Admitted, Problem> {
+    fn admit(&self, local: IpAddr, head: &Parts, cluster: Option<&Token>) -> Result<Admitted, Problem> {
         let host = self.check_host(local, head)?;
         let origin = self.check_origin(&host, &head.headers)?;
+        let is_known = |token| self.token.is(token) || cluster.is_some_and(|cluster| cluster.is(token));
         let guest = match (presented(head), &head.method) {
-            (Some(token), _) if self.token.is(token) => Guest::Known,
+            (Some(token), _) if is_known(token) => Guest::Known,
             (None, &Method::OPTIONS) if origin.is_some() => Guest::Preflight,
             (_, &Method::GET | &Method::HEAD) if head.uri.path() == LIVE => Guest::Unknown,
             (Some(_), _) => return Err(problem::wrong_token()),
@@ -173,6 +174,7 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+    const CLUSTER: &str = "fedcba9876543210fedcba9876543210";
 
     fn policy() -> TcpPolicy {
         TcpPolicy {
@@ -189,7 +191,8 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let door = Door::Tcp { local: "10.0.0.7".parse().unwrap(), policy: Arc::new(policy()) };
-        door.admit(&head).map(|admitted| admitted.guest).map_err(|problem| problem.code)
+        let cluster = Token::new(CLUSTER).unwrap();
+        door.admit(&head, Some(&cluster)).map(|admitted| admitted.guest).map_err(|problem| problem.code)
     }
 
     // B6
@@ -243,6 +246,10 @@ mod tests {
             assert!(admit("/v1/node", &[host, ("authorization", wrong)]).is_err(), "{wrong}");
         }
         assert_eq!(admit(&format!("/v1/node?a=b&token={TOKEN}"), &[host]), Ok(Guest::Known));
+        let node = ("authorization", "Bearer fedcba9876543210fedcba9876543210");
+        assert_eq!(admit("/v1/node", &[host, node]), Ok(Guest::Known), "another node of the cluster");
+        let elsewhere = admit("/v1/node", &[("host", "evil.example"), node]);
+        assert_eq!(elsewhere, Err("foreign-host".to_owned()), "by a name of ours");
         assert_eq!(admit("/v1/node?token=", &[host]), Err("wrong-token".to_owned()));
         let header_first = admit(&format!("/v1/node?token={TOKEN}"), &[host, ("authorization", "Bearer x")]);
         assert_eq!(header_first, Err("wrong-token".to_owned()));
@@ -269,7 +276,7 @@ mod tests {
             (Some(own + 1), Some("wrong-user")),
             (None, Some("wrong-user")),
         ] {
-            let refused = Door::Unix { peer }.admit(&head).err().map(|problem| problem.code);
+            let refused = Door::Unix { peer }.admit(&head, None).err().map(|problem| problem.code);
             assert_eq!(refused.as_deref(), code, "{peer:?}");
         }
     }

@@ -61,6 +61,11 @@ pub enum TokenError {
         /// The token file.
         path: PathBuf,
     },
+    /// A header cannot hold it.
+    #[error(
+        "the cluster's token holds characters that no HTTP header can hold; delete its row to get a new one"
+    )]
+    NoHeader,
     /// The system gave no random numbers.
     #[error("the system gave no random numbers for a token")]
     NoRandom,

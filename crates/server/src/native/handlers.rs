@@ -5,23 +5,22 @@ use std::sync::LazyLock;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response};
+use futures_util::StreamExt as _;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, Position};
 use outlive_node::api::{AttachRun, AttachSession, Events, From};
 use outlive_protocol::http::{
-    Close, CreateSession, DoctorView, EditNotebook, Edited, Input, NewSession, NodeView, NotebookView,
-    OpenSession, Opened, Problem, Restart, RunView, SaveSession, SessionView, SetTrust, Stop, StopNode,
-    SubmitRuns,
+    Close, CreateSession, DoctorView, EditNotebook, Edited, Input, NewSession, NotebookView, OpenSession,
+    Opened, Problem, Restart, RunView, SaveSession, SessionView, SetTrust, Stop, StreamEvent, SubmitRuns,
 };
 use serde_json::Value;
 
-use super::answer::{Accepted, Begun, Bytes, Created, Done, EventStream, Found, Metrics, Upgraded};
+use super::answer::{Accepted, Bytes, Created, Done, EventStream, Found, Metrics, Upgraded};
 use super::request::{
     AttachQuery, AttachRunQuery, BlobPath, Call, CellPath, Json, JsonOrDefault, ListQuery, NoBody,
     NotebookQuery, Nothing, RunPath, SessionPath,
 };
 use super::{App, blob as blob_file, openapi as openapi_file};
-use crate::door::Guest;
 use crate::problem;
 use crate::websocket;
 use crate::websocket::handshake::Handshake;
@@ -30,29 +29,6 @@ type Simple = Call<Nothing, Nothing, NoBody>;
 type OfSession = Call<SessionPath, Nothing, NoBody>;
 type OfRun = Call<RunPath, Nothing, NoBody>;
 type Answered<T> = Result<T, Problem>;
-
-pub(super) async fn live(app: App, call: Simple) -> Answered<Found<NodeView>> {
-    let mut node = app.api.node();
-    if call.guest != Guest::Known {
-        node.state_directory = String::new();
-        node.pid = 0;
-    }
-    Ok(Found(node))
-}
-
-pub(super) async fn ready(app: App, _: Simple) -> Answered<Found<NodeView>> {
-    let node = app.api.node();
-    if node.ready { Ok(Found(node)) } else { Err(problem::not_ready()) }
-}
-
-pub(super) async fn node(app: App, _: Simple) -> Answered<Found<NodeView>> {
-    Ok(Found(app.api.node()))
-}
-
-pub(super) async fn stop_node(app: App, call: Call<Nothing, Nothing, Json<StopNode>>) -> Answered<Begun> {
-    app.api.shutdown(call.body.0).await?;
-    Ok(Begun)
-}
 
 pub(super) async fn doctor(app: App, _: Simple) -> Answered<Found<DoctorView>> {
     Ok(Found(app.api.doctor().await))
@@ -104,6 +80,14 @@ pub(super) async fn attach(
 
 /// Events, in the way that the client asks for them.
 pub(super) fn respond(app: &App, handshake: Option<Handshake>, events: Events) -> Response<Body> {
+    let farewell = app.streams.farewell.clone();
+    let events = events.map(move |mut delivered| {
+        if let StreamEvent::Problem { problem } = &mut delivered.event {
+            farewell.direct(problem);
+        }
+        delivered
+    });
+    let events = events.boxed();
     let Some(handshake) = handshake else { return app.streams.respond(events) };
     let patience = app.patience.clone();
     handshake.grant(websocket::events::config(), patience.clone(), |socket| {

@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 pub(crate) mod blob;
 mod handlers;
+pub(crate) mod nodes;
 mod openapi;
 pub(crate) mod request;
 pub(crate) mod route;

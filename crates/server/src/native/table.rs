@@ -1,17 +1,19 @@
 //! Every route, once.
 
 use super::route::{Route, delete, get, post, put};
-use super::{handlers as h, runners as r};
+use super::{handlers as h, nodes as n, runners as r};
 use crate::openai::handlers as o;
 
 /// The table. The order is that of the OpenAPI document.
 #[rustfmt::skip]
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/v1/live", "getLive", "Whether a daemon is there. Needs no token; without one, pid and state directory are left out", h::live),
-        get("/v1/ready", "getReady", "Whether the daemon takes work; 503 while it recovers", h::ready),
-        get("/v1/node", "getNode", "Who this daemon is", h::node),
-        post("/v1/node/stop", "stopNode", "Ask the daemon to end", h::stop_node),
+        get("/v1/live", "getLive", "Whether a daemon is there. Needs no token; without one, pid and state directory are left out", n::live),
+        get("/v1/ready", "getReady", "Whether the daemon takes work; 503 with the reason while it does not", n::ready),
+        get("/v1/node", "getNode", "Who this daemon is", n::node),
+        post("/v1/node/stop", "stopNode", "Ask the daemon to end", n::stop),
+        post("/v1/node/drain", "drainNode", "Hand everything over to the other nodes", n::drain),
+        get("/v1/nodes", "listNodes", "The nodes of the cluster as this one sees them; none when it is alone", n::nodes),
         get("/v1/doctor", "getDoctor", "Look at what the daemon needs", h::doctor),
         get("/v1/openapi.json", "getOpenApi", "This document", h::openapi),
         get("/v1/sessions", "listSessions", "The sessions, newest first", h::sessions),
@@ -39,6 +41,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/v1/sessions/{id}/runs/{run}/input", "answerRun", "Answer a run's question", h::input),
         get("/v1/sessions/{id}/runs/{run}/attach", "attachRun", "The output of one run; the id of an event is ATTEMPT.SEQ", h::attach_run),
         get("/v1/sessions/{id}/reports", "listReports", "The failures of a session, oldest first", h::reports),
+        get("/v1/sessions/{id}/takeovers", "listTakeovers", "How a session went from node to node, oldest first", n::takeovers),
         get("/v1/sessions/{id}/blobs/{sha256}", "getBlob", "A large content, whole", h::blob),
         get("/v1/runners", "listGroups", "The groups of runners that are up", r::groups),
         get("/v1/runners/{name}", "getGroup", "One group of runners, with its members", r::group),

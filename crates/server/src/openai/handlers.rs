@@ -80,11 +80,12 @@ pub(crate) async fn chat(app: App, call: Call<Nothing, Nothing, Chat>) -> Result
     let id = run.id;
     let cancel = chat.wishes.cancel_on_disconnect;
     let how = AttachRun { cursor: Cursor::default(), follow: true, cancel };
-    let events = app.api.attach_run(run.session, id, how).await?;
+    // The task is queued: the request is not one that another node may be given instead.
+    let events = app.api.attach_run(run.session, id, how).await.map_err(problem::here)?;
     let turn = Turn::new(app.api.clone(), run, chat.model, events, cancel);
     let answered = tokio::select! {
         biased;
-        () = app.streams.shutdown.cancelled() => Fault::cut(&problem::shutting_down()).response(),
+        problem = app.streams.farewell.said() => Fault::cut(&problem).response(),
         answered = answer(&app, turn, chat.form) => answered,
     };
     Ok(Chatted(named(answered, id)))

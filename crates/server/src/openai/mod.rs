@@ -27,6 +27,8 @@ mod transcript;
 mod turn;
 mod whole;
 
+pub(crate) use told::cut;
+
 /// Whether refusals at this path are told as OpenAI's clients read them.
 pub(crate) fn speaks(path: &str) -> bool {
     path == "/v1/chat/completions" || path == "/v1/models" || path.starts_with("/v1/models/")

@@ -184,6 +184,6 @@ fn content(text: &str) -> Map<String, Value> {
 }
 
 /// The last words of a stream that the server itself ends.
-pub(super) fn cut(problem: outlive_protocol::http::Problem) -> Bytes {
+pub(crate) fn cut(problem: outlive_protocol::http::Problem) -> Bytes {
     Fault::cut(&problem).last_events()
 }

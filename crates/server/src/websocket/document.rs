@@ -24,7 +24,7 @@ pub(crate) async fn converse(mut socket: Socket, peer: DocumentPeer, patience: P
     let Socket { ear, mouth, .. } = &mut socket;
     let ending = tokio::select! {
         biased;
-        () = patience.shutdown.cancelled() => Ending::Cut(problem::shutting_down()),
+        problem = patience.farewell.said() => Ending::Cut(problem),
         ending = tell(mouth, &mut output, &patience) => ending,
         ending = listen(ear, &input) => ending,
     };
@@ -42,7 +42,10 @@ async fn tell(mouth: &mut Mouth, output: &mut PeerOutput, patience: &Patience) -
             next = output.next() => match next {
                 Some(Outgoing::Frame(frame)) => Message::Binary(frame),
                 Some(Outgoing::Gap { skipped }) => text(&StreamEvent::Gap { skipped }, None),
-                Some(Outgoing::Cut(problem)) => return Ending::Cut(problem),
+                Some(Outgoing::Cut(mut problem)) => {
+                    patience.farewell.direct(&mut problem);
+                    return Ending::Cut(problem);
+                }
                 None => return Ending::Cut(problem::bug("The session let this peer go without a reason.")),
             },
         };

@@ -27,7 +27,7 @@ pub(crate) async fn converse(mut socket: Socket, events: Events, patience: Patie
     let Socket { ear, mouth, .. } = &mut socket;
     let ending = tokio::select! {
         biased;
-        () = patience.shutdown.cancelled() => Ending::Cut(problem::shutting_down()),
+        problem = patience.farewell.said() => Ending::Cut(problem),
         ending = ear.ignore() => ending,
         // A panic in the node's stream does not end in silence either.
         ending = AssertUnwindSafe(tell(mouth, events, &patience)).catch_unwind() => {
@@ -66,8 +66,10 @@ async fn say(
     let mut last = None;
     batch(first, events, |delivered| {
         match &delivered.event {
-            StreamEvent::Problem { problem } => last = Some(Ending::Said(close_code(problem), "problem")),
-            StreamEvent::End { .. } => last = Some(Ending::Said(1000, "end")),
+            StreamEvent::Problem { problem } => {
+                last = Some(Ending::Said(close_code(problem), "problem".into()))
+            }
+            StreamEvent::End { .. } => last = Some(Ending::Said(1000, "end".into())),
             _ => {}
         }
         let message = text(&delivered.event, delivered.cursor.as_deref());

@@ -12,7 +12,7 @@ use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response, Statu
 use hyper::upgrade::OnUpgrade;
 use outlive_protocol::http::Problem;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::socket::{Patience, Socket};
 use crate::problem;
@@ -90,7 +90,7 @@ impl Handshake {
         let upgrade = self.upgrade;
         self.sequel.leave(Box::pin(async move {
             match upgrade.await {
-                Ok(upgraded) => talk(Socket::new(upgraded, config, patience).await).await,
+                Ok(upgraded) => talk(Socket::new(upgraded, Role::Server, config, patience).await).await,
                 Err(error) => tracing::debug!(%error, "a client left before its WebSocket was there"),
             }
         }));

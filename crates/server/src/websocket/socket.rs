@@ -1,5 +1,6 @@
 //! The two halves of a WebSocket, and its end.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,15 +15,15 @@ use hyper_util::rt::TokioIo;
 use outlive_core::limits::WEBSOCKET_CLOSE_MS;
 use outlive_protocol::http::{Problem, StreamEvent};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 pub(crate) use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_util::sync::CancellationToken;
 
 use super::close_code;
+use crate::farewell::Farewell;
 use crate::problem;
 
 /// How long a conversation waits for its client.
@@ -35,9 +36,9 @@ pub(crate) struct Patience {
     /// For it to take any byte of what it is sent.
     pub stall: Duration,
     /// For it to take the last word.
-    pub farewell: Duration,
+    pub farewell_time: Duration,
     /// Ends every conversation.
-    pub shutdown: CancellationToken,
+    pub farewell: Farewell,
 }
 
 impl Patience {
@@ -55,9 +56,20 @@ pub(crate) enum Ending {
     /// The client has left, or cannot be reached.
     Left,
     /// All is said, with this code and reason.
-    Said(u16, &'static str),
+    Said(u16, Cow<'static, str>),
     /// This has still to be said.
     Cut(Problem),
+}
+
+/// Why nothing is heard any more.
+#[derive(Debug)]
+pub(crate) enum Unheard {
+    /// The other side is gone.
+    Gone,
+    /// Nothing came for too long.
+    Silent,
+    /// What came is not taken.
+    Refused(Problem),
 }
 
 type Stream = WebSocketStream<Counted<TokioIo<Upgraded>>>;
@@ -74,6 +86,10 @@ pub(crate) struct Ear {
     stream: SplitStream<Stream>,
     traffic: Arc<Traffic>,
     silence: Duration,
+    /// When it counts as silent.
+    silent_at: Instant,
+    /// How much had been read when that was settled.
+    read: u64,
     /// Frames cannot be told apart any more.
     garbled: bool,
 }
@@ -86,13 +102,25 @@ pub(crate) struct Mouth {
 }
 
 impl Socket {
-    pub(super) async fn new(upgraded: Upgraded, config: WebSocketConfig, patience: Patience) -> Self {
+    pub(crate) async fn new(
+        upgraded: Upgraded,
+        role: Role,
+        config: WebSocketConfig,
+        patience: Patience,
+    ) -> Self {
         let traffic = Arc::<Traffic>::default();
         let counted = Counted { io: TokioIo::new(upgraded), traffic: Arc::clone(&traffic) };
-        let (sink, stream) =
-            WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await.split();
+        let (sink, stream) = WebSocketStream::from_raw_socket(counted, role, Some(config)).await.split();
+        let silence = patience.silence;
         Self {
-            ear: Ear { stream, traffic: Arc::clone(&traffic), silence: patience.silence, garbled: false },
+            ear: Ear {
+                stream,
+                traffic: Arc::clone(&traffic),
+                silence,
+                silent_at: Instant::now() + silence,
+                read: 0,
+                garbled: false,
+            },
             mouth: Mouth { sink, traffic, stall: patience.stall },
             patience,
         }
@@ -104,12 +132,12 @@ impl Socket {
         if let Ending::Cut(problem) = &ending {
             tracing::debug!(%problem, "a WebSocket was cut");
         }
-        let leaving = timeout(patience.farewell, say_goodbye(mouth.sink, ear, ending));
+        let leaving = timeout(patience.farewell_time, say_goodbye(mouth.sink, ear, ending));
         let close = Duration::from_millis(WEBSOCKET_CLOSE_MS);
         tokio::select! {
             _ = leaving => {}
             () = async {
-                patience.shutdown.cancelled().await;
+                patience.farewell.begun().await;
                 // A client that does not take its last word does not hold the shutdown.
                 let _ = timeout(close, std::future::pending::<()>()).await;
             } => {}
@@ -119,14 +147,14 @@ impl Socket {
 
 async fn say_goodbye(mut sink: SplitSink<Stream, Message>, ear: Ear, ending: Ending) -> Result<(), Error> {
     let close = |code: u16, reason: &str| {
-        let mut reason = reason.to_owned();
-        reason.truncate(120);
+        // A control frame has 125 bytes, two of them for the code.
+        let reason = &reason[..reason.floor_char_boundary(120)];
         Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() }))
     };
     match ending {
         // Its close frame is answered by reading on.
         Ending::Left => {}
-        Ending::Said(code, reason) => sink.send(close(code, reason)).await?,
+        Ending::Said(code, reason) => sink.send(close(code, &reason)).await?,
         Ending::Cut(problem) => {
             let last = close(close_code(&problem), &problem.code);
             sink.feed(text(&StreamEvent::Problem { problem }, None)).await?;
@@ -173,28 +201,41 @@ impl Ear {
     /// The end of the conversation.
     pub(crate) async fn hear(&mut self) -> Result<Message, Ending> {
         loop {
-            match self.frame().await? {
-                message @ (Message::Binary(_) | Message::Text(_)) => return Ok(message),
-                Message::Close(_) => return Err(Ending::Left),
+            match self.frame().await {
+                Ok(message @ (Message::Binary(_) | Message::Text(_))) => return Ok(message),
+                Ok(Message::Close(_)) | Err(Unheard::Gone) => return Err(Ending::Left),
                 // Pings are answered by the library.
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Err(Unheard::Silent) => {
+                    return Err(Ending::Cut(problem::silent_peer(self.silence.as_millis())));
+                }
+                Err(Unheard::Refused(problem)) => return Err(Ending::Cut(problem)),
             }
         }
     }
 
-    async fn frame(&mut self) -> Result<Message, Ending> {
-        let mut next = pin!(self.stream.next());
+    /// The next message of any kind. Cancel-safe, and being cancelled does not make a silent client less so.
+    ///
+    /// # Errors
+    /// Nothing more is heard.
+    pub(crate) async fn frame(&mut self) -> Result<Message, Unheard> {
         let next = loop {
-            let before = self.traffic.read.load(Ordering::Relaxed);
-            match timeout(self.silence, next.as_mut()).await {
-                Ok(next) => break next,
-                // A large message over a slow line.
-                Err(_) if self.traffic.read.load(Ordering::Relaxed) > before => {}
-                Err(_) => return Err(Ending::Cut(problem::silent_peer(self.silence.as_millis()))),
+            let next = timeout_at(self.silent_at, self.stream.next()).await;
+            let read = self.traffic.read.load(Ordering::Relaxed);
+            // A large message over a slow line.
+            let is_silent = next.is_err() && read == self.read;
+            self.read = read;
+            match next {
+                _ if is_silent => return Err(Unheard::Silent),
+                Ok(next) => {
+                    self.silent_at = Instant::now() + self.silence;
+                    break next;
+                }
+                Err(_) => self.silent_at = Instant::now() + self.silence,
             }
         };
         let refused = match next {
-            None => return Err(Ending::Left),
+            None => return Err(Unheard::Gone),
             Some(Ok(message)) => return Ok(message),
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { size, max_size }))) => {
                 problem::message_too_large(size, max_size)
@@ -202,10 +243,10 @@ impl Ear {
             Some(Err(error @ (Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_)))) => {
                 problem::bad_frame(&error)
             }
-            Some(Err(_gone)) => return Err(Ending::Left),
+            Some(Err(_gone)) => return Err(Unheard::Gone),
         };
         self.garbled = true;
-        Err(Ending::Cut(refused))
+        Err(Unheard::Refused(refused))
     }
 
     /// Hears what is said and ignores it, until the end of the conversation.

@@ -10,8 +10,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use outlive_core::id::NodeId;
+use outlive_node::api::Api;
+use outlive_protocol::http::NodeView;
 use outlive_protocol::http::Problem;
-use outlive_server::{Bounds, Listeners, TcpPolicy, Token, bind_tcp, bind_unix, serve_with};
+use outlive_server::{Bounds, Front, Listeners, TcpPolicy, Token, bind_tcp, bind_unix, serve_front};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +26,8 @@ use tokio_util::task::TaskTracker;
 use crate::fake::{Fake, RUN, SESSION};
 
 pub const TOKEN: &str = "00112233445566778899aabbccddeeff";
+/// By which the nodes of a test know each other.
+pub const CLUSTER_TOKEN: &str = "ffeeddccbbaa99887766554433221100";
 /// Beyond any wait of a healthy test.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,10 +46,29 @@ impl Server {
     }
 
     pub async fn start_with(bounds: Bounds) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (fake, folder) = new_fake();
+        let front = Front::new(Arc::clone(&fake) as Arc<dyn Api>, axum::Router::new());
+        Self::start_front(front, fake, folder, bounds).await
+    }
+
+    /// One of several nodes.
+    pub async fn start_in_cluster(token: &str, bounds: Bounds) -> Self {
+        let (fake, folder) = new_fake();
+        let front = Front::waiting(fake.node(), "the store is not there yet");
+        front.join(NodeId::from_uuid(SESSION), token).unwrap();
+        front.open(Arc::clone(&fake) as Arc<dyn Api>, axum::Router::new());
+        Self::start_front(front, fake, folder, bounds).await
+    }
+
+    /// A server whose node is not there yet.
+    pub async fn start_waiting(why: &str) -> (Self, Front) {
+        let (fake, folder) = new_fake();
+        let front = Front::waiting(NodeView { ready: true, ..fake.node() }, why);
+        (Self::start_front(front.clone(), fake, folder, Bounds::default()).await, front)
+    }
+
+    async fn start_front(front: Front, fake: Arc<Fake>, folder: TempDir, bounds: Bounds) -> Self {
         let socket = folder.path().join("run/daemon.sock");
-        let blobs = folder.path().join("blobs");
-        std::fs::create_dir(&blobs).unwrap();
         let policy = TcpPolicy {
             token: Token::new(TOKEN).unwrap(),
             hosts: vec!["notebooks.example.org".to_owned()],
@@ -53,16 +77,9 @@ impl Server {
         let unix = bind_unix(&socket).unwrap();
         let tcp = bind_tcp("127.0.0.1:0".parse().unwrap(), policy).await.unwrap();
         let address = tcp.address();
-        let fake = Arc::new(Fake::new(blobs));
         let shutdown = CancellationToken::new();
         let listeners = Listeners { unix, tcp: Some(tcp) };
-        let serving = TaskTracker::new().spawn(serve_with(
-            Arc::clone(&fake) as Arc<dyn outlive_node::api::Api>,
-            axum::Router::new(),
-            listeners,
-            bounds,
-            shutdown.clone(),
-        ));
+        let serving = TaskTracker::new().spawn(serve_front(front, listeners, bounds, shutdown.clone()));
         Self { fake, socket, address, folder, shutdown, serving }
     }
 
@@ -87,6 +104,13 @@ impl Server {
         self.begin_shutdown();
         self.ended().await;
     }
+}
+
+fn new_fake() -> (Arc<Fake>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("blobs");
+    std::fs::create_dir(&blobs).unwrap();
+    (Arc::new(Fake::new(blobs)), folder)
 }
 
 pub async fn in_time<T>(waited: impl Future<Output = T>) -> T {
@@ -221,9 +245,10 @@ impl EventReader {
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some(block) = self.block() {
-                match parse(std::str::from_utf8(&self.rest[block]).unwrap()) {
+                let block = std::str::from_utf8(&self.rest[block]).unwrap();
+                match parse(block) {
                     Some(event) => return Some(event),
-                    None => self.comments += 1,
+                    None => self.comments += u32::from(block.starts_with(':')),
                 }
             }
             if !self.more().await {
@@ -237,7 +262,9 @@ impl EventReader {
         let mut count = 0;
         loop {
             while let Some(block) = self.block() {
-                count += u64::from(!self.rest[block].starts_with(b":"));
+                let is_event =
+                    ![&b":"[..], b"retry:"].iter().any(|other| self.rest[block.clone()].starts_with(other));
+                count += u64::from(is_event);
             }
             if !self.more().await {
                 return count;
@@ -284,6 +311,7 @@ fn parse(block: &str) -> Option<Event> {
     for line in block.trim_end().lines() {
         match line.split_once(':').unwrap() {
             ("", _) => {}
+            ("retry", value) => assert_eq!(value.trim_start(), "250", "as long as a comment takes"),
             ("id", value) => id = Some(value.trim_start().to_owned()),
             ("event", value) => name = Some(value.trim_start().to_owned()),
             ("data", value) => {

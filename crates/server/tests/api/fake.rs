@@ -14,14 +14,16 @@ use outlive_core::time::WallTime;
 use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, From};
 use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
-    API_VERSION, ChunkView, Close, CreateSession, DoctorView, EditNotebook, Edited, NewSession, NodeView,
-    NotebookView, OpenSession, Opened, Problem, Restart, RunCounts, RunState, RunView, RuntimeState,
-    RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns,
+    API_VERSION, ChunkView, Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook,
+    Edited, Elsewhere, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunCounts,
+    RunState, RunView, RuntimeState, RuntimeView, SaveSession, SavedState, SessionState, SessionView, Stop,
+    StopNode, StreamEvent, SubmitRuns, TakeoverView,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::client::in_time;
+use crate::cluster::{Cluster, takeover};
 use crate::group::{self, GROUP, Groups};
 
 /// The session that the fake has.
@@ -41,13 +43,21 @@ pub struct Fake {
     pub groups: Groups,
     /// The folder of blobs.
     pub blobs: PathBuf,
+    /// The other nodes.
+    pub cluster: Cluster,
 }
 
 impl Fake {
     pub fn new(blobs: PathBuf) -> Self {
         let ended = |_| futures_util::stream::iter([ended(RunOutcome::Succeeded)]).boxed();
         let calls = watch::Sender::default();
-        Self { events: Mutex::new(Box::new(ended)), calls, groups: Groups::default(), blobs }
+        Self {
+            events: Mutex::new(Box::new(ended)),
+            calls,
+            groups: Groups::default(),
+            blobs,
+            cluster: Cluster::default(),
+        }
     }
 
     pub fn calls(&self) -> Vec<String> {
@@ -70,7 +80,8 @@ impl Fake {
         self.calls.send_modify(|calls| calls.push(call.into()));
     }
 
-    fn known(id: SessionId) -> Result<SessionView, Problem> {
+    fn known(&self, id: SessionId) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         if *id.as_uuid() == SESSION || *id.as_uuid() == GROUP {
             return Ok(session_view());
         }
@@ -186,6 +197,7 @@ impl Api for Fake {
     }
 
     async fn create(&self, request: CreateSession) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("create {:?}", request.workload));
         assert!(!request.parameters.contains_key("panic"), "a test asked for a panic");
         Ok(session_view())
@@ -197,48 +209,52 @@ impl Api for Fake {
     }
 
     async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
-        Self::known(id)
+        self.known(id)
     }
 
     async fn forget(&self, id: SessionId) -> Result<(), Problem> {
-        Self::known(id).map(|_| ())
+        self.known(id).map(|_| ())
     }
 
     async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
-        Self::known(id)?;
+        self.known(id)?;
         Ok(if *id.as_uuid() == GROUP { self.groups.tasks() } else { vec![run_view()] })
     }
 
     async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
+        self.cluster.check()?;
         self.called(format!("submit {work:?}"));
-        Self::known(id).map(|_| vec![run_view()])
+        self.known(id).map(|_| vec![run_view()])
     }
 
     async fn interrupt(&self, id: SessionId) -> Result<SessionView, Problem> {
-        Self::known(id)
+        self.known(id)
     }
 
     async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("restart run_all={}", how.run_all));
-        Self::known(id)
+        self.known(id)
     }
 
     async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("stop force={}", how.force));
-        Self::known(id)
+        self.known(id)
     }
 
     async fn cancel(&self, id: SessionId, _: RunId) -> Result<RunView, Problem> {
-        Self::known(id).map(|_| run_view())
+        self.known(id).map(|_| run_view())
     }
 
     async fn input(&self, id: SessionId, _: RunId, value: String) -> Result<RunView, Problem> {
+        self.cluster.check()?;
         self.called(format!("input {value}"));
-        Self::known(id).map(|_| run_view())
+        self.known(id).map(|_| run_view())
     }
 
     async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem> {
-        Self::known(id)?;
+        self.known(id)?;
         let (after, position) = match how.from {
             From::After(position) => (position.to_string(), position.0),
             From::Head => ("head".to_owned(), 0),
@@ -251,18 +267,18 @@ impl Api for Fake {
     }
 
     async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
-        Self::known(id)?;
+        self.known(id)?;
         self.called(format!("attach_run cursor={} follow={}", how.cursor, how.follow));
         let events = (self.events.lock().unwrap())(how.cursor);
         Ok(if how.cancel { group::cancelling(self.calls.clone(), run, events) } else { events })
     }
 
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
-        Self::known(id).map(|_| Vec::new())
+        self.known(id).map(|_| Vec::new())
     }
 
     async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem> {
-        Self::known(id)?;
+        self.known(id)?;
         self.called(format!("blob {sha256}"));
         Ok(self.blobs.join(sha256))
     }
@@ -272,40 +288,47 @@ impl Api for Fake {
     }
 
     async fn new_session(&self, request: NewSession) -> Result<Opened, Problem> {
+        self.cluster.check()?;
         self.called(format!("new kernel={:?}", request.kernel));
         Ok(opened())
     }
 
     async fn open(&self, request: OpenSession) -> Result<Opened, Problem> {
+        self.cluster.check()?;
         self.called(format!("open path={:?} trust={:?}", request.path, request.trust));
         Ok(opened())
     }
 
     async fn save(&self, id: SessionId, how: SaveSession) -> Result<Opened, Problem> {
+        self.cluster.check()?;
         self.called(format!("save {how:?}"));
         if how.path.as_deref() == Some("/held.ipynb") {
             let problem = Problem::new(409, "path-already-open", "The path is open", "It is open elsewhere.");
             return Err(problem.hint("Close it or choose another path.").fact("path", "/held.ipynb"));
         }
-        Self::known(id).map(|_| opened())
+        self.known(id).map(|_| opened())
     }
 
     async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("close discard={}", how.discard));
-        Self::known(id)
+        self.known(id)
     }
 
     async fn rest(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("rest force={}", how.force));
-        Self::known(id)
+        self.known(id)
     }
 
     async fn trust(&self, id: SessionId, trust: Trust) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("trust {trust:?}"));
-        Self::known(id)
+        self.known(id)
     }
 
     async fn notebook(&self, id: SessionId, outputs: bool) -> Result<NotebookView, Problem> {
+        self.cluster.check()?;
         self.called(format!("notebook outputs={outputs}"));
         Ok(NotebookView {
             session_id: id,
@@ -317,23 +340,50 @@ impl Api for Fake {
     }
 
     async fn edit(&self, id: SessionId, edits: EditNotebook) -> Result<Edited, Problem> {
+        self.cluster.check()?;
         self.called(format!("edit {:?}", edits.edits));
-        Self::known(id).map(|_| Edited { cells: vec!["a".to_owned()], state_vector: String::new() })
+        self.known(id).map(|_| Edited { cells: vec!["a".to_owned()], state_vector: String::new() })
     }
 
     async fn cell_outputs(&self, id: SessionId, cell: String) -> Result<Vec<serde_json::Value>, Problem> {
+        self.cluster.check()?;
         self.called(format!("outputs of {cell}"));
-        Self::known(id).map(|_| Vec::new())
+        self.known(id).map(|_| Vec::new())
     }
 
     async fn document(&self, id: SessionId) -> Result<DocumentPeer, Problem> {
-        Self::known(id)?;
+        self.known(id)?;
         Err(Problem::new(409, "no-notebook", "There is no notebook", "The fake session has none.")
             .hint("Join a session that has one."))
     }
 
     async fn metrics(&self) -> String {
         "outlive_sessions_open 1\n".to_owned()
+    }
+
+    async fn ready(&self) -> Result<(), Problem> {
+        self.cluster.ready()
+    }
+
+    fn neighbour(&self) -> Option<Elsewhere> {
+        self.cluster.neighbour()
+    }
+
+    async fn until_lost(&self, node: NodeId) {
+        self.cluster.until_lost(node).await;
+    }
+
+    async fn cluster(&self) -> ClusterView {
+        self.cluster.view()
+    }
+
+    async fn drain(&self, how: Drain) -> Result<Drained, Problem> {
+        self.called(format!("drain cell_grace_ms={} stop={}", how.cell_grace_ms, how.stop));
+        Ok(Drained { released: vec![SessionId::from_uuid(SESSION)], ..Drained::default() })
+    }
+
+    async fn takeovers(&self, id: SessionId) -> Result<Vec<TakeoverView>, Problem> {
+        self.known(id).map(|_| vec![takeover()])
     }
 
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {

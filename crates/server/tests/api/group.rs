@@ -163,10 +163,12 @@ impl outlive_node::api::Groups for Fake {
     }
 
     async fn group(&self, name: &str) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.groups.view(name)
     }
 
     async fn up(&self, name: &str, config: GroupConfig) -> Result<(SessionView, Up), Problem> {
+        self.cluster.check()?;
         self.called(format!("up {name} members={}", config.members.len()));
         let known = self.groups.up.lock().unwrap().get(name).cloned();
         match known {
@@ -186,6 +188,7 @@ impl outlive_node::api::Groups for Fake {
     }
 
     async fn down(&self, name: &str, how: Stop) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("down {name} force={}", how.force));
         let view = self.groups.view(name)?;
         self.groups.up.lock().unwrap().remove(name);
@@ -193,11 +196,13 @@ impl outlive_node::api::Groups for Fake {
     }
 
     async fn members(&self, name: &str, what: MemberWish, which: Members) -> Result<SessionView, Problem> {
+        self.cluster.check()?;
         self.called(format!("{what:?} {name} member={:?} force={}", which.member, which.force));
         self.groups.view(name)
     }
 
     async fn submit_task(&self, name: &str, task: SubmitTask) -> Result<RunView, Problem> {
+        self.cluster.check()?;
         self.groups.view(name)?;
         if let Some(refusal) = self.groups.refusal.lock().unwrap().take() {
             return Err(refusal);
@@ -216,6 +221,7 @@ impl outlive_node::api::Groups for Fake {
     }
 
     async fn cancel_task(&self, name: &str, run: RunId) -> Result<RunView, Problem> {
+        self.cluster.check()?;
         self.called(format!("cancel {name}"));
         self.groups.view(name)?;
         let mut tasks = self.groups.tasks.lock().unwrap();

@@ -6,6 +6,7 @@ mod blobs;
 mod chat;
 mod chat_failures;
 mod client;
+mod cluster;
 mod document;
 mod fake;
 mod group;
