@@ -1,0 +1,78 @@
+//! `cargo xtask sim`: tells the stories of many seeds, or of one step by step.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use outlive_sim::campaign::{Campaign, Found};
+use outlive_sim::story::{Story, Trouble};
+use outlive_sim::trace::Telling;
+
+/// Several nodes over a made-up world in which everything fails that can.
+#[derive(Parser)]
+#[command(name = "cargo xtask sim")]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 500)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// This seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With one node instead of several.
+    #[arg(long)]
+    alone: bool,
+    /// Only this goes wrong; may be given several times.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Prints what happens, step by step.
+    #[arg(long)]
+    trace: bool,
+    /// How many seeds are told at a time.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let only: Option<Vec<Trouble>> = arguments
+        .only
+        .iter()
+        .map(|name| Trouble::ALL.into_iter().find(|trouble| trouble.name() == *name))
+        .collect();
+    let Some(only) = only else {
+        let names: Vec<String> = Trouble::ALL.into_iter().map(Trouble::name).collect();
+        eprintln!("no trouble is called so; there are: {}", names.join(", "));
+        return ExitCode::FAILURE;
+    };
+    let campaign = Campaign { is_cluster: !arguments.alone, only };
+    if let Some(seed) = arguments.seed {
+        let telling = if arguments.trace { Telling::Aloud } else { Telling::Silent };
+        return one(&campaign.story(seed), telling);
+    }
+    let seeds = arguments.from..arguments.from + arguments.seeds;
+    let found = campaign.run(seeds, arguments.threads, |done| eprintln!("{done} seeds"));
+    for Found { seed, wrong } in &found {
+        println!("seed {seed}:");
+        for wrong in wrong.iter().take(5) {
+            println!("  {wrong}");
+        }
+    }
+    println!("{} of {} seeds went wrong", found.len(), arguments.seeds);
+    if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(story: &Story, telling: Telling) -> ExitCode {
+    println!("{story:?}");
+    if telling == Telling::Aloud {
+        outlive_sim::logs::print();
+    }
+    let told = story.tell(telling);
+    for wrong in &told.wrong {
+        println!("wrong: {wrong}");
+    }
+    println!("{} s, number {:016x}", told.lasted.as_secs(), told.number);
+    if told.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
