@@ -201,6 +201,12 @@ impl Node {
         self.context.cluster.as_ref()
     }
 
+    /// The members of the cluster as this node sees them, live; `None` for a node that is alone.
+    #[must_use]
+    pub fn members(&self) -> Option<tokio::sync::watch::Receiver<Arc<cluster::Members>>> {
+        self.context.cluster.as_ref().map(|cluster| cluster.members.subscribe())
+    }
+
     /// Returns when somebody asked for the end of the daemon.
     pub async fn ending(&self) {
         self.ending.cancelled().await;
