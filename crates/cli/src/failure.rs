@@ -66,6 +66,17 @@ impl From<Problem> for Failure {
     }
 }
 
+/// An error with its sources, in one line.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 /// What a failed call means for what was tried. A collision is said in the same words wherever it is met.
 pub fn doing(what: &str, error: CallError) -> Failure {
     match error {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, with_sources};
 use crate::terminal;
 
 /// How many lines of progress wait to be shown; then the work waits.
@@ -59,7 +59,7 @@ pub fn notebook(
         return Err(Failure::new(Exit::Usage, format!("{} is no name for a notebook", path.display()))
             .hint("the file that is written must end in .ipynb"));
     }
-    let (bytes, _) = file::read(&source).map_err(|error| unusable(chain(&error)))?;
+    let (bytes, _) = file::read(&source).map_err(|error| unusable(with_sources(&error)))?;
     let mut notebook = Notebook::parse(&bytes)
         .map_err(|error| unusable(format!("{} cannot be run: {error}", source.display())))?;
     let values: Vec<_> = parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -178,7 +178,7 @@ impl Drop for Making {
 }
 
 fn cannot_resolve(error: &ResolveError) -> Failure {
-    unusable(chain(error)).hint("`outlive doctor` lists the kernels and Pythons that it finds")
+    unusable(with_sources(error)).hint("`outlive doctor` lists the kernels and Pythons that it finds")
 }
 
 /// How a command is started.
@@ -239,17 +239,6 @@ pub fn utf8(path: &Path) -> Result<String, Failure> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
         Failure::new(Exit::Usage, format!("the path {} is not valid UTF-8", path.display())).hint("rename it")
     })
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

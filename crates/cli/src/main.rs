@@ -18,6 +18,7 @@ mod exit;
 mod failure;
 mod follow;
 mod launch;
+mod moved;
 mod nodes;
 mod report;
 mod select;
@@ -83,6 +84,12 @@ fn flags(cli: &Cli) -> Flags {
         flag("idle_timeout_s", "idle-timeout", &serve.idle_timeout);
         flag("max_sessions", "max-sessions", &serve.max_sessions);
         flag("memory_bytes_max", "memory", &serve.memory);
+        flag("cluster.servers", "cluster", &serve.cluster);
+        flag("cluster.name", "name", &serve.name);
+        flag("cluster.advertise", "advertise", &serve.advertise);
+        flag("cluster.wait", "wait", &serve.wait);
+        flag("cluster.replicas", "replicas", &serve.replicas);
+        flag("cluster.volumes", "volumes", &serve.volumes);
     }
     flags
 }

@@ -3,30 +3,40 @@
 //!
 //! Start: directories → lock → listen → recover → serve. End, in this order: no requests, no tasks, store flushed,
 //! lock given back. Kernels and commands go on after SIGTERM, SIGINT and SIGHUP; `outlive daemon stop` ends them too.
+//! One of several nodes serves before it has joined, to say what it waits for, and gives its work away at its end:
+//! [`cluster`].
+
+mod cluster;
+mod neighbours;
+mod signals;
+mod tcp;
 
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outlive_core::id::NodeId;
 use outlive_node::api::Api;
 use outlive_node::budget::{Budgets, Keep};
 use outlive_node::clock::SystemClock;
 use outlive_node::{Node, NodeConfig, lock};
-use outlive_process::{descriptors, detached, signals};
-use outlive_server::{BoundTcp, Listeners, TcpPolicy, Token, bind_tcp, bind_unix};
-use outlive_store::Embedded;
-use tokio::signal::unix::{SignalKind, signal};
+use outlive_process::signals::inherited_fd;
+use outlive_process::{descriptors, detached};
+use outlive_server::{BoundTcp, Listeners, bind_unix};
+use outlive_store::{Embedded, Engine};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use self::signals::Signals;
 use crate::config::{Config, Origin, Setting, paths};
 use crate::daemon::{Readiness, own_program};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, with_sources};
+use crate::moved;
+use crate::nodes::Nodes;
 use crate::terminal;
 
 /// Arguments.
@@ -38,6 +48,24 @@ pub struct Args {
     /// File with the token for TCP clients; made when it is missing
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<String>,
+    /// Make this daemon one of several nodes, which share these NATS servers (with commas between them)
+    #[arg(long, value_name = "nats://HOST:PORT")]
+    pub cluster: Option<String>,
+    /// This node's name, which no other node has [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where other nodes and clients reach this one [default: where --tcp listens]
+    #[arg(long, value_name = "http://HOST:PORT")]
+    pub advertise: Option<String>,
+    /// How long NATS is waited for at the start, for instance 5m
+    #[arg(long, value_name = "TIME")]
+    pub wait: Option<String>,
+    /// How many copies NATS keeps of everything: 1, 3 or 5 [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub replicas: Option<String>,
+    /// Directories that all nodes share, by name, with commas between them
+    #[arg(long, value_name = "NAME=DIR")]
+    pub volumes: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter by module
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -70,8 +98,7 @@ impl Args {
         if let Some(socket) = self.socket {
             config.socket = Setting { value: socket, origin: Origin::Flag("socket".to_owned()) };
         }
-        let client =
-            self.background.then(|| signals::inherited_fd(detached::INHERITED_FD)).and_then(Result::ok);
+        let client = self.background.then(|| inherited_fd(detached::INHERITED_FD)).and_then(Result::ok);
         let mut client = Waiting(client);
         let ended = start_logging(&config).and_then(|()| {
             let runtime =
@@ -121,57 +148,55 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
 
 /// What keeps the daemon from starting, with its sources.
 fn cannot(error: &dyn std::error::Error) -> Failure {
-    let mut what = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        what.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    Failure::new(Exit::Daemon, what)
+    Failure::new(Exit::Daemon, with_sources(error))
 }
 
 async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
     if let Err(error) = descriptors::raise() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-    let signals = CancellationToken::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(watch_signals(signals.clone())?);
+    let mut signals = Signals::new()?;
     let state = &config.state_dir.value;
     paths::private(&config.runtime_dir.value, "runtime_dir")?;
     paths::private(state, "state_dir")?;
     paths::socket_fits(&config.socket.value)?;
     let lock = lock::take(state).map_err(|error| cannot(&error))?;
     let node_id = lock::node_id(state).map_err(|error| cannot(&error))?;
+    if config.cluster.is_on() {
+        cluster::serve(config, node_id, &mut signals, client).await?;
+    } else {
+        alone(config, node_id, &mut signals, client).await?;
+    }
+    tracing::info!("ended");
+    drop(lock);
+    Ok(())
+}
+
+/// A daemon with a store of its own.
+async fn alone(
+    config: &Config,
+    node_id: NodeId,
+    signals: &mut Signals,
+    client: &mut Waiting,
+) -> Result<(), Failure> {
+    let state = &config.state_dir.value;
+    moved::stays_alone(state)?;
+    Nodes::remove(&config.socket.value);
     let engine = Embedded::open(&state.join("store")).map_err(|error| cannot(&error))?;
     // Bound before the recovery: clients that come now wait for it instead of starting another daemon.
     let unix = bind_unix(&config.socket.value).map_err(|error| cannot(&error))?;
-    let tcp = listen_tcp(config).await?;
+    let tcp = tcp::listen(config, &[]).await?;
     // Nothing is relative from here on, and no directory of the user's is kept from being unmounted.
     drop(std::env::set_current_dir("/"));
-    let node = Node::start(NodeConfig {
-        node: node_id,
-        state: state.clone(),
-        claims: config.runtime_dir.value.join("claims"),
-        program: own_program(),
-        engine: Arc::new(engine),
-        clock: Arc::new(SystemClock::default()),
-        cache: config.cache_dir.value.clone(),
-        budgets: budgets(config)?,
-        causes: config.file.with_file_name("causes.toml"),
-        cluster: None,
-    })
-    .await
-    .map_err(|error| cannot(&error))?;
-    let address = tcp.as_ref().map(BoundTcp::address);
-    let socket = config.socket.value.display();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %socket, tcp = ?address, "ready");
-    client.tell(&Readiness::Ready);
+    let node = Node::start(node_config(config, node_id, Arc::new(engine), None)?)
+        .await
+        .map_err(|error| cannot(&error))?;
+    is_ready(config, tcp.as_ref(), client);
     let shutdown = CancellationToken::new();
     let ending = async {
         tokio::select! {
             () = node.ending() => {}
-            () = signals.cancelled() => tracing::info!("a signal ends the daemon; what it runs goes on"),
+            () = signals.next() => tracing::info!("a signal ends the daemon; what it runs goes on"),
         }
         shutdown.cancel();
     };
@@ -180,10 +205,34 @@ async fn serve(config: &Config, client: &mut Waiting) -> Result<(), Failure> {
     let listeners = Listeners { unix, tcp };
     tokio::join!(outlive_server::serve(api, mcp, listeners, shutdown.clone()), ending);
     node.stop().await;
-    tasks.shutdown().await;
-    tracing::info!("ended");
-    drop(lock);
     Ok(())
+}
+
+fn is_ready(config: &Config, tcp: Option<&BoundTcp>, client: &mut Waiting) {
+    let address = tcp.map(BoundTcp::address);
+    let socket = config.socket.value.display();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %socket, tcp = ?address, "ready");
+    client.tell(&Readiness::Ready);
+}
+
+fn node_config(
+    config: &Config,
+    node: NodeId,
+    engine: Arc<dyn Engine>,
+    cluster: Option<outlive_node::cluster::Settings>,
+) -> Result<NodeConfig, Failure> {
+    Ok(NodeConfig {
+        node,
+        state: config.state_dir.value.clone(),
+        claims: config.runtime_dir.value.join("claims"),
+        program: own_program(),
+        engine,
+        clock: Arc::new(SystemClock::default()),
+        cache: config.cache_dir.value.clone(),
+        budgets: budgets(config)?,
+        causes: config.file.with_file_name("causes.toml"),
+        cluster,
+    })
 }
 
 /// What shims keep can be made small for tests; it is no setting for people.
@@ -209,33 +258,4 @@ fn budgets(config: &Config) -> Result<Budgets, Failure> {
                 .hint("unset OUTLIVE_SHIM_MEMORY_BYTES and OUTLIVE_SPOOL_BYTES")
         })?;
     Ok(budgets)
-}
-
-async fn listen_tcp(config: &Config) -> Result<Option<BoundTcp>, Failure> {
-    let Setting { value: Some(address), origin } = &config.tcp else { return Ok(None) };
-    let address: SocketAddr = address.parse().map_err(|_| {
-        Failure::new(Exit::Usage, format!("{address:?} (from {origin}) is no address to listen on"))
-            .hint("write it as ADDRESS:PORT, for instance 127.0.0.1:8787")
-    })?;
-    let token = Token::load_or_create(&config.token_file.value).map_err(|error| cannot(&error))?;
-    let policy = TcpPolicy { token, hosts: Vec::new(), origins: Vec::new() };
-    bind_tcp(address, policy).await.map(Some).map_err(|error| cannot(&error))
-}
-
-/// Cancels the token at the first signal that asks for the end.
-fn watch_signals(token: CancellationToken) -> Result<impl Future<Output = ()>, Failure> {
-    let on = |kind| {
-        signal(kind)
-            .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}")))
-    };
-    let (mut terminate, mut interrupt, mut hangup) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        token.cancel();
-    })
 }
