@@ -100,6 +100,12 @@ impl Server {
         self.folder
     }
 
+    /// As a process that is killed: nothing is said to anybody.
+    pub async fn kill(self) {
+        self.serving.abort();
+        assert!(in_time(self.serving).await.unwrap_err().is_cancelled());
+    }
+
     pub async fn stop(self) {
         self.begin_shutdown();
         self.ended().await;

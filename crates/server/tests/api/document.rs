@@ -41,7 +41,7 @@ fn every_reference_leads_somewhere() {
 }
 
 /// A body that each operation takes; one that is missing here fails the test below.
-fn body_of(operation: &str) -> Value {
+pub fn body_of(operation: &str) -> Value {
     match operation {
         "createSession" => create_body(),
         "stopNode" => json!({ "keep_runtimes": false }),

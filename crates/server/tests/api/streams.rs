@@ -27,7 +27,7 @@ pub fn channel_stream(server: &Server) -> mpsc::UnboundedSender<Delivered> {
 }
 
 /// `count` outputs after the reader's cursor, then the end.
-fn numbered(server: &Server, count: u64) {
+pub fn numbered(server: &Server, count: u64) {
     *server.fake.events.lock().unwrap() = Box::new(move |cursor| {
         let rest = (cursor.seq.0 + 1)..=count;
         stream::iter(rest)
@@ -140,7 +140,7 @@ impl Drop for Detached {
 }
 
 /// An endless stream that counts what was taken of it, and tells when it is dropped.
-fn endless(server: &Server, taken: &Arc<AtomicU64>) -> oneshot::Receiver<()> {
+pub fn endless(server: &Server, taken: &Arc<AtomicU64>) -> oneshot::Receiver<()> {
     let (sender, detached) = oneshot::channel();
     let slot = std::sync::Mutex::new(Some(Detached(Some(sender))));
     let taken = Arc::clone(taken);
