@@ -304,7 +304,8 @@ impl Follower {
                 tracing::warn!(session = %self.session, %error, "a session of another node cannot be followed");
                 self.inner.local.fail(self.session, problem::store(&error));
             }
-            Some(End::Dropped) | None => self.inner.local.close(self.session),
+            Some(End::Dropped) => self.inner.local.fail(self.session, problem::no_session(self.session)),
+            None => self.inner.local.close(self.session),
         }
     }
 
@@ -317,16 +318,15 @@ impl Follower {
                 Err(end) => return end,
             };
             let present = *head.borrow_and_update();
-            match at {
-                // What stands in the log now, who listens already reads there.
-                None => {
-                    at = Some(present);
-                    self.tell_moved();
-                }
-                Some(at) if present < at => return End::Dropped,
-                Some(_) => {}
+            // There is no log without a record.
+            if present < at.unwrap_or(Position(1)) {
+                return End::Dropped;
             }
-            let mut through = at.unwrap_or_default();
+            if at.is_none() {
+                // What stands in the log now, who listens already reads there.
+                self.tell_moved();
+            }
+            let mut through = at.unwrap_or(present);
             // An error: the engine has let go of the session here, or dropped it. It is asked again.
             loop {
                 if let Err(end) = self.read_up_to(&mut through, &mut head).await {

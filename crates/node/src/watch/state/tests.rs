@@ -158,7 +158,6 @@ async fn who_watches_a_node_that_is_cut_off_is_told_at_once_and_leaves() {
     assert_eq!(told(&mut events), ["1"]);
     stage.severed.send_replace(Some(Arc::new(crate::problem::node_isolated())));
     assert_eq!(told(&mut events), ["node-isolated"]);
-    assert!(events.next().await.is_none());
     drop(events);
     assert_eq!(stage.handle.peers.attached(), 0, "it has left");
 }

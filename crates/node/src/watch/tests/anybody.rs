@@ -212,8 +212,8 @@ fn play(seed: u64, ops: Vec<Op>, resets: Resets) -> Result<(), String> {
     })
 }
 
-fn runner(cases: u32) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
+fn runner(cases: u32, max_shrink_iters: u32) -> TestRunner {
+    let config = Config { cases, max_shrink_iters, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
@@ -224,7 +224,7 @@ fn stories() -> impl Strategy<Value = (u64, Vec<Op>)> {
 // P12, E4
 #[test]
 fn whoever_watches_on_any_node_ends_with_what_the_log_says() {
-    let played = runner(120).run(&stories(), |(seed, ops)| {
+    let played = runner(120, 1_000).run(&stories(), |(seed, ops)| {
         play(seed, ops, Resets::Heeded).map_err(TestCaseError::fail)
     });
     played.unwrap();
@@ -233,7 +233,7 @@ fn whoever_watches_on_any_node_ends_with_what_the_log_says() {
 /// The property above can fail: without resets it does.
 #[test]
 fn without_resets_it_would_not_be_so() {
-    let played = runner(120).run(&stories(), |(seed, ops)| {
+    let played = runner(120, 0).run(&stories(), |(seed, ops)| {
         play(seed, ops, Resets::Ignored).map_err(TestCaseError::fail)
     });
     played.unwrap_err();

@@ -29,12 +29,14 @@ async fn a_thousand_watchers_of_another_nodes_run_are_one_reader() {
     for _ in 0..WATCHERS {
         let mut client = Client::attach(&there, Seen::default()).await.unwrap();
         client.until_text("begun").await;
+        assert!(!client.take(), "it listens");
         clients.push(client);
     }
-    // All that came before the follower stood has been read.
+    // What came before the follower stood is read by each.
     print(&mut journal, &["go"]).await;
     for client in &mut clients {
         client.until_text("go").await;
+        assert!(!client.take(), "it listens again");
     }
     let before = reads.load(Ordering::SeqCst);
     for n in 0..100 {

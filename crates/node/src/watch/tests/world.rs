@@ -115,7 +115,12 @@ pub async fn claim(context: &Context, from: Option<usize>) -> Result<Journal, Wr
 
 /// The session with its runs, of node `n`.
 pub async fn begin(context: &Context) -> Journal {
-    let mut journal = claim(context, None).await.unwrap();
+    let mut journal = loop {
+        match claim(context, None).await {
+            Ok(journal) => break journal,
+            Err(error) => assert!(matches!(error, WriteError::Store(_) | WriteError::Read(_)), "{error}"),
+        }
+    };
     let queued = [run(), other_run()].map(|id| NewRun {
         id,
         cell: None,
@@ -217,7 +222,8 @@ impl Client {
     /// Takes what is there. True when that was all of the stream.
     pub fn take(&mut self) -> bool {
         loop {
-            match self.events.next().now_or_never() {
+            // Not even the runtime's fairness stops it.
+            match tokio::task::unconstrained(self.events.next()).now_or_never() {
                 None => return false,
                 Some(None) => return true,
                 Some(Some(told)) => self.tell(told),
