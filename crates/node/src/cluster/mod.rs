@@ -227,3 +227,6 @@ pub(crate) fn serve(context: &Arc<Context>) {
         context.tasks.spawn(directory::keep_listed(Arc::clone(context)));
     }
 }
+
+#[cfg(test)]
+mod tests;
