@@ -64,6 +64,15 @@ pub const HEARTBEAT_MISSES: u32 = 4;
 /// A pause of the whole machine longer than this, in milliseconds, restarts the heartbeat instead of counting.
 pub const SUSPENDED_MS: u64 = 2_000;
 
+/// How long a daemon of a cluster may say nothing, in milliseconds, before the shim of a runner or a command freezes it: as
+/// long as a node takes that is cut off. A kernel is left to its daemon for as long as other nodes leave it.
+pub const SHIM_GUARD_MS: u64 = 2_000;
+/// The shortest such time, in milliseconds. A daemon that is only busy must not stop what it supervises.
+pub const SHIM_GUARD_MS_MIN: u64 = 1_000;
+/// How often a daemon of a cluster tells each shim that it is there, in milliseconds, if it says nothing else: several times
+/// before the guard is tired of waiting. Each wakes a small process.
+pub const SHIM_BEAT_MS: u64 = 300;
+
 /// How long a process may take from spawn to ready, in milliseconds. A cold import of a large environment from a
 /// network disk takes tens of seconds.
 pub const READY_TIMEOUT_MS: u64 = 60_000;
@@ -338,6 +347,10 @@ pub const NATS_PING_MS: u64 = 1_000;
 pub const NATS_RECONNECT_MS: u64 = 250;
 /// Between two attempts to use a NATS that is waited for when the daemon starts, in milliseconds.
 pub const NATS_START_RETRY_MS: u64 = 500;
+/// How long a new stream may take to have its leader and to be known everywhere, in milliseconds. An election, twice.
+pub const NATS_SETTLE_MS: u64 = 15_000;
+/// Between two looks whether a new stream is there, in milliseconds.
+pub const NATS_SETTLE_STEP_MS: u64 = 20;
 /// How many requests wait for the connection to NATS; further ones wait with their callers.
 pub const NATS_OUTBOX_MAX: usize = 256;
 /// How many messages of one subscription wait for whoever takes them; what comes then is lost, noticed and fetched. Eight
@@ -510,6 +523,11 @@ pub const TAKEOVER_UNKNOWN_MS: u64 = 2_000;
 /// How much memory a machine must have left for its node to take a session over, in bytes. A kernel takes up a hundred
 /// MiB at least, and what is here already must live on.
 pub const TAKEOVER_MEMORY_BYTES_MIN: u64 = 256 << 20;
+/// How many sessions a node gives away at once. Each writes what it still has and stops a process.
+pub const DRAIN_AT_ONCE: usize = 64;
+/// How long a drained node waits for the others to take what it gave away, in milliseconds, before it says what they have
+/// taken. A claim is there within some milliseconds.
+pub const DRAIN_TAKEN_MS: u64 = 300;
 /// How often a node brings the rows of its sessions up to date that others list, in milliseconds. People read them.
 pub const LISTING_PERIOD_MS: u64 = 1_000;
 /// Files that are kept free for clients who come, and for what goes on, when new sessions are refused.
@@ -547,6 +565,11 @@ pub const MCP_WAIT_S: u64 = 50;
 pub const MCP_WAIT_S_MAX: u64 = 600;
 /// How often an agent that waits is told that it goes on, in milliseconds: well before clients give up on a request.
 pub const MCP_PROGRESS_MS: u64 = 5_000;
+/// How long a tool that waits for runs goes on when their node is lost, in milliseconds, until another node has them: a
+/// kernel's grace and a takeover, several times over.
+pub const MCP_MOVE_MS: u64 = 20_000;
+/// Between two looks whether it has, in milliseconds.
+pub const MCP_MOVED_MS: u64 = 250;
 /// How many failures `explain` tells an agent at once, the latest ones.
 pub const MCP_REPORTS_MAX: usize = 5;
 /// Largest request of an agent over HTTP, in bytes: a notebook's worth of edits.
@@ -587,6 +610,8 @@ const _: () = {
     assert!(PEERS_MAX <= AWARENESS_CLIENTS_MAX, "every peer can say where it is");
     assert!(HEARTBEAT_TIMEOUT_MS <= HEARTBEAT_PERIOD_MS, "one beat is out at a time");
     assert!(SUSPENDED_MS > HEARTBEAT_PERIOD_MS, "an ordinary wait is no suspension");
+    assert!(SHIM_GUARD_MS >= SHIM_GUARD_MS_MIN, "in its bounds");
+    assert!(SHIM_BEAT_MS * 3 < SHIM_GUARD_MS_MIN, "two lost beats are no silence");
     assert!(RESTARTS_MAX as usize <= RESTART_HISTORY_MAX, "the history holds what is counted");
     assert!(KEEP_BYTES_MIN <= SHIM_MEMORY_BYTES_MAX as u64, "in its bounds");
     assert!(SHIM_MEMORY_BYTES_MAX as u64 <= SHIM_MEMORY_BYTES_MOST, "in its bounds");

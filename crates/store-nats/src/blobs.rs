@@ -278,10 +278,6 @@ fn named(record: &Record) -> Vec<&BlobRef> {
     let Record::Fenced(Fenced { body, .. }) = record else { return Vec::new() };
     match body {
         FencedBody::Run(RunRecord::Data { chunks, .. }) | FencedBody::Runtime { chunks, .. } => {
-            let blob = |payload| match payload {
-                &Payload::Blob(ref blob) => Some(blob),
-                Payload::Inline(_) => None,
-            };
             chunks.iter().filter_map(|chunk| blob(&chunk.payload)).collect()
         }
         FencedBody::Run(RunRecord::Checkpoint { blob, .. }) => blob.iter().collect(),
@@ -290,6 +286,13 @@ fn named(record: &Record) -> Vec<&BlobRef> {
         | FencedBody::Run(RunRecord::Open { .. } | RunRecord::Note { .. } | RunRecord::End { .. }) => {
             Vec::new()
         }
+    }
+}
+
+fn blob(payload: &Payload) -> Option<&BlobRef> {
+    match payload {
+        Payload::Blob(blob) => Some(blob),
+        Payload::Inline(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use outlive_core::id::{Position, SessionId};
 use outlive_core::limits::{NATS_LOOK_MS, NATS_LOOK_MS_MAX};
+use outlive_core::log::Lane;
 use outlive_store::{ReadError, Unavailable};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -124,18 +125,27 @@ impl Follower {
 
     /// Asks whether there is anything behind the head; usually there is nothing, which is a small answer.
     async fn look(&self) {
-        let (stream, all, known) =
-            (&self.session.place.stream, self.session.place.all(), self.session.known());
-        let looked = match self.wire.batch(stream, &all, known.next(), 1, 1).await {
-            Ok(batch) if batch.messages.is_empty() => Ok(None),
-            Ok(_) => self.wire.last_position(&self.session, self.replicas).await,
-            Err(error) => Err(error),
-        };
-        match looked {
+        match self.looked().await {
             Ok(Some(last)) => self.session.advance(last),
-            Ok(None) => {}
+            Ok(None) => drop(self.sessions.forget(self.session.id)),
             // The next look comes; who reads is told himself.
             Err(error) => tracing::debug!(session = %self.session.id, %error, "a look at a log failed"),
         }
+    }
+
+    /// The head; nothing when the session was removed.
+    async fn looked(&self) -> Result<Option<Position>, ApiError> {
+        let place = &self.session.place;
+        let known = self.session.known();
+        let behind = self.wire.batch(&place.stream, &place.all(), known.next(), 1, 1).await?;
+        if !behind.messages.is_empty() {
+            return self.wire.last_position(&self.session, self.replicas).await;
+        }
+        let control = place.lane(Lane::Control);
+        let is_there = known == Position::default()
+            || !self.wire.batch(&place.stream, &control, Position(1), 1, 1).await?.messages.is_empty()
+            // A replica may not have it yet.
+            || self.wire.leader_last(&place.stream, &control).await?.is_some();
+        Ok(is_there.then_some(known))
     }
 }

@@ -1,12 +1,18 @@
 //! The streams of a cluster: made as they have to be, or found so. A server that drops a setting, and somebody who changed
 //! one, are told apart and named; nothing that exists is changed here.
 
+use std::error::Error;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use outlive_core::id::Revision;
-use outlive_core::limits::NATS_REPEAT_MS;
+use outlive_core::limits::{NATS_REPEAT_MS, NATS_SETTLE_MS, NATS_SETTLE_STEP_MS};
 use outlive_store::TableError;
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until};
 
-use crate::api::{ApiError, code};
+use crate::api::{self, ApiError, code};
 use crate::error::ConnectError;
 use crate::layout::Layout;
 use crate::nats::Inner;
@@ -14,6 +20,8 @@ use crate::wire::{CallError, Wire};
 
 /// Version of the layout and of what stands in the messages.
 const FORMAT: u64 = 1;
+/// A sequence that no stream ever reaches.
+const NEVER: u64 = 1 << 53;
 /// Where the cluster's own settings are.
 const TABLE: &str = "cluster";
 const KEY: &str = "settings";
@@ -118,10 +126,32 @@ async fn stream(
         Err(error) => return Err(not_made(name, subjects, replicas, &error)),
     };
     match difference(&wanted, &made["config"]) {
-        None => Ok(()),
+        None => settled(wire, name, &subjects.replace('>', "settled")).await,
         Some((setting, found, wanted)) => {
             Err(ConnectError::Dropped { stream: name.to_owned(), setting, found, wanted })
         }
+    }
+}
+
+/// Waits until a new stream has its leader, and the server that we are connected to knows of it. It is asked to store
+/// what it has to refuse.
+async fn settled(wire: &Wire, name: &str, subject: &str) -> Result<(), ConnectError> {
+    let deadline = Instant::now() + Duration::from_millis(NATS_SETTLE_MS);
+    loop {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", NEVER.to_string());
+        let asked = wire.call(subject.to_owned(), Some(headers), Bytes::new()).await;
+        let asked = asked.map_err(ApiError::from).and_then(|answer| api::acknowledged(&answer));
+        let looked = wire.direct_last(name, subject).await;
+        let error = match (asked, looked) {
+            (Err(error), Ok(_)) if error.is(code::WRONG_LAST) => return Ok(()),
+            (_, Err(error)) | (Err(error), _) => error,
+            (Ok(_), Ok(_)) => ApiError::Odd("it has stored what it had to refuse".to_owned()),
+        };
+        if Instant::now() > deadline {
+            return Err(refused(&format!("use the new stream {name}"), &error));
+        }
+        sleep_until(Instant::now() + Duration::from_millis(NATS_SETTLE_STEP_MS)).await;
     }
 }
 
@@ -168,9 +198,9 @@ impl Inner {
     /// The first node of a cluster writes down how its data lies; every other must see it the same way.
     pub(crate) async fn agree(&self) -> Result<(), ConnectError> {
         let ours = json!({ "format": FORMAT, "shards": self.layout.shards });
-        let failed = |error: &dyn std::fmt::Display| ConnectError::Refused {
+        let failed = |error: &(dyn Error + 'static)| ConnectError::Refused {
             what: "agree on the cluster's settings".to_owned(),
-            why: error.to_string(),
+            why: error.source().unwrap_or(error).to_string(),
         };
         let value = ours.to_string();
         match self.put_if(TABLE, KEY, Revision(0), value.as_bytes()).await {
@@ -179,7 +209,7 @@ impl Inner {
             Err(error) => return Err(failed(&error)),
         }
         let row = self.get(TABLE, KEY).await.map_err(|error| failed(&error))?;
-        let row = row.ok_or_else(|| failed(&"they are written and removed at this moment"))?;
+        let row = row.ok_or_else(|| failed(&ApiError::Odd("its settings are gone again".to_owned())))?;
         let theirs: Value = serde_json::from_slice(&row.value).map_err(|error| failed(&error))?;
         for setting in ["format", "shards"] {
             if theirs[setting] != ours[setting] {

@@ -12,6 +12,8 @@ pub struct Options {
     pub jetstream: JetStream,
     /// Who may use it.
     pub access: Access,
+    /// The longest message, in bytes; the server's default without it.
+    pub message_bytes_max: Option<usize>,
 }
 
 /// What a server for tests stores.
@@ -94,6 +96,9 @@ impl Config {
                 text,
                 "cluster {{ name: outlive, listen: \"127.0.0.1:{route}\", routes: [{routes}] }}"
             );
+        }
+        if let Some(bytes) = self.options.message_bytes_max {
+            let _ = writeln!(text, "max_payload: {bytes}");
         }
         text + &self.access()
     }

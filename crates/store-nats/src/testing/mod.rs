@@ -81,17 +81,26 @@ impl NatsServer {
         self.home.path()
     }
 
+    /// How many subscriptions its clients have.
+    ///
+    /// # Panics
+    /// When it does not say.
+    #[must_use]
+    pub fn subscriptions(&self) -> u64 {
+        monitor::subscriptions(self.config.ports.monitoring).expect("a running server says it")
+    }
+
     /// Kills it with SIGKILL, if it runs, and waits for its end. What it stored stays.
     pub fn kill(&mut self) {
         drop(self.process.take());
     }
 
-    /// Stops it with SIGSTOP: its connections stay open and nobody answers.
+    /// Stops it with SIGSTOP, and returns when it stands still: its connections stay open and nobody answers.
     ///
     /// # Panics
     /// When it does not run.
     pub fn stop(&self) {
-        self.running().signal(rustix::process::Signal::STOP);
+        self.running().stop();
     }
 
     /// Lets it go on after [`Self::stop`].
@@ -99,7 +108,7 @@ impl NatsServer {
     /// # Panics
     /// When it does not run.
     pub fn cont(&self) {
-        self.running().signal(rustix::process::Signal::CONT);
+        self.running().cont();
     }
 
     /// Kills it, if it runs, starts it on the same ports with what it stored, and waits until it takes work.

@@ -40,6 +40,13 @@ pub(super) fn stream_leader(port: u16, stream: &str) -> Option<String> {
     leader.as_str().map(str::to_owned)
 }
 
+/// How many subscriptions its clients have.
+pub(super) fn subscriptions(port: u16) -> Option<u64> {
+    let answer = get(port, "/connz?limit=10000")?;
+    let connections = answer["connections"].as_array()?;
+    Some(connections.iter().filter_map(|connection| connection["subscriptions"].as_u64()).sum())
+}
+
 /// The JSON at a path; nothing when it is not there (yet).
 fn get(port: u16, path: &str) -> Option<Value> {
     let mut stream =

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// Waits until its standard input ends, then kills the server and removes its folder.
 const REAPER: &str = "read -r _; kill -KILL \"$1\"; rm -rf -- \"$2\"";
@@ -45,10 +45,24 @@ impl Process {
         self.server.id()
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.server.id()).ok().and_then(Pid::from_raw);
-        let sent = kill_process(pid.expect("a child's id"), signal);
+    /// Returns when it stands still.
+    pub(super) fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(self.id()), WaitOptions::UNTRACED);
+        assert!(stopped.is_ok(), "the server is our child: {stopped:?}");
+    }
+
+    pub(super) fn cont(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let sent = kill_process(self.id(), signal);
         assert!(sent.is_ok(), "the server is our child: {sent:?}");
+    }
+
+    fn id(&self) -> Pid {
+        i32::try_from(self.server.id()).ok().and_then(Pid::from_raw).expect("a child's id")
     }
 }
 
