@@ -13,6 +13,7 @@
 //! | [`seams`] | the traits through which alone the rest reaches the world |
 
 pub mod api;
+pub mod aside;
 pub mod budget;
 pub mod bus;
 mod causes;

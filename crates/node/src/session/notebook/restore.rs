@@ -185,11 +185,7 @@ pub async fn again(
     let mut lane = DocumentLane::default();
     let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Document]);
     read(context, id, &lanes, |entry, _| lane.push(entry)).await?;
-    let restored = tokio::task::spawn_blocking(move || lane.restore(id, blobs)).await;
-    let mut document = match restored {
-        Ok(restored) => restored?.document,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    };
+    let mut document = crate::aside::run(move || lane.restore(id, blobs)).await?.document;
     read(context, id, &LaneFilter::All, |entry, effect| {
         document.apply(entry, effect, session);
     })

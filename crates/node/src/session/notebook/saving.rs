@@ -263,10 +263,7 @@ impl Look {
 
 /// A large notebook takes a while.
 async fn parse(bytes: Vec<u8>) -> Result<Notebook, NotebookError> {
-    match tokio::task::spawn_blocking(move || Notebook::parse(&bytes)).await {
-        Ok(parsed) => parsed,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    crate::aside::run(move || Notebook::parse(&bytes)).await
 }
 
 /// A path that a notebook may be written to. Dropping it gives it back.

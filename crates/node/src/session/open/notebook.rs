@@ -99,8 +99,7 @@ pub(super) async fn from_file(
 async fn read(context: &Context, path: &Path) -> Result<(Notebook, FileStamp), Problem> {
     let (bytes, stamp) = context.files.read(path).await.map_err(|error| problem::read(&error))?;
     // A large notebook takes a second to parse, and others are served meanwhile.
-    let parsed = tokio::task::spawn_blocking(move || Notebook::parse(&bytes)).await;
-    let parsed = parsed.map_err(|error| problem::internal(error.to_string()))?;
+    let parsed = crate::aside::run(move || Notebook::parse(&bytes)).await;
     Ok((parsed.map_err(|error| not_a_notebook(path, &error))?, stamp))
 }
 
@@ -228,9 +227,7 @@ async fn in_its_own_task<T: Send + 'static, F: Future<Output = Result<T, Problem
 
 /// A notebook with one empty code cell for this kernel; Python without one.
 async fn empty(kernel: Option<String>, env: Option<BTreeMap<String, String>>) -> Result<Notebook, Problem> {
-    let metadata = tokio::task::spawn_blocking(move || kernel_metadata(kernel.as_deref(), env))
-        .await
-        .map_err(|error| problem::internal(error.to_string()))?;
+    let metadata = crate::aside::run(move || kernel_metadata(kernel.as_deref(), env)).await;
     let id: String = crate::ids::random().simple().to_string().chars().take(8).collect();
     let cell = json!({
         "cell_type": "code", "execution_count": null, "id": id, "metadata": {}, "outputs": [], "source": [],

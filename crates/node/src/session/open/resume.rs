@@ -273,9 +273,8 @@ async fn reopen_notebook(
     }
     let id = session.spec.id;
     let folder = BlobFolder(blobs.to_owned());
-    let restored = tokio::task::spawn_blocking(move || lane.restore(id, folder))
+    let restored = crate::aside::run(move || lane.restore(id, folder))
         .await
-        .map_err(|panicked| problem::internal(panicked.to_string()))?
         .map_err(|error| problem::internal(with_sources(&error)))?;
     let files = Arc::clone(&context.files);
     let file = match &session.path {
