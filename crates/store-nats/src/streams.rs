@@ -20,6 +20,8 @@ use crate::wire::{CallError, Wire};
 
 /// Version of the layout and of what stands in the messages.
 const FORMAT: u64 = 1;
+/// The status of a refusal that passes.
+const UNAVAILABLE: u64 = 503;
 /// A sequence that no stream ever reaches.
 const NEVER: u64 = 1 << 53;
 /// Where the cluster's own settings are.
@@ -103,12 +105,11 @@ async fn stream(
     let wanted = wanted(name, subjects, replicas, own);
     let is_new = match wire.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
         Ok(found) => {
-            return match difference(&wanted, &found["config"]) {
-                None => Ok(()),
-                Some((setting, found, wanted)) => {
-                    Err(ConnectError::Misconfigured { stream: name.to_owned(), setting, found, wanted })
-                }
-            };
+            if let Some((setting, found, wanted)) = difference(&wanted, &found["config"]) {
+                return Err(ConnectError::Misconfigured { stream: name.to_owned(), setting, found, wanted });
+            }
+            // Another node may have made it a moment ago.
+            return settled(wire, name, subjects).await;
         }
         Err(error) => error,
     };
@@ -126,30 +127,31 @@ async fn stream(
         Err(error) => return Err(not_made(name, subjects, replicas, &error)),
     };
     match difference(&wanted, &made["config"]) {
-        None => settled(wire, name, &subjects.replace('>', "settled")).await,
+        None => settled(wire, name, subjects).await,
         Some((setting, found, wanted)) => {
             Err(ConnectError::Dropped { stream: name.to_owned(), setting, found, wanted })
         }
     }
 }
 
-/// Waits until a new stream has its leader, and the server that we are connected to knows of it. It is asked to store
-/// what it has to refuse.
-async fn settled(wire: &Wire, name: &str, subject: &str) -> Result<(), ConnectError> {
+/// Waits until a stream has its leader, and the server that we are connected to knows of it. It is asked to store what it
+/// has to refuse, by its guard if by nothing else.
+async fn settled(wire: &Wire, name: &str, subjects: &str) -> Result<(), ConnectError> {
     let deadline = Instant::now() + Duration::from_millis(NATS_SETTLE_MS);
+    let subject = subjects.replace('>', "settled");
     loop {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", NEVER.to_string());
-        let asked = wire.call(subject.to_owned(), Some(headers), Bytes::new()).await;
+        let asked = wire.call(subject.clone(), Some(headers), Bytes::new()).await;
         let asked = asked.map_err(ApiError::from).and_then(|answer| api::acknowledged(&answer));
-        let looked = wire.direct_last(name, subject).await;
+        let looked = wire.direct_last(name, &subject).await;
         let error = match (asked, looked) {
-            (Err(error), Ok(_)) if error.is(code::WRONG_LAST) => return Ok(()),
+            (Err(ApiError::Refused { status, .. }), Ok(_)) if status != UNAVAILABLE => return Ok(()),
             (_, Err(error)) | (Err(error), _) => error,
             (Ok(_), Ok(_)) => ApiError::Odd("it has stored what it had to refuse".to_owned()),
         };
         if Instant::now() > deadline {
-            return Err(refused(&format!("use the new stream {name}"), &error));
+            return Err(refused(&format!("use the stream {name}"), &error));
         }
         sleep_until(Instant::now() + Duration::from_millis(NATS_SETTLE_STEP_MS)).await;
     }
