@@ -1,6 +1,7 @@
 //! The node: its start and recovery, its answers, its end.
 
 mod recover;
+mod retain;
 mod unwatched;
 
 use std::path::PathBuf;
@@ -11,16 +12,14 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use outlive_core::diagnosis::{FailureReport, Matchers};
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
-use outlive_core::limits::{
-    READY_STORE_MS, RETENTION_BYTES_MAX, RETENTION_DAYS, RETENTION_PERIOD_MS, SESSION_END_MS,
-};
+use outlive_core::limits::{READY_STORE_MS, SESSION_END_MS};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
-    API_VERSION, Close, ClusterView, CreateSession, DoctorView, EditNotebook, Edited, Elsewhere, NewSession, NodeView,
+    API_VERSION, Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited, Elsewhere, NewSession, NodeView,
     NotebookView, OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView,
-    Stop, StopNode, SubmitRuns,
+    Stop, StopNode, SubmitRuns, TakeoverView,
 };
 use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
@@ -156,55 +155,10 @@ impl Node {
         cluster::membership::join(&node.context).await?;
         recover(&node.context).await?;
         cluster::serve(&node.context);
-        node.retain().await?;
-        node.context.tasks.spawn(Arc::clone(&node).retain_now_and_then());
+        retain::retain(&node.context).await?;
+        node.context.tasks.spawn(retain::retain_now_and_then(Arc::clone(&node.context)));
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));
         Ok(node)
-    }
-
-    async fn retain_now_and_then(self: Arc<Self>) {
-        let context = &self.context;
-        loop {
-            let next = context.clock.now().tick + Duration::from_millis(RETENTION_PERIOD_MS);
-            tokio::select! {
-                biased;
-                () = context.stop.cancelled() => return,
-                () = context.clock.until(next) => {}
-            }
-            if let Err(error) = self.retain().await {
-                tracing::warn!(error = %with_sources(&error), "ended sessions are not forgotten");
-            }
-        }
-    }
-
-    /// Forgets ended sessions that are too old, then the oldest while all hold too much.
-    async fn retain(&self) -> Result<(), StartError> {
-        let oldest = self.context.clock.now().wall.0.saturating_sub(RETENTION_DAYS * 86_400 * 1_000_000);
-        let mut held = 0_u64;
-        let ended =
-            self.context.all_indexed().await?.into_iter().filter(|row| row.presence == Presence::Ended);
-        for (nth, row) in ended.enumerate() {
-            let usage = self.context.engine.usage(row.view.id).await.unwrap_or_default();
-            held = held.saturating_add(usage.log_bytes).saturating_add(usage.blob_bytes);
-            let old = row.view.closed_at.is_some_and(|at| at.0 < oldest);
-            // The newest may be larger than all that is allowed, and somebody has just watched it end.
-            if old || (nth > 0 && held > RETENTION_BYTES_MAX) {
-                tracing::info!(session = %row.view.id, "an ended session is forgotten");
-                self.context.forget(row.view.id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// This node's part in its cluster; `None`: it is alone.
-    pub fn membership(&self) -> Option<&Arc<cluster::Cluster>> {
-        self.context.cluster.as_ref()
-    }
-
-    /// The members of the cluster as this node sees them, live; `None` for a node that is alone.
-    #[must_use]
-    pub fn members(&self) -> Option<tokio::sync::watch::Receiver<Arc<cluster::Members>>> {
-        self.context.cluster.as_ref().map(|cluster| cluster.members.subscribe())
     }
 
     /// Returns when somebody asked for the end of the daemon.
@@ -564,6 +518,25 @@ impl Api for Node {
             Some(cluster) => cluster.until_lost(node).await,
             None => std::future::pending().await,
         }
+    }
+
+    async fn drain(&self, how: Drain) -> Result<Drained, Problem> {
+        let Some(cluster) = &self.context.cluster else { return Err(problem::not_clustered()) };
+        let (context, cluster) = (Arc::clone(&self.context), Arc::clone(cluster));
+        // In a task of its own: a client that goes away meanwhile must not leave it half drained.
+        let draining = self.context.tasks.spawn(async move { cluster::drain::drain(&context, &cluster, how).await });
+        let drained = draining.await.map_err(|panicked| problem::internal(panicked.to_string()))??;
+        if how.stop {
+            self.ending.cancel();
+        }
+        Ok(drained)
+    }
+
+    async fn takeovers(&self, id: SessionId) -> Result<Vec<TakeoverView>, Problem> {
+        let folded = self.load(id).await?;
+        let Some(hosted) = folded.hosted else { return Ok(Vec::new()) };
+        let title = hosted.view(folded.fold.position()).title;
+        Ok(hosted.takeovers().iter().map(|takeover| cluster::takeover::view(id, &title, takeover)).collect())
     }
 
     async fn shutdown(&self, how: StopNode) -> Result<(), Problem> {

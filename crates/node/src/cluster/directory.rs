@@ -66,6 +66,8 @@ pub struct Directory {
     armed: watch::Sender<bool>,
     /// There are sessions that were given away, or are open and nobody's.
     unowned: Notify,
+    /// Rises with each change.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default, Debug)]
@@ -76,7 +78,7 @@ struct Rows {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { rows: Mutex::default(), armed: watch::Sender::new(false), unowned: Notify::new() }
+        Self { rows: Mutex::default(), armed: watch::Sender::new(false), unowned: Notify::new(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -85,6 +87,12 @@ impl Directory {
     #[must_use]
     pub fn armed(&self) -> watch::Receiver<bool> {
         self.armed.subscribe()
+    }
+
+    /// Rises with each change that has come.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
@@ -183,7 +191,9 @@ enum Taken {
 async fn follow(cluster: &Cluster, mut changes: TableWatch) {
     let mut first = Some(BTreeSet::new());
     while let Some(change) = changes.next().await {
-        match cluster.directory.take(change, &mut first) {
+        let taken = cluster.directory.take(change, &mut first);
+        cluster.directory.changes.send_modify(|changes| *changes += 1);
+        match taken {
             Taken::Change => {}
             Taken::Current => drop(cluster.directory.armed.send_replace(true)),
             Taken::Gap => return,

@@ -16,9 +16,10 @@
 //! | `clients` | what clients of this node are told of itself and the others |
 
 mod clients;
+pub(crate) mod drain;
 pub mod directory;
 pub mod follow;
-mod takeover;
+pub(crate) mod takeover;
 mod elsewhere;
 pub(crate) mod fenced;
 mod isolation;

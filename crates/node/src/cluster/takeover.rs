@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::failover::plan::{Orphan, Plan};
-use outlive_core::failover::{Member, TakenWhy, rendezvous};
+use outlive_core::failover::{Member, TakenWhy, Takeover, rendezvous};
 use outlive_core::id::{NodeId, SessionId};
 use outlive_core::limits::{
     CLUSTER_GONE_MAX, TAKEOVER_MEMORY_BYTES_MIN, TAKEOVER_SWEEP_MS, TAKEOVER_UNKNOWN_MS,
@@ -21,7 +21,7 @@ use outlive_core::limits::{
 };
 use outlive_core::log::fold::Ownership;
 use outlive_core::time::{Now, Tick, WallTime};
-use outlive_protocol::http::NodeState;
+use outlive_protocol::http::{NodeState, TakeoverView};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -224,6 +224,26 @@ pub(super) fn claimants(members: &Members, me: NodeId) -> Vec<NodeId> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A takeover as clients see it.
+pub(crate) fn view(session: SessionId, title: &str, takeover: &Takeover) -> TakeoverView {
+    let Takeover { from, from_name, to, to_name, epoch, why, .. } = takeover.clone();
+    TakeoverView {
+        session,
+        title: title.to_owned(),
+        from: from.node,
+        from_name,
+        to: to.node,
+        to_name,
+        epoch,
+        why: why.as_str().to_owned(),
+        last_heard: takeover.last_heard,
+        noticed_at: takeover.noticed_at,
+        claimed_at: takeover.claimed_at,
+        resumed_at: takeover.resumed_at,
+        resumed: takeover.resumed.clone(),
+    }
 }
 
 /// Takes one session over, if nobody else has it.

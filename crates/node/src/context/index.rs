@@ -140,6 +140,21 @@ impl Context {
         .await
     }
 
+    /// Says in a session's row that it is open and nobody's.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn index_given(&self, view: &SessionView, epoch: Epoch) -> Result<(), TableError> {
+        let mut view = view.clone();
+        (view.loaded, view.peers, view.rests_at, view.node) = (false, 0, None, None);
+        let row = Indexed { view, presence: Presence::Open, owner: None, epoch, has_kernel: false };
+        self.write_row(row.view.id, |before| {
+            let is_newer = before.is_some_and(|before| before.epoch > epoch);
+            (!is_newer).then(|| row.clone())
+        })
+        .await
+    }
+
     /// Brings the row of a session that is open here up to date, if what people look for in a list is another than was
     /// written last. What its owner writes meanwhile stays.
     ///

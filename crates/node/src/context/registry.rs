@@ -15,12 +15,13 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
-use outlive_core::id::SessionId;
-use outlive_protocol::http::Problem;
+use outlive_core::id::{Epoch, SessionId};
+use outlive_protocol::http::{Problem, SessionView};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::session::Handle;
+use crate::session::with_sources;
 use crate::session::handle::{Visit, Visiting};
 
 /// What is in memory here.
@@ -278,6 +279,24 @@ impl Context {
         self.unlist(id);
         self.bus.moved(id);
         true
+    }
+
+    /// A session was given to another node: its row says that it is nobody's, and nothing of it is here any more.
+    pub async fn given_away(&self, view: &SessionView, epoch: Epoch) {
+        if let Err(error) = self.index_given(view, epoch).await {
+            // It is found by whoever looks for sessions of a node that has left.
+            tracing::warn!(session = %view.id, error = %with_sources(&error), "that it is given away is not listed");
+        }
+        self.close_here(view.id).await;
+        self.give_up(view.id);
+    }
+
+    /// Another node has the session, or will have it: what the store holds for it here goes, unless somebody watches.
+    pub async fn close_here(&self, id: SessionId) {
+        if !self.bus.is_followed(id) {
+            self.engine.close_session(id).await;
+        }
+        self.bus.moved(id);
     }
 
     /// The sessions whose tasks ended without their end, and why.

@@ -15,13 +15,16 @@ use super::{config, view};
 use crate::api::MemberWish;
 use crate::hosted::Hosted;
 use crate::problem;
-use crate::session::handle::{Answer, Ask, GroupAsk, Message, ended, known_run};
+use crate::session::handle::{Answer, Ask, Giving, GroupAsk, Message, ended, known_run};
 use crate::session::journal::WriteError;
 
 type Answered = Result<Result<Answer, Problem>, WriteError>;
 
 impl Task {
     pub(super) async fn asked(&mut self, message: Message) -> Result<(), WriteError> {
+        if let Ask::HandOver { to, .. } = message.ask {
+            return self.asked_to_hand_over(Giving { to, answer: message.answer }).await;
+        }
         let answer = self.answer(message.ask).await?;
         // Whoever asked may have gone; what was asked is done all the same.
         let _gone = message.answer.send(answer);
@@ -39,6 +42,7 @@ impl Task {
                 let hosted = Hosted::Group(Box::new(self.group.clone()));
                 Ok(Ok(Answer::State(Box::new((hosted, fold.clone())))))
             }
+            Ask::HandOver { .. } => unreachable!("answered by `asked`"),
             Ask::Group(GroupAsk::Config) => Ok(Ok(Answer::Config(Box::new(config::of(&self.group.spec))))),
             Ask::Group(GroupAsk::Submit(task)) => self.submit(task).await,
             Ask::Group(GroupAsk::Members(wish, which)) => self.members(wish, which).await,
@@ -58,6 +62,14 @@ impl Task {
                 Ok(Err(only_tasks(&self.group, "it has no notebook")))
             }
         }
+    }
+
+    async fn asked_to_hand_over(&mut self, giving: Giving) -> Result<(), WriteError> {
+        match self.input(Input::HandOver, None).await? {
+            Ok(()) => self.giving = Some(giving),
+            Err(why) => drop(giving.answer.send(Err(denied(&self.group, &why)))),
+        }
+        Ok(())
     }
 
     async fn done(&mut self, input: Input) -> Answered {

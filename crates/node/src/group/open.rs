@@ -140,6 +140,7 @@ pub(super) fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs
         stop: context.stop.clone(),
         lost,
         taken: None,
+        giving: None,
         life: Life::Going,
     };
     (task, handle)

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use outlive_core::failover::Takeover;
 use outlive_core::group::{
-    Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, decide, timers,
+    Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, can_release, decide, timers,
 };
 use outlive_core::id::{Position, ProcessKey, RunId};
 use outlive_core::limits::TASKS_TRIMMED_AT_ONCE;
@@ -31,7 +31,7 @@ use super::view::{self, Loading};
 use crate::cluster::fenced;
 use crate::context::Context;
 use crate::seams::FromLink;
-use crate::session::handle::{Message, Peers};
+use crate::session::handle::{Answer, Giving, Message, Peers};
 use crate::session::journal::{Journal, WriteError};
 use crate::session::view::behind;
 use crate::session::{rearm, with_sources};
@@ -58,6 +58,8 @@ pub(super) struct Task {
     pub(super) lost: CancellationToken,
     /// How the group came here from another node, until that is recorded.
     pub(super) taken: Option<Box<Takeover>>,
+    /// It is being given away.
+    pub(super) giving: Option<Giving>,
     pub(super) life: Life,
 }
 
@@ -144,6 +146,9 @@ impl Task {
                     self.context.bus.close(self.group.spec.id);
                     return Ok(());
                 }
+            }
+            if self.giving.is_some() && can_release(&self.group) {
+                return self.give_away().await;
             }
         }
         self.finish().await
@@ -301,6 +306,21 @@ impl Task {
             resident.residence = residence;
             is_new
         });
+    }
+
+    /// Gives the group away: nothing of it runs. The task ends.
+    async fn give_away(&mut self) -> Result<(), WriteError> {
+        let (to, answer) = self.giving.take().map(|giving| (giving.to, giving.answer)).unzip();
+        self.journal.release(to.flatten()).await?;
+        self.context.unname_group(&self.group.spec.name, self.group.spec.id);
+        let view = self.view.borrow().as_ref().clone();
+        self.context.given_away(&view, self.journal.fold().epoch()).await;
+        if let Some(answer) = answer {
+            let _gone = answer.send(Ok(Answer::Released));
+        }
+        // Nothing is waited for after this: whoever still asks here is sent on.
+        self.lost.cancel();
+        Ok(())
     }
 
     /// The group has ended: its name is free, its log is closed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use outlive_core::diagnosis::FailureReport;
-use outlive_core::id::{RunId, SessionId};
+use outlive_core::id::{NodeId, RunId, SessionId};
 use outlive_core::limits::MAILBOX_MAX;
 use outlive_core::log::fold::{Fold, RunFold};
 use outlive_core::runtime::{StopStep, StopWhy};
@@ -62,6 +62,13 @@ pub enum Ask {
     },
     /// The daemon ends and nothing is to go on: a notebook that people edit stays without its kernel, everything else ends.
     Drain,
+    /// Give the session to another node: what runs may take so long, then it is stopped. Answered when it is given away.
+    HandOver {
+        /// How long a run may still take, in milliseconds.
+        grace_ms: u64,
+        /// The node that is meant to take it.
+        to: Option<NodeId>,
+    },
     /// Come in, unless it is ending: with these wishes of whoever opens it.
     Join {
         /// Whether the runtime is to be started, if it is down and may be.
@@ -130,6 +137,8 @@ pub enum Answer {
     Done(Arc<SessionView>),
     /// The session stays; its runtime is on its way out.
     Resting,
+    /// The session is given away.
+    Released,
     /// The runs that were asked for or made.
     Runs(Vec<RunView>),
     /// The failures.
@@ -329,6 +338,15 @@ pub struct Handle {
     pub resident: watch::Receiver<Resident>,
     /// Cancelled when another node has the session, or is to have it.
     lost: CancellationToken,
+}
+
+/// A session that is being given away: to whom, and who waits for that.
+#[derive(Debug)]
+pub struct Giving {
+    /// The node that is meant to take it.
+    pub to: Option<NodeId>,
+    /// Who asked for it.
+    pub answer: oneshot::Sender<Result<Answer, Problem>>,
 }
 
 /// What a session's task keeps of its handle.

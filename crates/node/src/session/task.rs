@@ -30,7 +30,7 @@ use outlive_protocol::http::SessionView;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Message, Peers, ended, moving};
+use super::handle::{Giving, Message, Peers, ended, moving};
 use super::journal::{Journal, WriteError};
 use super::notebook::{Done, NotebookPlane};
 use super::peers::Wish;
@@ -67,6 +67,8 @@ pub(super) struct Task {
     pub(super) lost: CancellationToken,
     /// How the session came here from another node, until that is recorded.
     pub(super) taken: Option<Box<Takeover>>,
+    /// It is being given away.
+    pub(super) giving: Option<Giving>,
     pub(super) life: Life,
 }
 
@@ -200,6 +202,9 @@ impl Task {
             }
             if !self.waiting.is_empty() {
                 self.release_waiting().await?;
+            }
+            if self.is_given() {
+                return self.give_away().await;
             }
             self.compact().await?;
             self.show_saved();

@@ -294,6 +294,7 @@ fn task(
         stop: context.stop.clone(),
         lost,
         taken: None,
+        giving: None,
         life: Life::Going,
     };
     (task, handle)

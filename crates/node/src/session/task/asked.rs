@@ -6,7 +6,7 @@ use outlive_core::session::state::{Life as SessionLife, Status};
 use outlive_core::session::{Input, effective};
 use outlive_protocol::http::{Problem, SubmitRuns};
 
-use super::super::handle::{Answer, Ask, Message, denied, ended, known_run};
+use super::super::handle::{Answer, Ask, Giving, Message, denied, ended, known_run};
 use super::super::journal::WriteError;
 use super::super::{open, view};
 use super::Task;
@@ -18,6 +18,9 @@ impl Task {
         let Some(message) = self.wait_for_edits(message) else { return Ok(()) };
         if let Ask::File(ask) = message.ask {
             return self.asked_file(ask, message.answer).await;
+        }
+        if let Ask::HandOver { grace_ms, to } = message.ask {
+            return self.asked_to_hand_over(grace_ms, Giving { to, answer: message.answer }).await;
         }
         let answer = self.answer(message.ask).await?;
         // Whoever asked may have gone; what was asked is done all the same.
@@ -48,7 +51,7 @@ impl Task {
                 }
             }
             Ask::Document(ask) => return self.asked_document(ask).await,
-            Ask::File(_) => unreachable!("asked of the file in `asked`"),
+            Ask::File(_) | Ask::HandOver { .. } => unreachable!("answered by `asked`"),
             Ask::Rest { why, from } => Input::Rest { why, from },
             Ask::Drain => return self.drain().await,
             Ask::Join { start, trust } => return self.joined(start, trust).await,

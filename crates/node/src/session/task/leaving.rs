@@ -13,9 +13,11 @@ use std::time::Duration;
 use outlive_core::id::NodeId;
 use outlive_core::limits::EVICT_RETRY_MS;
 use outlive_core::session::residence::Resident;
+use outlive_core::session::{Input, can_release};
 use outlive_core::time::Tick;
 use outlive_protocol::http::SavedState;
 
+use super::super::handle::{Answer, Giving, denied, moving};
 use super::super::journal::WriteError;
 use super::super::with_sources;
 use super::Task;
@@ -113,8 +115,44 @@ impl Task {
             }
         }
         self.context.forget_paths_of(id);
-        self.context.engine.close_session(id).await;
-        self.context.bus.moved(id);
+        self.context.close_here(id).await;
+    }
+
+    /// The session is to go to another node.
+    pub(super) async fn asked_to_hand_over(&mut self, grace_ms: u64, giving: Giving) -> Result<(), WriteError> {
+        match self.input(Input::HandOver { grace_ms }, None).await? {
+            // Of two who ask the later one is told.
+            Ok(()) => self.giving = Some(giving),
+            Err(why) => drop(giving.answer.send(Err(denied(self.session.spec.id, &why)))),
+        }
+        Ok(())
+    }
+
+    /// Whether it can be given away now.
+    pub(super) fn is_given(&self) -> bool {
+        self.giving.is_some() && can_release(&self.session)
+    }
+
+    /// Gives the session away: all of it is stored, and nothing of it runs. The task ends.
+    pub(super) async fn give_away(&mut self) -> Result<(), WriteError> {
+        let id = self.session.spec.id;
+        if let Some(problem) = self.save_before_leaving().await? {
+            tracing::warn!(session = %id, problem, "not saved before it was given away; its edits are in the store");
+        }
+        self.project_outputs().await?;
+        let (to, answer) = self.giving.take().map(|giving| (giving.to, giving.answer)).unzip();
+        self.journal.release(to.flatten()).await?;
+        if let Some(mut plane) = self.notebook.take() {
+            plane.peers.part_with(moving(id));
+        }
+        let view = self.view.borrow().as_ref().clone();
+        self.context.given_away(&view, self.journal.fold().epoch()).await;
+        if let Some(answer) = answer {
+            let _gone = answer.send(Ok(Answer::Released));
+        }
+        // Nothing is waited for after this: whoever still asks here is sent on.
+        self.lost.cancel();
+        Ok(())
     }
 
     fn stay(&self, why: Skipped, error: &dyn std::error::Error) -> Left {
