@@ -7,6 +7,9 @@
 //! With one server there are no others to lag behind; it is asked a second time when it had nothing at all, because a
 //! server that is shutting down may say so too.
 //!
+//! A leader that was cut off from the other servers tells what it has until it knows, which takes some seconds: what was
+//! acknowledged before, never less, but not what a new leader stores meanwhile. Appends do not depend on it.
+//!
 //! Lanes are read each by itself, at slightly different moments, so nothing is taken of them behind what was the end of
 //! the log before they were read.
 

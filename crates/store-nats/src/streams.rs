@@ -103,7 +103,7 @@ async fn stream(
     own: Value,
 ) -> Result<(), ConnectError> {
     let wanted = wanted(name, subjects, replicas, own);
-    let is_new = match wire.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
+    let is_new = match patiently(wire, &format!("STREAM.INFO.{name}"), &Value::Null).await {
         Ok(found) => {
             if let Some((setting, found, wanted)) = difference(&wanted, &found["config"]) {
                 return Err(ConnectError::Misconfigured { stream: name.to_owned(), setting, found, wanted });
@@ -117,11 +117,11 @@ async fn stream(
         return Err(refused(&format!("tell of the stream {name}"), &is_new));
     }
     let request = Value::Object(wanted.clone());
-    let made = match wire.api(&format!("STREAM.CREATE.{name}"), &request).await {
+    let made = match patiently(wire, &format!("STREAM.CREATE.{name}"), &request).await {
         Ok(made) => made,
         // Another node makes the same one at this moment; it is looked at as one that was there.
         Err(error) if error.is(code::NAME_IN_USE) => {
-            let found = wire.api(&format!("STREAM.INFO.{name}"), &Value::Null).await;
+            let found = patiently(wire, &format!("STREAM.INFO.{name}"), &Value::Null).await;
             found.map_err(|error| refused(&format!("tell of the stream {name}"), &error))?
         }
         Err(error) => return Err(not_made(name, subjects, replicas, &error)),
@@ -130,6 +130,21 @@ async fn stream(
         None => settled(wire, name, subjects).await,
         Some((setting, found, wanted)) => {
             Err(ConnectError::Dropped { stream: name.to_owned(), setting, found, wanted })
+        }
+    }
+}
+
+/// Asks again while the servers are busy with each other: with an election, or with the stream that is asked for.
+async fn patiently(wire: &Wire, operation: &str, request: &Value) -> Result<Value, ApiError> {
+    let deadline = Instant::now() + Duration::from_millis(NATS_SETTLE_MS);
+    loop {
+        match wire.api(operation, request).await {
+            Err(ApiError::Call(_) | ApiError::Refused { status: UNAVAILABLE, .. })
+                if Instant::now() < deadline =>
+            {
+                sleep_until(Instant::now() + Duration::from_millis(NATS_SETTLE_STEP_MS)).await;
+            }
+            other => return other,
         }
     }
 }
