@@ -124,6 +124,10 @@ impl Node {
         .keeping(config.budgets.keep, config.cache);
         let seams = Seams {
             clock: config.clock,
+        let runtimes = match &config.cluster {
+            Some(cluster) => runtimes.guarded(cluster.kernel_grace),
+            None => runtimes,
+        };
             engine: config.engine,
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(runtimes),

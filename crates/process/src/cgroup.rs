@@ -124,6 +124,18 @@ impl Container {
         self.unified.as_ref().is_some_and(|directory| fs::write(directory.join("cgroup.kill"), "1").is_ok())
     }
 
+    /// Freezes all members, or thaws them, where the kernel has `cgroup.freeze` (5.2). Whether it did. Who joins later, or is
+    /// forked, is what the others are.
+    #[must_use]
+    pub fn freeze(&self, is_frozen: bool) -> bool {
+        let value = if is_frozen { "1" } else { "0" };
+        self.unified.as_ref().is_some_and(|directory| {
+            // Not made by writing to it: a kernel without it has no such file.
+            let file = OpenOptions::new().write(true).open(directory.join("cgroup.freeze"));
+            file.and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes())).is_ok()
+        })
+    }
+
     /// Removes the cgroups; whether they are gone. Fails while a member lives.
     #[must_use]
     pub fn remove(&self) -> bool {

@@ -9,6 +9,7 @@
 //!                     │ process.reap()           exit status and usage
 //!                     │ stdout.drain(..)         all that it wrote, though a grandchild holds the pipe
 //!                     │ evidence                 memory, kernel log, disk
+//!                     │ freeze                   until somebody thaws it
 //!                     │ channel                  descriptors 3 and 4, where it was asked for
 //!                     └ container.kill_all()     what it left behind; then container.remove()
 //! ```
@@ -18,11 +19,13 @@
     reason = "system calls that no safe wrapper has: wait4, fork hooks, inherited descriptors"
 )]
 
+pub mod alarm;
 pub mod cgroup;
 pub mod channel;
 pub mod descriptors;
 pub mod detached;
 pub mod evidence;
+pub mod freeze;
 pub mod identity;
 pub mod pipe;
 pub mod reap;
@@ -31,6 +34,7 @@ pub mod spawn;
 pub mod stop;
 pub mod watch;
 
+pub use alarm::Alarm;
 pub use cgroup::Container;
 pub use channel::{Channel, PipeWriter};
 pub use identity::{ProcStat, is_same_process, machine_boot_id, start_time};

@@ -41,10 +41,9 @@ pub async fn kill_all(container: &Container, group: Option<i32>, spared: Option<
     if let Some(group) = group {
         let _unsignalled = signal_group(group, Signal::KILL);
     }
-    let contained = container.unified().is_some();
     let mut killed = 0;
     for _ in 0..ROUNDS_MAX {
-        let members = if contained { container.members() } else { marked(container) };
+        let members = members(container);
         let found = members.len();
         if found == 0 {
             break;
@@ -66,6 +65,11 @@ pub async fn kill_all(container: &Container, group: Option<i32>, spared: Option<
         reap_orphans(spared);
     }
     killed
+}
+
+/// Every process that belongs to it: by its container, or where none could be made, by its marker.
+pub(crate) fn members(container: &Container) -> Vec<i32> {
+    if container.unified().is_some() { container.members() } else { marked(container) }
 }
 
 /// Ends what is left of a process whose shim is gone and removes its container. Returns how many it killed.

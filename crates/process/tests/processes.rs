@@ -237,3 +237,51 @@ async fn our_own_binary_is_started_apart_with_the_descriptor_it_was_given() {
     assert_eq!(lines[..3], ["given", "/", "5"], "{text}");
     assert_eq!(lines[3], lines[4], "it leads its own session");
 }
+
+/// Writes into two files: itself, and a child in a session and group of its own.
+const TICKS: &str = "setsid sh -c 'while :; do echo t >> child; sleep 0.01; done' & \
+                     while :; do echo t >> own; sleep 0.01; done";
+
+#[tokio::test]
+async fn a_frozen_process_and_what_it_started_stand_still_until_they_are_thawed() {
+    // E4: with a cgroup, and where none can be made.
+    for has_cgroup in [true, false] {
+        let place = tempfile::tempdir().unwrap();
+        let launcher = Launcher { cwd: place.path().to_owned(), ..Launcher::new() };
+        let spawned = launcher.start(&["sh", "-c", TICKS]).unwrap();
+        let pid = spawned.process.pid();
+        let container = if has_cgroup {
+            spawned.container.clone()
+        } else {
+            outlive_process::Container::from_paths::<&str>(launcher.process, &[])
+        };
+        let sizes =
+            || ["own", "child"].map(|name| place.path().join(name).metadata().map_or(0, |file| file.len()));
+        let moves = || async {
+            let before = sizes();
+            let mut looks = tokio::time::interval(Duration::from_millis(5));
+            let moved = async {
+                while sizes().into_iter().zip(before).any(|(now, before)| now <= before) {
+                    looks.tick().await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, moved).await.expect("both write on");
+        };
+        let passes = |seconds: &str| {
+            assert!(std::process::Command::new("sleep").arg(seconds).status().unwrap().success());
+        };
+        moves().await;
+        outlive_process::freeze::freeze(&container, pid);
+        passes("0.1");
+        let before = sizes();
+        passes("0.3");
+        assert_eq!(sizes(), before, "cgroup: {has_cgroup}");
+        outlive_process::freeze::thaw(&container, pid);
+        moves().await;
+        outlive_process::freeze::freeze(&container, pid);
+        assert!(kill_all(&container, Some(pid), Some(pid)).await >= 2, "frozen as they are");
+        assert_eq!(ended(&spawned).await.status, ExitStatus::Signal { number: 9, core_dumped: false });
+        kill_all(&spawned.container, None, None).await;
+        assert!(spawned.container.remove());
+    }
+}

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Control messages are JSON bodies; a record is JSON followed by the raw bytes of its chunks (see [`super::log`]).
-//! A message of a kind that the receiver does not know is skipped. Versions: [`VERSION`] and the one before.
+//! A message of a kind that the receiver does not know is skipped. Versions: [`VERSION`] and the one before. Version 2 has
+//! `Freeze`, `Thaw` and `Beat`: a shim of version 1 skips them, and its process runs on.
 
 use outlive_core::diagnosis::evidence::{Evidence, HangEvidence, StallEvidence};
 use outlive_core::id::{Attempt, BootId, Incarnation, NodeId, ProcessKey, RunId, RuntimeId, SessionId, Src};
@@ -27,7 +28,7 @@ use outlive_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. A shim speaks it to daemons of this version and the one before.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Who a shim is, proved on every connection: never a bare pid.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -75,6 +76,10 @@ pub struct ShimLaunch {
     pub memory_bytes_max: u64,
     /// How much is spooled, in bytes.
     pub spool_bytes_max: u64,
+    /// How long its daemon may say nothing, in milliseconds, before the shim freezes the process by itself: another node may
+    /// have taken its session over. `None` on a node that is alone: its process runs on until a daemon returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard_ms: Option<u64>,
 }
 
 /// From daemon to shim.
@@ -144,6 +149,12 @@ pub enum ToShim {
         /// The rung to begin with.
         from: StopStep,
     },
+    /// Keep the process from running, whatever it does, until `Thaw`.
+    Freeze,
+    /// Let it go on where it was frozen, by this daemon or an earlier one or by the shim itself. Not frozen: nothing.
+    Thaw,
+    /// The daemon is there, and one of its cluster: the guard stays quiet.
+    Beat,
     /// The process has ended, its records are stored: the shim may remove its directory and end.
     Goodbye,
     /// The daemon does not know this shim: it stops its process in the normal ladder and ends.
@@ -181,6 +192,9 @@ pub struct Welcome {
     /// What its run waits to be told. An answer that was on its way when a daemon died has not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<OpenQuestion>,
+    /// Whether the process is frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
 }
 
 /// A question that nobody has answered yet.
@@ -325,6 +339,13 @@ pub enum StateNotice {
         /// Whether its channel cannot be used any more.
         is_fatal: bool,
     },
+    /// The process is kept from running.
+    Frozen {
+        /// The shim did it by itself, because it had not heard of its daemon.
+        by_guard: bool,
+    },
+    /// It goes on.
+    Thawed,
     /// Output was lost between the record before and this one, and this is why.
     Gap {
         /// The last record before the gap.

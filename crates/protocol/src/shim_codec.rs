@@ -35,6 +35,12 @@ pub mod kind {
     pub const TASK: u8 = 0x48;
     /// [`super::ToShim::CancelTask`].
     pub const CANCEL_TASK: u8 = 0x49;
+    /// [`super::ToShim::Freeze`].
+    pub const FREEZE: u8 = 0x4A;
+    /// [`super::ToShim::Thaw`].
+    pub const THAW: u8 = 0x4B;
+    /// [`super::ToShim::Beat`].
+    pub const BEAT: u8 = 0x4C;
     /// [`super::FromShim::Welcome`].
     pub const WELCOME: u8 = 0x60;
     /// [`super::FromShim::Wrong`].
@@ -72,6 +78,9 @@ pub fn encode_to_shim(message: &ToShim) -> Result<Vec<u8>, ShimCodecError> {
         ToShim::Refuse { .. } => kind::REFUSE,
         ToShim::Task { .. } => kind::TASK,
         ToShim::CancelTask { .. } => kind::CANCEL_TASK,
+        ToShim::Freeze => kind::FREEZE,
+        ToShim::Thaw => kind::THAW,
+        ToShim::Beat => kind::BEAT,
     };
     Ok(frame::encode(kind, 0, &[&json(kind, message)?])?)
 }
@@ -82,7 +91,7 @@ pub fn encode_to_shim(message: &ToShim) -> Result<Vec<u8>, ShimCodecError> {
 /// [`CodecError`] when the body does not fit its kind.
 pub fn decode_to_shim(frame: &Frame) -> Result<Option<ToShim>, ShimCodecError> {
     match frame.kind {
-        kind::HELLO..=kind::CANCEL_TASK => Ok(Some(parse(frame.kind, &frame.body)?)),
+        kind::HELLO..=kind::BEAT => Ok(Some(parse(frame.kind, &frame.body)?)),
         _ => Ok(None),
     }
 }

@@ -1,12 +1,16 @@
 //! Whether a session that is open here is still ours: the control lane of its log alone says so.
 
+use std::time::Duration;
+
 use outlive_core::failover::isolation::Verdict;
 use outlive_core::id::{Position, SessionId};
+use outlive_core::limits::STORE_RETRY_MS;
 use outlive_core::log::Lane;
 use outlive_core::log::fold::Fold;
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 
 use crate::context::Context;
+use crate::session::with_sources;
 
 /// Reads the control lane of a session.
 ///
@@ -29,4 +33,25 @@ pub(crate) async fn check(context: &Context, id: SessionId) -> Result<Verdict, R
     let is_mine =
         fold.claim().is_some_and(|claim| (claim.node, claim.boot) == (context.who.node, context.who.boot));
     Ok(if is_mine { Verdict::Mine } else { Verdict::NotMine })
+}
+
+/// As [`check`], however long the store takes to answer. A node that is alone has all its sessions.
+pub(crate) async fn known(context: &Context, id: SessionId) -> Verdict {
+    while context.cluster.is_some() {
+        match check(context, id).await {
+            Ok(verdict) => return verdict,
+            Err(error) => {
+                let error = with_sources(&error);
+                tracing::warn!(session = %id, error, "it is not known yet whether the session is still ours");
+            }
+        }
+        let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
+        tokio::select! {
+            biased;
+            // What is frozen then stays so for whoever has it next.
+            () = context.stop.cancelled() => return Verdict::NotMine,
+            () = context.clock.until(again) => {}
+        }
+    }
+    Verdict::Mine
 }

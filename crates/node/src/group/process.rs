@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use outlive_core::failover::Takeover;
+use outlive_core::failover::isolation::Verdict;
 use outlive_core::group::input::RunnerInput;
 use outlive_core::group::state::TaskState;
-use outlive_core::failover::Takeover;
 use outlive_core::group::{Effect, Input, decide, recover_member};
 use outlive_core::id::{Attempt, ProcessKey, RunId};
 use outlive_core::log::{BlobRef, Chunk, Source};
@@ -16,6 +17,7 @@ use outlive_core::session::spec::Trust;
 use outlive_protocol::shim::{Numbered, StateNotice, ToShim};
 
 use super::task::{Life, Task};
+use crate::cluster::owned;
 use crate::seams::{FromLink, LaunchOrder};
 use crate::session::intake::{self, Step};
 use crate::session::journal::WriteError;
@@ -97,7 +99,7 @@ impl Task {
                 for effect in recover_member(&self.group, process) {
                     self.effect(effect);
                 }
-                Ok(())
+                if welcome.frozen { self.thaw(process).await } else { Ok(()) }
             }
             FromLink::Gone { report } => self.gone(process, report.map(|report| *report)).await,
         }
@@ -143,7 +145,7 @@ impl Task {
     async fn records(&mut self, process: ProcessKey, records: Vec<Numbered>) -> Result<(), WriteError> {
         let acked = self.journal.acked(process);
         let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
-        let last = intake::last(&records);
+        let (last, was_frozen) = (intake::last(&records), intake::was_frozen(&records));
         for step in intake::steps(process, records, |state| said(process, state)) {
             match step {
                 Step::Output { run, chunks, source } => self.output(process, run, chunks, source).await?,
@@ -154,7 +156,18 @@ impl Task {
         if let Some(through) = last {
             self.links.order(process, ToShim::Ack { through });
         }
-        Ok(())
+        if was_frozen { self.thaw(process).await } else { Ok(()) }
+    }
+
+    /// A process that is frozen goes on if its group is ours.
+    async fn thaw(&mut self, process: ProcessKey) -> Result<(), WriteError> {
+        match owned::known(&self.context, self.group.spec.id).await {
+            Verdict::Mine => {
+                self.links.order(process, ToShim::Thaw);
+                Ok(())
+            }
+            Verdict::NotMine => Err(WriteError::Fenced),
+        }
     }
 
     async fn heard(&mut self, process: ProcessKey, said: Said, source: Source) -> Result<(), WriteError> {

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::directory::Directory;
+use super::hold::Told;
 use super::{Ends, Inner, lost};
 use crate::seams::FromLink;
 
@@ -90,6 +91,7 @@ pub(super) async fn serve(
     mut ends: Ends,
 ) {
     let mut talk = Talk { session, process, passed: acked, stored: acked, complete: false, connections: 0 };
+    let mut told = Told::nothing(inner.holds.watch(process));
     let mut waiting = VecDeque::new();
     let Some(shim) = shim else { return };
     let mut wait = RECONNECT;
@@ -97,7 +99,7 @@ pub(super) async fn serve(
         let before = talk.connections;
         let over = tokio::select! {
             biased;
-            over = connection(inner, directory, &mut talk, &mut ends, &mut waiting) => over,
+            over = connection(inner, directory, &mut talk, &mut ends, &mut waiting, &mut told) => over,
             _ended = shim.exited() => break,
         };
         match over {
@@ -168,6 +170,7 @@ async fn connection(
     talk: &mut Talk,
     ends: &mut Ends,
     waiting: &mut VecDeque<ToShim>,
+    told: &mut Told,
 ) -> Over {
     let mut shim = match introduce(inner, directory, (talk.session, talk.process), talk.stored).await {
         Ok(shim) => shim,
@@ -178,17 +181,22 @@ async fn connection(
         // An answer of this daemon may still wait for this very connection.
         shim.welcome.asks = None;
     }
-    let heard = ends.from.send(FromLink::Welcome(Box::new(shim.welcome))).await.is_ok();
-    // After the last word of the process an order may be left though nobody listens any more: the goodbye.
-    if !heard && !talk.complete {
-        return Over::Released;
-    }
+    told.anew();
     let Ends { to, from } = ends;
     let Talk { passed, stored, complete, .. } = talk;
+    let hear = async {
+        // A session that does not take it keeps nobody from being told what is wanted past it.
+        let heard = from.send(FromLink::Welcome(Box::new(shim.welcome))).await.is_ok();
+        // After the last word of the process an order may be left though nobody listens any more: the goodbye.
+        if !heard && !*complete {
+            return Over::Released;
+        }
+        take(&mut shim.read, &mut shim.decoder, (passed, complete), from).await
+    };
     tokio::select! {
         biased;
-        over = give(&mut shim.write, to, waiting, stored) => over,
-        over = take(&mut shim.read, &mut shim.decoder, (passed, complete), from) => over,
+        over = give(&mut shim.write, to, waiting, stored, told) => over,
+        over = hear => over,
     }
 }
 
@@ -241,27 +249,49 @@ fn check(welcome: &Welcome, (session, process): (SessionId, ProcessKey)) -> Resu
     Ok(())
 }
 
-/// Orders out. One that could not be sent waits for the next connection.
+/// Orders out, and before them what is wanted past the session. One that could not be sent waits for the next connection.
 async fn give(
     write: &mut OwnedWriteHalf,
     orders: &mut tokio::sync::mpsc::Receiver<ToShim>,
     waiting: &mut VecDeque<ToShim>,
     stored: &mut Src,
+    told: &mut Told,
 ) -> Over {
     loop {
-        if waiting.is_empty() {
-            let Some(order) = orders.recv().await else { return Over::Released };
-            if let ToShim::Ack { through } = &order {
-                *stored = (*stored).max(*through);
+        let order = tokio::select! {
+            biased;
+            wanted = told.next() => {
+                if let Err(error) = send(write, &wanted).await {
+                    return Over::Broken(error);
+                }
+                told.said(&wanted);
+                continue;
             }
-            waiting.push_back(order);
+            order = next_order(orders, waiting) => order,
+        };
+        let Some(order) = order else { return Over::Released };
+        if let ToShim::Ack { through } = &order {
+            *stored = (*stored).max(*through);
         }
-        while let Some(order) = waiting.front() {
-            if let Err(error) = send(write, order).await {
-                return Over::Broken(error);
-            }
-            waiting.pop_front();
+        if told.forbids(&order) {
+            continue;
         }
+        waiting.push_front(order);
+        if let Err(error) = send(write, &waiting[0]).await {
+            return Over::Broken(error);
+        }
+        waiting.pop_front();
+    }
+}
+
+/// Cancel-safe: both ways of taking one are.
+async fn next_order(
+    orders: &mut tokio::sync::mpsc::Receiver<ToShim>,
+    waiting: &mut VecDeque<ToShim>,
+) -> Option<ToShim> {
+    match waiting.pop_front() {
+        Some(order) => Some(order),
+        None => orders.recv().await,
     }
 }
 
@@ -370,6 +400,8 @@ mod tests {
             clock: Arc::new(SystemClock::default()),
             ladder: StopLadder::default(),
             keep: crate::budget::Keep::default(),
+            kernel_guard: None,
+            holds: crate::runtimes::hold::Holds::default(),
         };
         let directory = Directory::make(&inner.processes, process).unwrap();
         let listener = directory.bind().unwrap();
@@ -395,6 +427,10 @@ mod tests {
     }
 
     impl Shim {
+        fn told(&self) -> Told {
+            Told::nothing(self.inner.holds.watch(self.identity.process))
+        }
+
         fn talk(&self) -> Talk {
             let Self { identity: ShimIdentity { session, process, .. }, .. } = self;
             Talk {
@@ -422,6 +458,7 @@ mod tests {
                             open_runs: Vec::new(),
                             last_src: Src(1),
                             asks: None,
+                            frozen: false,
                         };
                         let chunk = Chunk::inline(ChunkKind::Stdout, WallTime(1), b"x".to_vec());
                         let notice = Notice::Output { run: None, chunks: vec![chunk] };
@@ -463,7 +500,14 @@ mod tests {
             for _ in 0..2 {
                 let (heard, over) = tokio::join!(
                     shim.serve(hello),
-                    connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting)
+                    connection(
+                        &shim.inner,
+                        &shim.directory,
+                        &mut talk,
+                        &mut ends,
+                        &mut waiting,
+                        &mut shim.told()
+                    )
                 );
                 assert!(matches!(over, Over::Broken(_)));
                 assert_eq!((acked(&heard), talk.passed), (Src(0), Src(1)), "nothing was stored yet");
@@ -472,7 +516,14 @@ mod tests {
             for last in [&ack as &dyn Fn(&ToShim) -> bool, &hello] {
                 let (heard, _) = tokio::join!(
                     shim.serve(last),
-                    connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting)
+                    connection(
+                        &shim.inner,
+                        &shim.directory,
+                        &mut talk,
+                        &mut ends,
+                        &mut waiting,
+                        &mut shim.told()
+                    )
                 );
                 assert_eq!(acked(&heard) == Src(1), heard.len() == 1, "{heard:?}");
             }
@@ -497,7 +548,14 @@ mod tests {
         let test = async {
             let (heard, over) = tokio::join!(
                 shim.serve(|message| matches!(message, ToShim::Goodbye)),
-                connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting)
+                connection(
+                    &shim.inner,
+                    &shim.directory,
+                    &mut talk,
+                    &mut ends,
+                    &mut waiting,
+                    &mut shim.told()
+                )
             );
             assert!(matches!(over, Over::Released), "{heard:?}");
         };
@@ -513,7 +571,8 @@ mod tests {
 
     fn welcome(version: u16, identity: &ShimIdentity) -> Vec<u8> {
         let identity = identity.clone();
-        let welcome = Welcome { version, identity, open_runs: Vec::new(), last_src: Src(0), asks: None };
+        let (open_runs, last_src) = (Vec::new(), Src(0));
+        let welcome = Welcome { version, identity, open_runs, last_src, asks: None, frozen: false };
         encode_from_shim(&FromShim::Welcome(welcome)).unwrap()
     }
 
@@ -528,7 +587,14 @@ mod tests {
                 drop(answer(&shim.listener, &welcome(VERSION - 1, &shim.identity)).await);
                 link.from.recv().await
             };
-            let serve = connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting);
+            let serve = connection(
+                &shim.inner,
+                &shim.directory,
+                &mut talk,
+                &mut ends,
+                &mut waiting,
+                &mut shim.told(),
+            );
             let (heard, over) = tokio::join!(serving, serve);
             assert!(matches!(over, Over::Broken(_)), "and talked to until it goes");
             let Some(FromLink::Welcome(welcome)) = heard else { panic!("{heard:?}") };

@@ -12,16 +12,18 @@
 //! The shim's end is watched from the moment it exists; the socket is never the detector.
 
 mod directory;
+mod hold;
 mod link;
 mod lost;
 mod resolve;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outlive_core::diagnosis::Evidence;
-use outlive_core::id::Src;
-use outlive_core::limits::SHIM_WINDOW_RECORDS_MAX;
+use outlive_core::id::{ProcessKey, Src};
+use outlive_core::limits::{SHIM_GUARD_MS, SHIM_WINDOW_RECORDS_MAX};
 use outlive_core::runtime::stop::StopLadder;
 use outlive_process::{detached, is_same_process, machine_boot_id};
 use outlive_protocol::shim::{self, ShimLaunch, ToShim};
@@ -31,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::Keep;
 use crate::seams::{Clock, FoundShim, FromLink, Identity, LaunchOrder, Link, Runtimes};
 use directory::Directory;
+use hold::Holds;
 use resolve::Resolved;
 
 /// How many orders to one shim wait. They are small and rare; a full queue means a shim that does not read.
@@ -53,6 +56,9 @@ pub(crate) struct Inner {
     pub(crate) keep: Keep,
     /// The folder in which Python environments are made.
     pub(crate) cache: PathBuf,
+    /// How long a daemon of a cluster leaves a kernel to its shim without a word; `None` for a node that is alone.
+    pub(crate) kernel_guard: Option<Duration>,
+    holds: Holds,
 }
 
 impl LocalRuntimes {
@@ -66,24 +72,27 @@ impl LocalRuntimes {
     ) -> Self {
         let (ladder, keep) = (StopLadder::default(), Keep::default());
         let cache = processes.join("cache");
-        let inner = Inner { processes, program, who, clock, ladder, keep, cache };
+        let (kernel_guard, holds) = (None, Holds::default());
+        let inner = Inner { processes, program, who, clock, ladder, keep, cache, kernel_guard, holds };
         Self { inner: Arc::new(inner), tasks }
     }
 
     /// The same with so much room for output that nobody takes, and Python environments made in `cache`.
     #[must_use]
     pub fn keeping(self, keep: Keep, cache: PathBuf) -> Self {
-        let Inner { processes, program, who, clock, ladder, .. } = &*self.inner;
-        let inner = Inner {
-            processes: processes.clone(),
-            program: program.clone(),
-            who: *who,
-            clock: Arc::clone(clock),
-            ladder: *ladder,
-            keep,
-            cache,
-        };
-        Self { inner: Arc::new(inner), ..self }
+        self.with(|inner| (inner.keep, inner.cache) = (keep, cache))
+    }
+
+    /// The same on a node of a cluster: a shim that hears nothing of its daemon freezes its process, a kernel after this
+    /// time, which is that for which other nodes leave it alone.
+    #[must_use]
+    pub fn guarded(self, kernel_grace: Duration) -> Self {
+        self.with(|inner| inner.kernel_guard = Some(kernel_grace))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::get_mut(&mut self.inner).expect("nothing is launched while it is made"));
+        self
     }
 }
 
@@ -92,7 +101,7 @@ struct Ends {
     from: mpsc::Sender<FromLink>,
 }
 
-fn link(process: outlive_core::id::ProcessKey) -> (Link, Ends) {
+fn link(process: ProcessKey) -> (Link, Ends) {
     let (to, orders) = mpsc::channel(ORDERS_MAX);
     let (records, from) = mpsc::channel(SHIM_WINDOW_RECORDS_MAX);
     (Link { process, to, from }, Ends { to: orders, from: records })
@@ -123,6 +132,22 @@ impl Runtimes for LocalRuntimes {
     fn refuse(&self, found: &FoundShim, reason: &str) {
         let (inner, found, reason) = (Arc::clone(&self.inner), found.clone(), reason.to_owned());
         self.tasks.spawn(async move { refuse(inner, found, reason).await });
+    }
+
+    fn freeze_all(&self) {
+        self.inner.holds.freeze_all();
+    }
+
+    fn stop_all(&self) {
+        self.inner.holds.stop_all();
+    }
+
+    fn thaw(&self, process: ProcessKey) {
+        self.inner.holds.thaw(process);
+    }
+
+    fn beat_all(&self) {
+        self.inner.holds.beat_all(self.inner.clock.now().tick);
     }
 }
 
@@ -160,6 +185,10 @@ fn start(
     order: LaunchOrder,
 ) -> Result<(Directory, outlive_process::Process), Box<outlive_core::diagnosis::evidence::LaunchEvidence>> {
     let directory = Directory::make(&inner.processes, order.process)?;
+    let guard_ms = inner.kernel_guard.map(|kernel_grace| match order.spec.program.is_kernel() {
+        true => u64::try_from(kernel_grace.as_millis()).unwrap_or(u64::MAX),
+        false => SHIM_GUARD_MS,
+    });
     let launch = ShimLaunch {
         version: shim::VERSION,
         session: order.session,
@@ -171,6 +200,7 @@ fn start(
         ladder: inner.ladder,
         memory_bytes_max: inner.keep.memory_bytes(),
         spool_bytes_max: inner.keep.spool_bytes(),
+        guard_ms,
     };
     let started = directory.write_launch(&launch).and_then(|()| directory.bind()).and_then(|listener| {
         let log = directory.open_log()?;

@@ -114,12 +114,22 @@ pub(crate) fn of_process(
         StateNotice::Drained { evidence } => ProcessInput::Drained(evidence),
         // The run's `Open` said it; a gap is told by its chunk.
         StateNotice::RunStarted { .. } | StateNotice::Gap { .. } => return Ok(None),
+        // Of the moment: see `was_frozen`.
+        StateNotice::Frozen { .. } | StateNotice::Thawed => return Ok(None),
         said @ (StateNotice::Greeted { .. }
         | StateNotice::Entered { .. }
         | StateNotice::Checkpointed { .. }
         | StateNotice::Stalled { .. }
         | StateNotice::Violated { .. }) => return Err(said),
     }))
+}
+
+/// Whether the shim has frozen its process by itself, because it had not heard of its daemon for long. It goes on when it
+/// is known whose the session is.
+pub(crate) fn was_frozen(records: &[Numbered]) -> bool {
+    records
+        .iter()
+        .any(|record| matches!(record.notice, Notice::State(StateNotice::Frozen { by_guard: true })))
 }
 
 /// The last record of a batch.

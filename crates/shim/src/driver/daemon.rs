@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
+use super::freeze::By;
 use super::{Driver, Fate, Life, Peer};
 use crate::kernel::Kernel;
 use crate::link::{ConnectionId, LinkEvent};
@@ -57,6 +58,7 @@ impl Driver {
                 return;
             }
         };
+        self.heard(now);
         if let ToShim::Hello { acked, .. } = hello {
             self.retell(*acked, now);
         }
@@ -66,6 +68,7 @@ impl Driver {
             open_runs: self.open_runs(),
             last_src: self.journal.last(),
             asks: self.open_question(),
+            frozen: self.frozen.is_some(),
         };
         let frame = encode_from_shim(&FromShim::Welcome(welcome)).expect("ten thousand runs fit a frame");
         self.journal.rewind();
@@ -109,7 +112,11 @@ impl Driver {
     }
 
     fn on_message(&mut self, message: ToShim, now: Now) {
+        self.heard(now);
         match message {
+            ToShim::Freeze => self.freeze(By::Daemon, now),
+            ToShim::Thaw => self.thaw(now),
+            ToShim::Beat => {}
             ToShim::Hello { .. } => tracing::warn!("a second Hello on one connection; ignored"),
             ToShim::Ack { through } => {
                 if !self.journal.acknowledge(through) {
@@ -164,7 +171,9 @@ impl Driver {
     pub(super) fn disown(&mut self, reason: &str, now: Now) {
         tracing::warn!(reason, "refused; the process is stopped");
         self.fate = Fate::Disowned;
-        self.stop(StopWhy::Disowned, StopStep::Ask, now);
+        // What is frozen and is nobody's must not run again.
+        let from = if self.frozen.is_some() { StopStep::Kill } else { StopStep::Ask };
+        self.stop(StopWhy::Disowned, from, now);
     }
 
     /// Interrupts what runs, once it does.

@@ -185,6 +185,7 @@ impl Driver {
             process: spawned.process,
             container: spawned.container,
         }));
+        self.freeze_started();
         self.record(StateNotice::Spawned { pid, pid_start }, now);
         if is_ready_at_once {
             self.set_ready(serde_json::json!({}), now);

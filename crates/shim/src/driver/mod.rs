@@ -10,6 +10,7 @@
 mod daemon;
 mod evidence;
 mod exit;
+mod freeze;
 mod launch;
 mod output;
 mod stop;
@@ -38,6 +39,7 @@ use crate::kernel::Happened;
 use crate::ladder::Stopping;
 use crate::link::{ConnectionId, Link, LinkEvent};
 use crate::runner;
+use freeze::Guard;
 use launch::Supervised;
 use output::{BlobWritten, Piped};
 use story::Story;
@@ -61,6 +63,9 @@ pub(crate) struct Driver {
     fate: Fate,
     orphans: Signal,
     found_check_at: Tick,
+    /// Who keeps the process from running, and since when.
+    frozen: Option<(freeze::By, Tick)>,
+    guard: Option<Guard>,
 }
 
 /// The daemon's connection of now.
@@ -94,6 +99,7 @@ enum Fate {
 enum Event {
     Exited,
     Link(LinkEvent),
+    Alarm,
     Deadline,
     ChildEnded,
     Written(io::Result<()>),
@@ -123,6 +129,8 @@ impl Driver {
             fate: Fate::Waits,
             orphans: signal(SignalKind::child())?,
             found_check_at: now().tick + Duration::from_millis(FOUND_CHECK_MS),
+            frozen: None,
+            guard: Guard::of(launch.guard_ms),
             launch,
         })
     }
@@ -136,6 +144,7 @@ impl Driver {
             match event {
                 Event::Exited => self.on_exit(now).await,
                 Event::Link(event) => self.on_link(event, now),
+                Event::Alarm => self.on_alarm(now),
                 Event::Deadline => self.on_deadline(now),
                 Event::ChildEnded => self.on_child_ended(),
                 Event::Written(Ok(())) => {}
@@ -166,7 +175,7 @@ impl Driver {
     async fn next(&mut self) -> Event {
         let deadline = self.next_deadline();
         let is_full = self.journal.is_full();
-        let Self { link, peer, life, journal, orphans, .. } = self;
+        let Self { link, peer, life, journal, orphans, guard, .. } = self;
         let mut watched = match life {
             Life::Supervising(supervised) => supervised.watched(is_full),
             Life::Waiting | Life::Ended => launch::Watched::default(),
@@ -175,6 +184,7 @@ impl Driver {
             biased;
             () = watched.exit.next() => Event::Exited,
             event = link.next() => Event::Link(event),
+            () = Guard::rings(guard) => Event::Alarm,
             () = until(deadline) => Event::Deadline,
             _ = orphans.recv() => Event::ChildEnded,
             result = send(peer, journal) => Event::Written(result),
@@ -193,6 +203,8 @@ impl Driver {
 
     fn next_deadline(&self) -> Tick {
         let supervised = match &self.life {
+            // What does not run does nothing in time.
+            Life::Supervising(supervised) if self.frozen.is_some() && supervised.is_alive() => None,
             Life::Supervising(supervised) => supervised.next_deadline(),
             Life::Waiting | Life::Ended => None,
         };
@@ -210,8 +222,10 @@ impl Driver {
             self.check_found(now);
         }
         self.climb(now);
-        self.deliver_interrupt(now);
-        self.on_supervised_deadline(now);
+        if self.frozen.is_none() {
+            self.deliver_interrupt(now);
+            self.on_supervised_deadline(now);
+        }
     }
 
     /// Without its directory no daemon can ever find this shim: then it behaves as one that was refused.

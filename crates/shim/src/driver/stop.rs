@@ -14,6 +14,10 @@ use crate::ladder::Stopping;
 impl Driver {
     /// Begins to stop the process, or goes on harder.
     pub(super) fn stop(&mut self, why: StopWhy, from: StopStep, now: Now) {
+        // It ends by itself only if it runs; killed it is where it stands.
+        if from < StopStep::Kill {
+            self.thaw(now);
+        }
         match &self.life {
             Life::Waiting => self.stop_unstarted(why, from, now),
             Life::Supervising(supervised) if supervised.is_alive() => {

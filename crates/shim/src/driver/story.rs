@@ -54,6 +54,8 @@ impl Story {
             | StateNotice::Checkpointed { .. }
             | StateNotice::Stalled { .. }
             | StateNotice::Violated { .. }
+            | StateNotice::Frozen { .. }
+            | StateNotice::Thawed
             | StateNotice::Gap { .. } => return,
             StateNotice::Greeted { .. } => &mut self.greeted,
             StateNotice::Entered { .. } => &mut self.entered,

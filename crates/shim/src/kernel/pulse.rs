@@ -38,6 +38,12 @@ impl Pulse {
         self.suspicion.stop();
     }
 
+    /// It, or we, stood still: the count begins anew.
+    pub(crate) fn reset(&mut self, now: Tick) {
+        self.is_waiting = false;
+        self.suspicion.reset(now);
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Tick> {
         self.suspicion.next_deadline()
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
 
 mod command;
+mod freeze;
 mod kernel;
 mod link;
 mod runner;

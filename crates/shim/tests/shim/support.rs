@@ -155,6 +155,7 @@ impl Setup {
             ladder: StopLadder { ask_ms: 5_000, term_ms: 300 },
             memory_bytes_max: SHIM_MEMORY_BYTES_MAX as u64,
             spool_bytes_max: SPOOL_BYTES_MAX,
+            guard_ms: None,
         };
         Self { launch, directory }
     }

@@ -3,20 +3,22 @@
 use std::path::Path;
 
 use outlive_core::failover::Takeover;
+use outlive_core::failover::isolation::Verdict;
 use outlive_core::id::{ProcessKey, RunId};
 use outlive_core::log::Source;
 use outlive_core::log::fold::Effect as LogEffect;
 use outlive_core::runtime::{ExitReport, Program};
 use outlive_core::session::Input;
 use outlive_core::session::input::{Effect, ProcessInput};
-use outlive_core::session::{decide, recover};
 use outlive_core::session::spec::Place;
 use outlive_core::session::state::RunState;
+use outlive_core::session::{decide, recover};
 use outlive_protocol::shim::{Numbered, OpenQuestion, ToShim};
 
 use super::super::intake::{self, Step};
 use super::super::journal::WriteError;
 use super::{Life, Task, report_id};
+use crate::cluster::owned;
 use crate::seams::{FromLink, LaunchOrder};
 
 impl Task {
@@ -89,6 +91,9 @@ impl Task {
                         effect => self.effect(effect).await,
                     }
                 }
+                if welcome.frozen {
+                    self.thaw().await?;
+                }
                 self.ask_again(welcome.asks).await
             }
             FromLink::Gone { report } => self.gone(report.map(|report| *report)).await,
@@ -147,7 +152,7 @@ impl Task {
         let Some(process) = self.link.as_ref().map(|link| link.process) else { return Ok(()) };
         let acked = self.journal.acked(process);
         let records: Vec<_> = records.into_iter().filter(|record| record.src > acked).collect();
-        let last = intake::last(&records);
+        let (last, was_frozen) = (intake::last(&records), intake::was_frozen(&records));
         let attended = self.peers.attended();
         // What only runners say has no meaning for a notebook or a command.
         let decided = |state| intake::of_process(state, attended, report_id).ok().flatten();
@@ -167,7 +172,18 @@ impl Task {
         if let Some(through) = last {
             self.order(process, ToShim::Ack { through }).await;
         }
-        Ok(())
+        if was_frozen { self.thaw().await } else { Ok(()) }
+    }
+
+    /// A process that is frozen goes on if its session is ours.
+    async fn thaw(&mut self) -> Result<(), WriteError> {
+        match owned::known(&self.context, self.session.spec.id).await {
+            Verdict::Mine => {
+                self.order(self.session.process(), ToShim::Thaw).await;
+                Ok(())
+            }
+            Verdict::NotMine => Err(WriteError::Fenced),
+        }
     }
 
     /// Output of an open run goes to its lane; what comes after the run's end, or belongs to none, to the runtime's.
