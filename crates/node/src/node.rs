@@ -4,6 +4,7 @@ mod recover;
 mod retain;
 mod unwatched;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, AttachRun, AttachSession, Events};
+use crate::blobs;
 use crate::budget::Budgets;
 use crate::bus::LocalBus;
 use crate::causes::Causes;
@@ -39,7 +41,7 @@ use crate::seams::{Clock, Identity};
 use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk, KnownRun, Visiting};
 use crate::session::open::{self, Folded};
 use crate::session::peers::DocumentPeer;
-use crate::session::with_sources;
+use crate::session::{view, with_sources};
 use crate::watch;
 
 pub(crate) use recover::recover;
@@ -122,12 +124,12 @@ impl Node {
             processes.clone(),
         )
         .keeping(config.budgets.keep, config.cache);
-        let seams = Seams {
-            clock: config.clock,
         let runtimes = match &config.cluster {
             Some(cluster) => runtimes.guarded(cluster.kernel_grace),
             None => runtimes,
         };
+        let seams = Seams {
+            clock: config.clock,
             engine: config.engine,
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(runtimes),
@@ -163,6 +165,17 @@ impl Node {
         node.context.tasks.spawn(retain::retain_now_and_then(Arc::clone(&node.context)));
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));
         Ok(node)
+    }
+
+    /// This node's part in its cluster; `None`: it is alone.
+    pub fn membership(&self) -> Option<&Arc<cluster::Cluster>> {
+        self.context.cluster.as_ref()
+    }
+
+    /// The members of the cluster as this node sees them, live; `None` for a node that is alone.
+    #[must_use]
+    pub fn members(&self) -> Option<tokio::sync::watch::Receiver<Arc<cluster::Members>>> {
+        self.context.cluster.as_ref().map(|cluster| cluster.members.subscribe())
     }
 
     /// Returns when somebody asked for the end of the daemon.
@@ -217,17 +230,46 @@ impl Node {
         if let Some(entered) = self.here(id).await? {
             match entered.handle.ask(Ask::Run(run)).await {
                 Ok(Answer::Run(known)) => return Ok(*known),
-                // It has ended meanwhile: its log is all there is.
-                Err(problem) if problem.code == "session-ended" => {}
+                // It has ended or gone elsewhere meanwhile: its log is all there is here.
+                Err(problem) if ["session-ended", "session-moving"].contains(&&*problem.code) => {}
                 Err(problem) => return Err(problem),
                 Ok(other) => return Err(unexpected(&other)),
             }
         }
+        self.row(id).await?;
+        let _reading = Reading { context: Arc::clone(&self.context), id };
+        watch::known::known_run(&self.context, id, run).await
+    }
+
+    /// Whether what is known here of a session that is not open here is all that is known: else another living node has
+    /// it. One whose node is lost is told of by its log.
+    ///
+    /// # Errors
+    /// `elsewhere`.
+    fn is_told_here(&self, id: SessionId) -> Result<(), Problem> {
+        match self.context.is_here_or_nowhere(id) {
+            Err(problem) if problem.elsewhere.is_some() => Err(problem),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// A session that is not open here.
+    async fn told(&self, id: SessionId) -> Result<SessionView, Problem> {
+        self.is_told_here(id)?;
+        let row = self.context.indexed(id).await.map_err(|error| problem::store(&error))?;
+        let row = row.ok_or_else(|| problem::no_session(id))?;
+        if self.context.cluster.is_none() || row.presence != Presence::Open {
+            return Ok(row.view);
+        }
+        // Nobody is there to show it, and its row is as old as its last claim.
         let Folded { hosted, fold, .. } = self.load(id).await?;
-        let view =
-            hosted.and_then(|hosted| hosted.run(&fold, run)).ok_or_else(|| problem::no_run(id, run))?;
-        let known = fold.run(run).cloned().unwrap_or_default();
-        Ok(KnownRun { view, known, before: fold.before(run) })
+        let view = hosted.map(|hosted| view::behind(None, hosted.view(fold.position()), fold.epoch()));
+        Ok(view.unwrap_or(row.view))
+    }
+
+    async fn has_ended(&self, id: SessionId) -> Result<bool, Problem> {
+        let row = self.context.indexed(id).await.map_err(|error| problem::store(&error))?;
+        Ok(row.is_none_or(|row| row.presence == Presence::Ended))
     }
 
     async fn load(&self, id: SessionId) -> Result<Folded, Problem> {
@@ -280,6 +322,7 @@ impl Api for Node {
                 Err(problem) if problem.code != "no-such-session" => return Err(problem),
                 Err(_) => {}
             }
+            self.context.takes_work()?;
             match self.context.reserve(id) {
                 Some(reservation) => break reservation,
                 None => drop(self.here(id).await?),
@@ -311,7 +354,7 @@ impl Api for Node {
     async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
         match self.here(id).await? {
             Some(entered) => Ok(entered.handle.view.borrow().as_ref().clone()),
-            None => self.row(id).await,
+            None => self.told(id).await,
         }
     }
 
@@ -345,6 +388,7 @@ impl Api for Node {
         {
             return Ok(runs);
         }
+        self.is_told_here(id)?;
         let folded = self.load(id).await?;
         Ok(folded.hosted.map(|hosted| hosted.runs(&folded.fold)).unwrap_or_default())
     }
@@ -385,10 +429,11 @@ impl Api for Node {
     }
 
     async fn attach(&self, id: SessionId, how: AttachSession) -> Result<Events, Problem> {
+        watch::may_watch(&self.context)?;
         let entered = if how.follow { self.followed(id).await? } else { self.here(id).await? };
         let now = match &entered {
             Some(entered) => entered.handle.view.borrow().as_ref().clone(),
-            None => self.row(id).await?,
+            None => self.told(id).await?,
         };
         // An ended session has no live tail: its log is all there is.
         let how = AttachSession { follow: how.follow && entered.is_some(), ..how };
@@ -398,10 +443,17 @@ impl Api for Node {
     }
 
     async fn attach_run(&self, id: SessionId, run: RunId, how: AttachRun) -> Result<Events, Problem> {
+        watch::may_watch(&self.context)?;
         let entered = self.here(id).await?;
         let open = entered.is_some();
+        if how.cancel && !open {
+            // It goes with its reader, and that is for its owner to see.
+            self.is_told_here(id)?;
+        }
         let known = self.known_run(id, run).await?;
-        let how = AttachRun { follow: how.follow && open, ..how };
+        // Whoever of several nodes goes on with it, its log tells it.
+        let goes_on = open || (self.context.cluster.is_some() && !self.has_ended(id).await?);
+        let how = AttachRun { follow: how.follow && goes_on, ..how };
         let events = self.read_through(id, open, watch::run::attach(&self.context, known, how));
         Ok(if how.cancel && how.follow {
             unwatched::cancelled_with(Arc::clone(&self.context), id, run, events)
@@ -416,18 +468,14 @@ impl Api for Node {
         {
             return Ok(reports);
         }
+        self.is_told_here(id)?;
         let folded = self.load(id).await?;
         Ok(folded.hosted.map(Hosted::into_reports).unwrap_or_default())
     }
 
-    async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem> {
-        self.session(id).await?;
-        let directory = self.context.engine.blob_directory(id).await;
-        let directory = directory.map_err(|error| problem::internal(with_sources(&error)))?;
-        let path = directory.map(|directory| directory.join(sha256)).filter(|path| path.is_file());
-        path.ok_or_else(|| {
-            Problem::new(404, "no-such-blob", "No such blob", format!("session {id} has no blob {sha256}"))
-        })
+    async fn blob(&self, id: SessionId, sha256: &str) -> Result<File, Problem> {
+        self.row(id).await?;
+        blobs::open(&*self.context.engine, id, sha256).await.map_err(|error| problem::blob(id, &error))
     }
 
     async fn doctor(&self) -> DoctorView {
@@ -567,7 +615,7 @@ struct Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        if self.context.is_here(self.id) {
+        if self.context.is_here(self.id) || self.context.bus.is_followed(self.id) {
             return;
         }
         let (context, id) = (Arc::clone(&self.context), self.id);

@@ -22,6 +22,7 @@ use outlive_core::time::{Now, Tick};
 use outlive_protocol::http::NodeState;
 use outlive_protocol::node::{Beat, NodeMessage};
 use outlive_store::{Connection, Topic};
+use serde::Deserialize;
 
 use self::ears::{Ears, Word};
 use self::name::NODES;
@@ -82,6 +83,18 @@ struct Membership {
     phase: Phase,
     /// Cancelled at the end of the task, however it ends.
     _left: tokio_util::sync::DropGuard,
+}
+
+/// What NATS says of a connection that has ended, as far as it matters here (`$SYS.ACCOUNT.*.DISCONNECT`).
+#[derive(Deserialize)]
+struct Ended {
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct Client {
+    #[serde(default)]
+    name: String,
 }
 
 /// How far the node has come, apart from being cut off.
@@ -227,13 +240,14 @@ impl Membership {
         }
     }
 
-    /// The service names connections as nodes name themselves: with their ids.
+    /// A node's connection is called as the node is. Whoever else has that name is asked for nothing.
     fn ended(&mut self, notice: &Bytes, now: Now) {
-        let notice = String::from_utf8_lossy(notice);
+        let Ok(Ended { client: Client { name } }) = serde_json::from_slice(notice) else { return };
         let members = self.cluster.members.borrow().clone();
-        let about = members.seen.keys().filter(|member| **member != self.cluster.me);
-        for member in about.filter(|member| notice.contains(&member.node.to_string())) {
-            self.liveness.disconnected(member.node, now);
+        for (member, seen) in members.alive() {
+            if seen.name == name && *member != self.cluster.me {
+                self.liveness.disconnected(member.node, now);
+            }
         }
     }
 
@@ -264,7 +278,9 @@ impl Membership {
     fn follow(&mut self, output: Output, now: Now) {
         let metrics = &self.context.metrics.cluster;
         match output {
-            Output::Begun => tracing::info!(node = %self.cluster.settings.name, "liveness started: own heartbeats are heard"),
+            Output::Begun => {
+                tracing::info!(node = %self.cluster.settings.name, "liveness started: own heartbeats are heard")
+            }
             Output::Joined(member) => {
                 tracing::info!(node = %self.table.name(member), id = %member.node, boot = %member.boot, "a node is there");
             }
@@ -286,7 +302,10 @@ impl Membership {
                 metrics.guard_held(guard);
                 self.table.guard(Some(guard));
                 if guard == Guard::Majority {
-                    tracing::error!(?guard, "guard held: more than half of the cluster is silent at once, nobody is declared dead yet");
+                    tracing::error!(
+                        ?guard,
+                        "guard held: more than half of the cluster is silent at once, nobody is declared dead yet"
+                    );
                 } else {
                     tracing::warn!(?guard, "guard held: nobody is suspected");
                 }
