@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{Cursor, RunId, SessionId};
-use outlive_node::api::{Api, AttachRun, AttachSession, Events, From};
+use outlive_node::api::Events;
 use outlive_protocol::http::{
     Close, EditNotebook, Edited, NewSession, NotebookView, OpenSession, Opened, Problem, Restart, RunView,
     SaveSession, SessionView, SubmitRuns,
 };
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
 
 /// Where the tools' user is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -78,108 +76,4 @@ pub trait Host: Send + Sync + 'static {
     async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, Problem>;
     /// The failures of a session, oldest first.
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem>;
-}
-
-/// The daemon that this code runs in.
-pub(crate) struct InProcess {
-    pub(crate) api: Arc<dyn Api>,
-    pub(crate) caller: Caller,
-}
-
-#[async_trait]
-impl Host for InProcess {
-    fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    async fn new_session(&self, request: NewSession) -> Result<Opened, Problem> {
-        self.api.new_session(request).await
-    }
-
-    async fn open(&self, request: OpenSession) -> Result<Opened, Problem> {
-        self.api.open(request).await
-    }
-
-    async fn save(&self, id: SessionId, how: SaveSession) -> Result<Opened, Problem> {
-        self.api.save(id, how).await
-    }
-
-    async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, Problem> {
-        self.api.close(id, how).await
-    }
-
-    async fn sessions(&self, all: bool) -> Result<Vec<SessionView>, Problem> {
-        self.api.sessions(all).await
-    }
-
-    async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
-        self.api.session(id).await
-    }
-
-    async fn notebook(&self, id: SessionId) -> Result<NotebookView, Problem> {
-        self.api.notebook(id, false).await
-    }
-
-    async fn cell_outputs(&self, id: SessionId, cell: String) -> Result<Vec<Value>, Problem> {
-        self.api.cell_outputs(id, cell).await
-    }
-
-    async fn edit(&self, id: SessionId, edits: EditNotebook) -> Result<Edited, Problem> {
-        self.api.edit(id, edits).await
-    }
-
-    async fn submit(&self, id: SessionId, work: SubmitRuns) -> Result<Vec<RunView>, Problem> {
-        self.api.submit(id, work).await
-    }
-
-    async fn runs(&self, id: SessionId) -> Result<Vec<RunView>, Problem> {
-        self.api.runs(id).await
-    }
-
-    async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
-        self.api.runs(id).await?.into_iter().find(|view| view.id == run).ok_or_else(|| {
-            let detail = format!("session {id} has no run {run}");
-            Problem::new(404, "no-such-run", "There is no such run", detail)
-                .hint("the session's list of runs has those that there are")
-        })
-    }
-
-    async fn run_output(&self, id: SessionId, run: RunId, after: Cursor) -> Result<Events, Problem> {
-        self.api.attach_run(id, run, AttachRun { cursor: after, follow: false, cancel: false }).await
-    }
-
-    async fn watch(&self, id: SessionId) -> Result<Events, Problem> {
-        let how = AttachSession { from: From::Head, interactive: false, follow: true, outputs: false };
-        self.api.attach(id, how).await
-    }
-
-    async fn blob(&self, id: SessionId, sha256: &str, bytes_max: u64) -> Result<Vec<u8>, Problem> {
-        let path = self.api.blob(id, sha256).await?;
-        let read = async {
-            let mut content = Vec::new();
-            tokio::fs::File::open(&path).await?.take(bytes_max).read_to_end(&mut content).await?;
-            Ok::<_, std::io::Error>(content)
-        };
-        read.await.map_err(|error| {
-            Problem::new(
-                500,
-                "blob-unreadable",
-                "A blob cannot be read",
-                format!("{}: {error}", path.display()),
-            )
-            .hint("`outlive doctor` looks at the daemon's directories")
-        })
-    }
-
-    async fn interrupt(&self, id: SessionId) -> Result<SessionView, Problem> {
-        self.api.interrupt(id).await
-    }
-
-    async fn restart(&self, id: SessionId, how: Restart) -> Result<SessionView, Problem> {
-        self.api.restart(id, how).await
-    }
-
-    async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem> {
-        self.api.reports(id).await
-    }
 }

@@ -4,10 +4,12 @@
 //! client ── stdio ──► outlive mcp ── HTTP over the daemon's socket ──┐
 //! client ── streamable HTTP, /mcp behind the server's door ──────────┴──► Host ◄── tools ◄── server
 //! ```
+//! Over HTTP the host is `in_process`, which asks another node where that one has what a tool is about.
 //! The tools act on a [`Host`] and know neither transport. What is said about a tool and what it does stand together in
 //! `tools`; `docs/mcp-tools.json` is generated from them. Every answer is bounded and says what it leaves out.
 
 mod host;
+mod in_process;
 mod outputs;
 mod server;
 mod tool;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use outlive_core::limits::{MCP_PROGRESS_MS, MCP_REQUEST_BYTES_MAX};
-use outlive_node::api::Api;
+use outlive_node::api::{Api, Others};
 use rmcp::ServiceExt as _;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
@@ -27,8 +29,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use host::InProcess;
 pub use host::{Caller, Host};
+use in_process::InProcess;
 use server::Server;
 
 /// Where MCP is served over HTTP.
@@ -37,7 +39,7 @@ pub const PATH: &str = "/mcp";
 /// The daemon that this code runs in, for a caller who is somewhere.
 #[must_use]
 pub fn in_process(api: Arc<dyn Api>, caller: Caller) -> Arc<dyn Host> {
-    Arc::new(InProcess { api, caller })
+    Arc::new(InProcess { api, others: None, caller })
 }
 
 /// The tools over streamable HTTP, on [`PATH`]. Who may come in is asked before, by the server that this is merged into.
@@ -45,7 +47,16 @@ pub fn in_process(api: Arc<dyn Api>, caller: Caller) -> Arc<dyn Host> {
 /// Nothing is kept between two requests: a client needs no session with the daemon, and loses none when the daemon is
 /// replaced.
 pub fn router(api: Arc<dyn Api>, shutdown: CancellationToken) -> Router {
-    let server = Server::new(in_process(api, Caller::default()));
+    router_among(api, None, shutdown)
+}
+
+/// As [`router`], for one of several nodes: what another one has is asked of it, through `others`.
+pub fn router_among(
+    api: Arc<dyn Api>,
+    others: Option<Arc<dyn Others>>,
+    shutdown: CancellationToken,
+) -> Router {
+    let server = Server::new(Arc::new(InProcess { api, others, caller: Caller::default() }));
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_sse_keep_alive(Some(Duration::from_millis(MCP_PROGRESS_MS)))

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use outlive_core::id::{RunId, SessionId};
-use outlive_core::limits::MCP_PROGRESS_MS;
+use outlive_core::limits::{MCP_MOVE_MS, MCP_MOVED_MS, MCP_PROGRESS_MS};
 use outlive_node::api::Events;
 use outlive_protocol::http::{Problem, RunState, RunView, StreamEvent};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::tool::Call;
 
@@ -70,6 +70,10 @@ async fn watch(
                 }
             }
             Some(StreamEvent::Gap { .. }) => ended_meanwhile(call, session, waiting).await?,
+            // Its node is lost or hands it over: another one has it in a moment, and what becomes of the runs with it.
+            Some(StreamEvent::Problem { problem }) if is_moving(&problem) => {
+                events = once_moved(call, session, waiting).await?;
+            }
             Some(StreamEvent::Problem { problem }) => return Err(problem),
             // The session has ended, or the daemon has: whoever comes back to it sees what became of the runs.
             Some(StreamEvent::End { .. }) | None => {
@@ -89,6 +93,38 @@ async fn watch(
         }
     }
     Ok(())
+}
+
+/// Whether a problem passes when the session is with its next node.
+fn is_moving(problem: &Problem) -> bool {
+    let codes = ["owner-lost", "owner-silent", "owner-unreachable", "session-moving", "draining"];
+    codes.contains(&problem.code.as_str())
+}
+
+/// Watches a session again that is on its way from one node to another, and sees which runs have ended meanwhile.
+///
+/// # Errors
+/// No node has it within [`MCP_MOVE_MS`], or it is not to be had for another reason.
+async fn once_moved(
+    call: &Call,
+    session: SessionId,
+    waiting: &mut HashSet<RunId>,
+) -> Result<Events, Problem> {
+    let deadline = Instant::now() + Duration::from_millis(MCP_MOVE_MS);
+    let mut again = tokio::time::interval(Duration::from_millis(MCP_MOVED_MS));
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        again.tick().await;
+        let watched = async {
+            let events = call.host.watch(session).await?;
+            ended_meanwhile(call, session, waiting).await?;
+            Ok(events)
+        };
+        match watched.await {
+            Err(problem) if is_moving(&problem) && Instant::now() < deadline => {}
+            watched => return watched,
+        }
+    }
 }
 
 async fn ended_meanwhile(

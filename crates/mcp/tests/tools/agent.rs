@@ -1,11 +1,11 @@
-//! An agent: MCP's own client, over a pair of pipes or over HTTP.
+//! An agent: MCP's own client, over a pair of pipes or over HTTP, also of a node that asks another one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_mcp::Caller;
 use outlive_node::api::Api;
-use outlive_server::{Bounds, Listeners, bind_unix, serve_with};
+use outlive_server::{Bounds, Front, Listeners, TcpPolicy, Token, bind_tcp, bind_unix, serve_front};
 use rmcp::model::CallToolRequestParams;
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
@@ -28,6 +28,16 @@ pub struct Agent {
     shutdown: CancellationToken,
     serving: JoinSet<()>,
     _folder: Option<TempDir>,
+    /// The node that has what the agent's own has not.
+    owner: Option<Owner>,
+}
+
+/// A node that others ask.
+pub struct Owner {
+    pub url: String,
+    serving: JoinSet<()>,
+    shutdown: CancellationToken,
+    _folder: TempDir,
 }
 
 /// What a tool answered.
@@ -39,9 +49,42 @@ pub struct Answer {
     pub is_error: bool,
 }
 
-/// One agent a transport.
-pub async fn both(memory: &Arc<Memory>) -> [Agent; 2] {
-    [Agent::over_pipes(memory).await, Agent::over_http(memory).await]
+/// One agent a transport, and one whose node asks another one.
+pub async fn every(memory: &Arc<Memory>) -> [Agent; 3] {
+    [Agent::over_pipes(memory).await, Agent::over_http(memory).await, Agent::of_another_node(memory).await]
+}
+
+const CLUSTER_TOKEN: &str = "ffeeddccbbaa99887766554433221100";
+
+fn in_cluster(memory: &Arc<Memory>, shutdown: &CancellationToken) -> Front {
+    let api = Arc::clone(memory) as Arc<dyn Api>;
+    let front = Front::waiting(api.node(), "a test");
+    front.join(api.node().node, CLUSTER_TOKEN).unwrap();
+    let mcp = outlive_mcp::router_among(Arc::clone(&api), front.others(Arc::clone(&api)), shutdown.clone());
+    front.open(api, mcp);
+    front
+}
+
+impl Owner {
+    pub async fn new(memory: &Arc<Memory>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
+        let token = Token::new("00112233445566778899aabbccddeeff").unwrap();
+        let policy = TcpPolicy { token, hosts: Vec::new(), origins: Vec::new() };
+        let tcp = bind_tcp("127.0.0.1:0".parse().unwrap(), policy).await.unwrap();
+        let url = format!("http://{}", tcp.address());
+        let unix = bind_unix(&folder.path().join("run/daemon.sock")).unwrap();
+        let listeners = Listeners { unix, tcp: Some(tcp) };
+        let front = in_cluster(memory, &shutdown);
+        let mut serving = JoinSet::new();
+        serving.spawn(serve_front(front, listeners, Bounds::default(), shutdown.clone()));
+        Self { url, serving, shutdown, _folder: folder }
+    }
+
+    /// As a process that is killed.
+    pub async fn kill(mut self) {
+        self.serving.shutdown().await;
+    }
 }
 
 impl Agent {
@@ -55,22 +98,41 @@ impl Agent {
             outlive_mcp::stdio(outlive_mcp::in_process(api, caller), read, write).await.unwrap();
         });
         let client = ().serve(ours).await.unwrap();
-        Self { client, transport: "pipes", shutdown: CancellationToken::new(), serving, _folder: None }
+        let shutdown = CancellationToken::new();
+        Self { client, transport: "pipes", shutdown, serving, _folder: None, owner: None }
     }
 
     pub async fn over_http(memory: &Arc<Memory>) -> Self {
+        let shutdown = CancellationToken::new();
+        let api = Arc::clone(memory) as Arc<dyn Api>;
+        let mcp = outlive_mcp::router(Arc::clone(&api), shutdown.clone());
+        Self::of(Front::new(api, mcp), shutdown).await
+    }
+
+    /// An agent of a node that has nothing itself: the other one has what is in this memory.
+    pub async fn of_another_node(memory: &Arc<Memory>) -> Self {
+        let owner = Owner::new(memory).await;
+        let mut agent = Self::of_node(&Memory::elsewhere(owner.url.clone())).await;
+        agent.owner = Some(owner);
+        agent
+    }
+
+    /// An agent of one of several nodes.
+    pub async fn of_node(memory: &Arc<Memory>) -> Self {
+        let shutdown = CancellationToken::new();
+        Self::of(in_cluster(memory, &shutdown), shutdown).await
+    }
+
+    async fn of(front: Front, shutdown: CancellationToken) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run/daemon.sock");
-        let api = Arc::clone(memory) as Arc<dyn Api>;
-        let shutdown = CancellationToken::new();
         let listeners = Listeners { unix: bind_unix(&socket).unwrap(), tcp: None };
-        let mcp = outlive_mcp::router(Arc::clone(&api), shutdown.clone());
         let mut serving = JoinSet::new();
-        serving.spawn(serve_with(api, mcp, listeners, Bounds::default(), shutdown.clone()));
+        serving.spawn(serve_front(front, listeners, Bounds::default(), shutdown.clone()));
         let transport =
             StreamableHttpClientTransport::from_unix_socket(socket.to_str().unwrap(), "http://localhost/mcp");
         let client = ().serve(transport).await.unwrap();
-        Self { client, transport: "http", shutdown, serving, _folder: Some(folder) }
+        Self { client, transport: "http", shutdown, serving, _folder: Some(folder), owner: None }
     }
 
     pub async fn call(&self, tool: &'static str, arguments: Value) -> Answer {
@@ -90,10 +152,17 @@ impl Agent {
     }
 
     /// The agent goes, and nothing of it is left.
-    pub async fn leave(mut self) {
+    pub async fn leave(self) {
         self.client.cancel().await.unwrap();
         self.shutdown.cancel();
-        let ended = async { while self.serving.join_next().await.is_some_and(|ended| ended.is_ok()) {} };
-        tokio::time::timeout(PATIENCE, ended).await.expect("the server ends with its client");
+        let mut all = vec![self.serving];
+        if let Some(owner) = self.owner {
+            owner.shutdown.cancel();
+            all.push(owner.serving);
+        }
+        for mut serving in all {
+            let ended = async { while serving.join_next().await.is_some_and(|ended| ended.is_ok()) {} };
+            tokio::time::timeout(PATIENCE, ended).await.expect("the server ends with its client");
+        }
     }
 }

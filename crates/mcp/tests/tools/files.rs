@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::agent::both;
+use crate::agent::every;
 use crate::memory::{Memory, SESSION};
 
 #[tokio::test]
 async fn a_relative_path_is_the_agents_own_over_pipes_and_refused_over_http() {
     let memory = Memory::new();
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         let answer = agent.call("open", json!({"path": "a/train.ipynb", "trust": true})).await;
         match agent.transport {
             "pipes" => {
@@ -30,7 +30,7 @@ async fn a_relative_path_is_the_agents_own_over_pipes_and_refused_over_http() {
 
 #[tokio::test]
 async fn a_collision_is_said_in_the_same_words_as_everywhere() {
-    for agent in both(&Memory::new()).await {
+    for agent in every(&Memory::new()).await {
         let answer = agent.call("save", json!({"session": SESSION, "path": "/held.ipynb"})).await;
         assert!(answer.is_error);
         let holder = "00000000-0000-7000-8000-00000000beef";
@@ -45,7 +45,7 @@ async fn a_collision_is_said_in_the_same_words_as_everywhere() {
 
 #[tokio::test]
 async fn save_says_where_the_notebook_is_and_that_its_kernel_stayed() {
-    for agent in both(&Memory::new()).await {
+    for agent in every(&Memory::new()).await {
         let answer = agent.call("save", json!({"session": SESSION, "path": "/data/b.ipynb"})).await;
         assert_eq!(answer.structured["path"], "/data/b.ipynb");
         assert_eq!(answer.structured["session"], SESSION.to_string());
@@ -57,7 +57,7 @@ async fn save_says_where_the_notebook_is_and_that_its_kernel_stayed() {
 
 #[tokio::test]
 async fn wrong_arguments_are_the_agents_to_mend() {
-    for agent in both(&Memory::new()).await {
+    for agent in every(&Memory::new()).await {
         for (tool, arguments, says) in [
             ("open", json!({"pth": "/a"}), "unknown field `pth`"),
             ("read", json!({"session": "nonsense"}), "UUID"),
@@ -85,7 +85,7 @@ async fn a_notebook_is_read_in_parts_that_join() {
     let sources: Vec<String> =
         (0..50).map(|number| format!("cell {number}\n{}", "x".repeat(2_000))).collect();
     memory.set_cells(&sources);
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         let (mut from, mut read) = (json!(0), Vec::new());
         while !from.is_null() {
             let answer = agent.call("read", json!({"session": SESSION, "from": from})).await;
@@ -107,7 +107,7 @@ async fn a_notebook_is_read_in_parts_that_join() {
 #[tokio::test]
 async fn edits_reach_the_notebook_as_they_are() {
     let memory = Memory::new();
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         let edits = json!([
             {"edit": "insert", "kind": "code", "source": "1", "at": {"after": "c0"}},
             {"edit": "set_source", "cell": "c0", "source": "2", "expected": "1"},
@@ -125,7 +125,7 @@ async fn edits_reach_the_notebook_as_they_are() {
 #[tokio::test]
 async fn an_unknown_session_is_told_as_such() {
     let stranger = "00000000-0000-7000-8000-00000000dead";
-    for agent in both(&Memory::new()).await {
+    for agent in every(&Memory::new()).await {
         for tool in ["read", "interrupt", "restart", "explain", "runs", "close"] {
             let answer = agent.call(tool, json!({"session": stranger})).await;
             assert!(answer.is_error, "{tool}");

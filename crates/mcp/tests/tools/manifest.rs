@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::agent::both;
+use crate::agent::every;
 use crate::memory::Memory;
 
 /// `UPDATE=1 cargo nextest run -p outlive-mcp` writes it anew.
@@ -38,7 +38,7 @@ fn every_argument_is_explained_and_no_schema_refers_to_another() {
 
 #[tokio::test]
 async fn clients_are_shown_the_manifest_and_how_to_begin() {
-    for agent in both(&Memory::new()).await {
+    for agent in every(&Memory::new()).await {
         let info = agent.client.peer_info().unwrap();
         assert!(info.instructions.as_ref().unwrap().contains("`open` or `new`"));
         let tools = agent.client.list_all_tools().await.unwrap();

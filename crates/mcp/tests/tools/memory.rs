@@ -15,9 +15,9 @@ use outlive_node::api::{Api, AttachRun, AttachSession, Delivered, Events, Groups
 use outlive_node::session::peers::DocumentPeer;
 use outlive_protocol::http::{
     API_VERSION, CellKindName, CellState, CellView, ChunkView, Close, CreateSession, DoctorView,
-    EditNotebook, Edited, GroupConfig, Members, NewSession, NodeView, NotebookView, OpenSession, Opened,
-    Problem, Restart, RunCounts, RunState, RunView, RuntimeState, RuntimeView, SaveSession, SavedState,
-    SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask,
+    EditNotebook, Edited, Elsewhere, GroupConfig, Members, NewSession, NodeView, NotebookView, OpenSession,
+    Opened, Problem, Restart, RunCounts, RunState, RunView, RuntimeState, RuntimeView, SaveSession,
+    SavedState, SessionState, SessionView, Stop, StopNode, StreamEvent, SubmitRuns, SubmitTask,
 };
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
@@ -35,6 +35,8 @@ pub struct Memory {
     /// How often something was submitted, and how often a session is being watched.
     submitted: watch::Sender<u32>,
     watchers: Arc<watch::Sender<u32>>,
+    /// What everything about the session is refused with: another node has it.
+    away: Mutex<Option<Problem>>,
 }
 
 pub fn print(text: &str) -> ChunkView {
@@ -66,9 +68,29 @@ impl Memory {
             events: broadcast::channel(64).0,
             submitted: watch::Sender::new(0),
             watchers: Arc::new(watch::Sender::new(0)),
+            away: Mutex::default(),
         };
         memory.set_cells(&["1".to_owned()]);
         Arc::new(memory)
+    }
+
+    /// A daemon whose one session another node has.
+    pub fn elsewhere(url: String) -> Arc<Self> {
+        let memory = Self::new();
+        let mut problem = Problem::new(421, "elsewhere", "Another node has it", "it is open on node n2");
+        problem.elsewhere =
+            Some(Elsewhere { node: NodeId::from_uuid(RUN), name: "n2".to_owned(), url: Some(url) });
+        *memory.away.lock().unwrap() = Some(problem);
+        memory
+    }
+
+    /// The session is here from now on.
+    pub fn takes_over(&self) {
+        *self.away.lock().unwrap() = None;
+    }
+
+    fn here(&self) -> Result<(), Problem> {
+        self.away.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     pub fn set_cells(&self, sources: &[String]) {
@@ -128,6 +150,7 @@ impl Memory {
     }
 
     fn known(&self, id: SessionId) -> Result<SessionView, Problem> {
+        self.here()?;
         if *id.as_uuid() == SESSION {
             return Ok(session_view(None));
         }
@@ -312,10 +335,12 @@ impl Api for Memory {
     }
 
     async fn new_session(&self, _: NewSession) -> Result<Opened, Problem> {
+        self.here()?;
         Ok(opened(None))
     }
 
     async fn open(&self, request: OpenSession) -> Result<Opened, Problem> {
+        self.here()?;
         let path = request.path.unwrap_or_else(|| "/by/id.ipynb".to_owned());
         if !path.starts_with('/') {
             let detail = format!("{path} is relative");
@@ -385,7 +410,7 @@ impl Api for Memory {
         never()
     }
 
-    async fn blob(&self, _: SessionId, _: &str) -> Result<PathBuf, Problem> {
+    async fn blob(&self, _: SessionId, _: &str) -> Result<std::fs::File, Problem> {
         never()
     }
 

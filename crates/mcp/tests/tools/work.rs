@@ -3,7 +3,7 @@
 use outlive_protocol::http::RunState;
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, both};
+use crate::agent::{Agent, Owner, every};
 use crate::memory::{Memory, RUN, SESSION, display, failed, print};
 
 /// The text of all items of an answer that printed.
@@ -15,7 +15,7 @@ fn printed(run: &Value) -> String {
 #[tokio::test]
 async fn run_waits_for_the_end_and_shows_what_came_of_it() {
     let memory = Memory::new();
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         memory.begin_with(vec![print("one\n"), print("two\n"), display(json!({"image/png": "iVBO"}))]);
         let asked = agent.call("run", json!({"session": SESSION, "cells": ["c0"]}));
         let ends = async {
@@ -41,7 +41,7 @@ async fn run_waits_for_the_end_and_shows_what_came_of_it() {
 #[tokio::test]
 async fn when_the_time_is_over_the_run_is_asked_for_by_its_id() {
     let memory = Memory::new();
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         memory.begin_with(vec![print("one\n")]);
         let answer = agent.call("run", json!({"session": SESSION, "code": "x", "wait_s": 0})).await;
         assert_eq!(answer.structured["complete"], false);
@@ -73,7 +73,7 @@ async fn of_a_long_output_begin_and_end_are_shown_and_all_can_be_read() {
     let lines: Vec<String> = (0..400).map(|number| format!("{number:04} {}\n", "é".repeat(500))).collect();
     memory.begin_with(lines.iter().map(|line| print(line)).collect());
     memory.end(RunState::Ended { outcome: outlive_core::session::RunOutcome::Succeeded });
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         let answer = agent.call("outputs", json!({"session": SESSION, "run": RUN})).await;
         let run = &answer.structured["run"];
         let text = printed(run);
@@ -103,7 +103,7 @@ async fn of_a_long_output_begin_and_end_are_shown_and_all_can_be_read() {
 #[tokio::test]
 async fn runs_that_were_queued_are_named_even_if_the_daemon_goes() {
     let memory = Memory::new();
-    for agent in both(&memory).await {
+    for agent in every(&memory).await {
         memory.begin_with(vec![print("one\n")]);
         let asked = agent.call("run", json!({"session": SESSION, "code": "x"}));
         let goes = async {
@@ -132,5 +132,40 @@ async fn an_agent_that_does_not_want_to_know_any_more_is_not_waited_for() {
     memory.unwatched().await;
     let runs = agent.call("runs", json!({"session": SESSION})).await;
     assert_eq!(runs.structured["runs"][0]["state"], "running");
+    agent.leave().await;
+}
+
+// E1
+#[tokio::test]
+async fn a_run_whose_node_is_lost_is_waited_for_on_the_next() {
+    let memory = Memory::new();
+    memory.begin_with(vec![print("one\n")]);
+    let owner = Owner::new(&memory).await;
+    let next = Memory::elsewhere(owner.url.clone());
+    next.begin_with(vec![print("one\n"), print("two\n")]);
+    let agent = Agent::of_node(&next).await;
+    let asked = agent.call("run", json!({"session": SESSION, "cells": ["c0"]}));
+    let moves = async {
+        memory.submitted().await;
+        memory.watched().await;
+        owner.kill().await;
+        next.end(RunState::Ended { outcome: outlive_core::session::RunOutcome::Succeeded });
+        next.takes_over();
+    };
+    let (answer, ()) = tokio::join!(asked, moves);
+    assert_eq!(answer.structured["complete"], true, "{}", answer.text);
+    assert_eq!(printed(&answer.structured["runs"][0]), "one\ntwo\n");
+    assert!(!answer.text.contains("cannot"), "{}", answer.text);
+    agent.leave().await;
+}
+
+// E11
+#[tokio::test]
+async fn an_agent_is_told_that_the_node_with_its_session_cannot_be_reached() {
+    let agent = Agent::of_node(&Memory::elsewhere("http://127.0.0.1:1".to_owned())).await;
+    let answer = agent.call("read", json!({"session": SESSION})).await;
+    assert!(answer.is_error);
+    assert_eq!(answer.structured["code"], "owner-unreachable");
+    assert!(answer.text.contains("n2") && answer.text.contains("What to do: "), "{}", answer.text);
     agent.leave().await;
 }

@@ -64,7 +64,8 @@ pub(super) async fn serve(
     let ended = match begun {
         Ok(Some((node, token))) => {
             let api: Arc<dyn Api> = Arc::clone(&node) as Arc<dyn Api>;
-            let mcp = outlive_mcp::router(Arc::clone(&api), shutdown.clone());
+            let others = front.others(Arc::clone(&api));
+            let mcp = outlive_mcp::router_among(Arc::clone(&api), others, shutdown.clone());
             front.open(api, mcp);
             is_ready(config, None, client);
             if let Some(members) = node.members() {
