@@ -1,6 +1,6 @@
 //! What a surface (HTTP now; Jupyter's API, MCP later) may ask of a node.
 
-use std::path::PathBuf;
+use std::fs::File;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -174,7 +174,7 @@ pub trait Api: Groups {
     /// The failures of a session, oldest first.
     async fn reports(&self, id: SessionId) -> Result<Vec<FailureReport>, Problem>;
     /// The file of a blob.
-    async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem>;
+    async fn blob(&self, id: SessionId, sha256: &str) -> Result<File, Problem>;
     /// Looks at what the node needs.
     async fn doctor(&self) -> DoctorView;
     /// Makes an untitled notebook; the same caller-given id again gives the same session.

@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod aside;
+pub mod blobs;
 pub mod budget;
 pub mod bus;
 mod causes;

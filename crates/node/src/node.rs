@@ -174,7 +174,7 @@ impl Node {
 
     /// The members of the cluster as this node sees them, live; `None` for a node that is alone.
     #[must_use]
-    pub fn members(&self) -> Option<tokio::sync::watch::Receiver<Arc<cluster::Members>>> {
+    pub fn watch_members(&self) -> Option<tokio::sync::watch::Receiver<Arc<cluster::Members>>> {
         self.context.cluster.as_ref().map(|cluster| cluster.members.subscribe())
     }
 

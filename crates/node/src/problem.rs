@@ -6,6 +6,8 @@ use outlive_core::id::{RunId, SessionId};
 use outlive_document::file::{ReadError, WriteError};
 use outlive_protocol::http::{Elsewhere, FileConflict, Problem};
 
+use outlive_store::BlobError;
+
 use crate::seams::ClaimError;
 use crate::session::with_sources;
 
@@ -74,6 +76,22 @@ pub fn no_session(id: SessionId) -> Problem {
 #[must_use]
 pub fn no_run(session: SessionId, run: RunId) -> Problem {
     Problem::new(404, "no-such-run", "No such run", format!("session {session} has no run {run}"))
+}
+
+/// A blob that cannot be had.
+#[must_use]
+pub fn blob(session: SessionId, error: &BlobError) -> Problem {
+    match error {
+        BlobError::Missing { sha256 } | BlobError::BadName { sha256 } => Problem::new(
+            404,
+            "no-such-blob",
+            "No such blob",
+            format!("session {session} has no blob {sha256}"),
+        )
+        .hint("a blob goes with its session and its run; look whether the run was trimmed"),
+        BlobError::Unavailable(error) => store(error),
+        BlobError::Mismatch { .. } => internal(with_sources(error)),
+    }
 }
 
 /// What only a group of runners does was asked of another session.
@@ -287,7 +305,7 @@ pub(crate) fn draining() -> Problem {
 /// Another node has what was asked for. A daemon that serves clients asks it itself.
 #[must_use]
 pub fn elsewhere(what: &str, there: Elsewhere) -> Problem {
-    let detail = format!("{what} is open on node {}", there.name);
+    let detail = format!("{what} is for node {}", there.name);
     let hint = match &there.url {
         Some(url) => format!("ask that node, which is at {url}"),
         None => "ask that node; it has said no address, so it is reached from its own machine alone".to_owned(),

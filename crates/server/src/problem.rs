@@ -243,11 +243,6 @@ pub(crate) fn bad_cursor(detail: String) -> Problem {
     )
 }
 
-pub(crate) fn no_such_blob(sha256: &str) -> Problem {
-    Problem::new(404, "no-such-blob", "There is no such blob", format!("The session keeps no blob {sha256}."))
-        .hint("A blob goes with its session and its run; look whether the run was trimmed.")
-}
-
 pub(crate) fn blob_unreadable(sha256: &str, error: &std::io::Error) -> Problem {
     Problem::new(500, "blob-unreadable", "A blob cannot be read", format!("Blob {sha256}: {error}."))
         .hint("Look at the daemon's log and at the state directory's disk.")

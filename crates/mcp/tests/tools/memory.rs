@@ -1,6 +1,5 @@
 //! A daemon with one session and one run, all in memory, that does what a test tells it.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;

@@ -288,7 +288,7 @@ impl Follower {
         let (over, stop) = (self.over.clone(), self.inner.stop.clone());
         let ended = tokio::select! {
             biased;
-            () = over.cancelled() => return,
+            () = over.cancelled() => return self.let_go().await,
             () = stop.cancelled() => None,
             error = self.follow() => Some(error),
         };
@@ -306,6 +306,14 @@ impl Follower {
             }
             Some(End::Dropped) => self.inner.local.fail(self.session, problem::no_session(self.session)),
             None => self.inner.local.close(self.session),
+        }
+    }
+
+    /// What the engine holds for the session is for nobody any more.
+    async fn let_go(self) {
+        let is_needed = self.inner.lock().by_id.contains_key(&self.session);
+        if !is_needed {
+            self.inner.engine.close_session(self.session).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use outlive_core::id::{Cursor, RunId};
-use outlive_core::log::fold::{Effect, Fold, Verdict};
+use outlive_core::log::fold::{Effect, Fold, Ownership, Verdict};
 use outlive_core::log::follow::{Follower, Step};
 use outlive_core::log::{Entry, FencedBody, Lane, Record, RunRecord};
 use outlive_protocol::http::StreamEvent;
@@ -38,7 +38,9 @@ pub fn attach(context: &Arc<Context>, run: KnownRun, how: AttachRun) -> Events {
         lanes: LaneFilter::Only(vec![Lane::Control, Lane::Run(run.id)]),
     };
     let from = telling.fold.position();
-    let reader = Reader::new(context, run.session, how.follow, first, telling).starting_behind(from);
+    // Nothing follows on a session that has ended.
+    let follows = how.follow && telling.fold.ownership() != Ownership::Closed;
+    let reader = Reader::new(context, run.session, follows, first, telling).starting_behind(from);
     Box::pin(stream::unfold(
         reader,
         |mut reader| async move { reader.next().await.map(|event| (event, reader)) },

@@ -239,8 +239,8 @@ pub(super) async fn reports(app: App, call: OfSession) -> Answered<Found<Vec<Fai
 
 pub(super) async fn blob(app: App, call: Call<BlobPath, Nothing, NoBody>) -> Answered<Bytes> {
     let BlobPath { id, sha256 } = call.path;
-    let path = app.api.blob(id, sha256.as_str()).await?;
-    blob_file::answer(sha256.as_str(), &path).await.map(Bytes)
+    let file = app.api.blob(id, sha256.as_str()).await?;
+    blob_file::answer(sha256.as_str(), file).await.map(Bytes)
 }
 
 /// Where a reader goes on. The header goes first: a browser that reconnects sends it with the address of its first

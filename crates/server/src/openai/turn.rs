@@ -199,8 +199,8 @@ impl Source {
     /// The content of a chunk that is not at hand: it is large, or not what it should be.
     async fn bytes(&self, chunk: &ChunkView) -> Result<Vec<u8>, Problem> {
         if let Some(blob) = &chunk.blob {
-            let path = self.api.blob(self.run.session, &blob.sha256).await?;
-            return blob::read(&blob.sha256, &path).await;
+            let file = self.api.blob(self.run.session, &blob.sha256).await?;
+            return blob::read(&blob.sha256, file).await;
         }
         Ok(chunk.base64.as_deref().and_then(from_base64).unwrap_or_default())
     }

@@ -1,5 +1,6 @@
 //! A node that answers from memory and lets tests feed its event streams.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -277,10 +278,11 @@ impl Api for Fake {
         self.known(id).map(|_| Vec::new())
     }
 
-    async fn blob(&self, id: SessionId, sha256: &str) -> Result<PathBuf, Problem> {
+    async fn blob(&self, id: SessionId, sha256: &str) -> Result<File, Problem> {
         self.known(id)?;
         self.called(format!("blob {sha256}"));
-        Ok(self.blobs.join(sha256))
+        let opened = outlive_node::blobs::open_in(self.blobs.clone(), sha256).await;
+        opened.map_err(|error| Problem::new(404, "no-such-blob", "No such blob", error.to_string()).hint("none"))
     }
 
     async fn doctor(&self) -> DoctorView {
