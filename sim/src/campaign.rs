@@ -30,6 +30,15 @@ pub struct Found {
     pub wrong: Vec<String>,
 }
 
+/// What is said while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Says<'a> {
+    /// So many seeds are done.
+    Done(u64),
+    /// This one went wrong, and how.
+    Found(u64, &'a [String]),
+}
+
 impl Campaign {
     /// The story of a seed.
     #[must_use]
@@ -45,7 +54,7 @@ impl Campaign {
     ///
     /// # Panics
     /// Never: a story that panics went wrong.
-    pub fn run(&self, seeds: Range<u64>, threads: usize, says: impl Fn(u64) + Sync) -> Vec<Found> {
+    pub fn run(&self, seeds: Range<u64>, threads: usize, says: impl Fn(Says<'_>) + Sync) -> Vec<Found> {
         let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
         let found: Mutex<BTreeMap<u64, Vec<String>>> = Mutex::default();
         std::thread::scope(|scope| {
@@ -58,11 +67,12 @@ impl Campaign {
                         }
                         let wrong = self.wrong(seed);
                         if !wrong.is_empty() {
+                            says(Says::Found(seed, &wrong));
                             found.lock().expect("nothing panics while it holds this").insert(seed, wrong);
                         }
                         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                         if done.is_multiple_of(SAYS_AFTER) {
-                            says(done);
+                            says(Says::Done(done));
                         }
                     }
                 });

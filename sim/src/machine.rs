@@ -214,6 +214,7 @@ impl Machines {
             open_runs: shim.process.works.iter().map(|(run, work)| (*run, work.attempt)).collect(),
             last_src: shim.last,
             asks: None,
+            frozen: shim.process.state == State::Frozen,
         };
         send(world, life.node, process, shim, FromLink::Welcome(Box::new(welcome)));
         let again: Vec<_> = shim.records.values().cloned().collect();

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use outlive_sim::campaign::{Campaign, Found};
+use outlive_sim::campaign::{Campaign, Says};
 use outlive_sim::story::{Story, Trouble};
 use outlive_sim::trace::Telling;
 
@@ -53,13 +53,15 @@ fn main() -> ExitCode {
         return one(&campaign.story(seed), telling);
     }
     let seeds = arguments.from..arguments.from + arguments.seeds;
-    let found = campaign.run(seeds, arguments.threads, |done| eprintln!("{done} seeds"));
-    for Found { seed, wrong } in &found {
-        println!("seed {seed}:");
-        for wrong in wrong.iter().take(5) {
-            println!("  {wrong}");
+    let found = campaign.run(seeds, arguments.threads, |says| match says {
+        Says::Done(done) => eprintln!("{done} seeds"),
+        Says::Found(seed, wrong) => {
+            println!("seed {seed}:");
+            for wrong in wrong.iter().take(5) {
+                println!("  {wrong}");
+            }
         }
-    }
+    });
     println!("{} of {} seeds went wrong", found.len(), arguments.seeds);
     if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -691,8 +691,12 @@ impl Engine for Reached {
         mime: &str,
     ) -> Result<BlobRef, BlobError> {
         let (bytes, mime) = (bytes.to_vec(), mime.to_owned());
+        let folder = self.blobs.clone();
         self.read_as("blob", session, move |world| {
-            at_once(world.store.truth.put_blob_bytes(session, &bytes, &mime))
+            let blob = at_once(world.store.truth.put_blob_bytes(session, &bytes, &mime))?;
+            std::fs::write(folder.join(&blob.sha256), &bytes)
+                .map_err(|error| Unavailable::new("write a blob", error))?;
+            Ok(blob)
         })
         .await?
     }

@@ -60,9 +60,10 @@ impl Story {
         let mut random = Random::new(seed ^ 0x5707);
         let nodes = if is_cluster { 3 + random.place(3) } else { 1 };
         let storm = random.millis(4_000..14_000);
-        let all: Vec<_> =
-            Trouble::ALL.into_iter().filter(|one| is_cluster || one.is_for_one_node()).collect();
-        let troubles = all.into_iter().filter(|_| random.happens(450)).collect();
+        let is_possible =
+            |one: &Trouble| if is_cluster { one.is_for_several() } else { one.is_for_one_node() };
+        let all = Trouble::ALL.into_iter().filter(is_possible);
+        let troubles = all.filter(|_| random.happens(450)).collect();
         Self { seed, nodes, storm, troubles }
     }
 

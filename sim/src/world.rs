@@ -36,6 +36,8 @@ use door::{Door, Knock};
 const BEGINNING: u64 = 1_800_000_000_000_000;
 /// A story in which so much happens at one moment never ends.
 const AT_ONCE_MAX: u32 = 100_000;
+/// Nor does one in which so much happens in all.
+const EVENTS_MAX: u64 = 3_000_000;
 
 /// The id of a node.
 #[must_use]
@@ -225,6 +227,7 @@ impl Sim {
     /// When no directory can be made for what processes save.
     #[must_use]
     pub fn new(seed: u64, setup: Setup, trace: Trace) -> Self {
+        outlive_node::aside::at_once(true);
         let mut ids = crate::seed::Random::new(seed ^ 0x1d5);
         outlive_node::ids::drawn_from(Some(Box::new(move || {
             Uuid::from_u128((u128::from(ids.number()) << 64) | u128::from(ids.number()))
@@ -255,13 +258,15 @@ impl Sim {
     pub fn run(&mut self, limit: Tick, mut is_over: impl FnMut() -> bool) {
         self.clients.run();
         self.carry_out();
-        let (mut last, mut at_once) = (Tick(0), 0);
+        let (mut last, mut at_once, mut events) = (Tick(0), 0, 0);
         while !is_over() {
             let Some(event) = self.world.schedule.next(limit) else { return };
             let now = self.world.schedule.now();
             at_once = if now == last { at_once + 1 } else { 0 };
             assert!(at_once < AT_ONCE_MAX, "something is done for ever at {now:?}");
             last = now;
+            events += 1;
+            assert!(events < EVENTS_MAX, "something is done again and again, at last at {now:?}");
             match event.place {
                 Place::World => event.happen(),
                 Place::Clients => {
@@ -365,6 +370,10 @@ impl Sim {
                     drop(door);
                     world.tell(Some(node), format_args!("it does not start: {error:?}"));
                     world.order(node, Order::Kill);
+                    // Who keeps it up tries again.
+                    let wait = world.seed.draw(("again", life)).millis(300..1_500);
+                    let again = Arc::clone(&world);
+                    world.schedule.after(wait, Place::World, move || again.order(node, Order::Start));
                 }
             }
         }));

@@ -57,6 +57,12 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Several nodes over a made-up world in which everything fails that a seed says: `cargo xtask sim -- --help`.
+    Sim {
+        /// Handed on: `--seeds N`, `--from N`, `--seed N --trace`, `--only TROUBLE`, `--alone`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Hundreds of sessions used at random; once a minute nothing may be lost, mixed up or left behind.
     Soak {
         /// How long.
@@ -116,6 +122,7 @@ fn run(command: Command, root: &Path) -> Result<()> {
         Command::Limits => limits::write(root),
         Command::Bench { quick, dev, rest } => programs::bench(root, quick, dev, &rest),
         Command::Chaos { rounds, seed } => programs::chaos(root, rounds, seed),
+        Command::Sim { rest } => programs::sim(root, &rest),
         Command::Soak { minutes, seed, sessions } => programs::soak(root, minutes, seed, sessions),
         Command::Stress { seconds, tasks, runners, kill_ms, seed } => {
             programs::stress(root, [seconds, tasks, runners, kill_ms, seed])

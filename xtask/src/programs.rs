@@ -33,6 +33,15 @@ pub fn chaos(root: &Path, rounds: u64, seed: u64) -> Result<()> {
     end_to_end(root, "chaos_nodes", &[rounds, seed])
 }
 
+/// Tells the stories of seeds. `rest` goes to the program as it is.
+///
+/// # Errors
+/// A step failed, or a seed went wrong.
+pub fn sim(root: &Path, rest: &[String]) -> Result<()> {
+    shell::run(&mut shell::cargo(root, &["build", "--locked", "--package", "outlive-sim"]))?;
+    shell::run(&mut shell::command(root, root.join("target/debug/outlive-sim"), rest))
+}
+
 /// Uses hundreds of sessions at random.
 ///
 /// # Errors

@@ -380,7 +380,8 @@ impl Client {
     }
 
     fn session_id(&mut self) -> SessionId {
-        SessionId::from_uuid(Uuid::from_u128((u128::from(self.random.number()) << 64) + 7))
+        let (high, low) = (self.random.number(), self.random.number());
+        SessionId::from_uuid(Uuid::from_u128((u128::from(high) << 64) + u128::from(low)))
     }
 
     async fn create(&mut self, create: CreateSession) -> Option<SessionId> {

@@ -100,6 +100,13 @@ impl Trouble {
         )
     }
 
+    /// Whether several nodes can have it and be expected to lose nothing else: the service that they share keeps what it
+    /// has acknowledged (docs/operations/cluster.md says how it is set up for that).
+    #[must_use]
+    pub const fn is_for_several(self) -> bool {
+        !matches!(self, Self::LostTail)
+    }
+
     /// It begins.
     pub(super) fn begin(self, sim: &Sim, storm: Duration) {
         let world = &sim.world;
@@ -158,7 +165,15 @@ impl Trouble {
                 world.tell(None, format_args!("the store is silent until {}", until.0));
                 world.store.fall_silent(until);
             }
-            Self::LostTail => world.store.lose_power(world),
+            Self::LostTail => {
+                // The store of a node that is alone is on its own disk.
+                if world.setup.nodes == 1 {
+                    world.order(node, Order::LosePower);
+                }
+                world.store.lose_power(world);
+                sleep(random.millis(20..3_000)).await;
+                world.order(node, Order::Start);
+            }
             Self::Cuts => {
                 use crate::wire::Cut::{In, Out};
                 let all: [&[wire::Cut]; 4] = [&[In, Out], &[In, Out], &[In], &[Out]];
