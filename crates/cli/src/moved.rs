@@ -39,6 +39,18 @@ pub fn mark_of(state: &Path) -> Option<Mark> {
     serde_json::from_slice(&text).ok()
 }
 
+/// Marks a state directory whose sessions a cluster has.
+pub fn set(state: &Path, moved: &Mark) -> Result<(), Failure> {
+    let path = mark(state);
+    let text = serde_json::to_vec_pretty(moved).expect("string keys");
+    let draft = path.with_extension("json.new");
+    std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path)).map_err(|error| {
+        let what = format!("all sessions are moved, and {} cannot be written: {error}", path.display());
+        Failure::new(Exit::Failed, what)
+            .hint("without it a daemon that is alone would go on with the old store")
+    })
+}
+
 /// A daemon without a cluster does not go on with sessions that a cluster has.
 pub fn stays_alone(state: &Path) -> Result<(), Failure> {
     let Some(moved) = mark_of(state) else { return Ok(()) };

@@ -10,6 +10,7 @@
 //! | [`runtimes`] | processes behind their shims |
 //! | [`files`] | notebooks and claims on their paths |
 //! | [`trust`] | which notebooks somebody has vouched for |
+//! | [`moving`] | sessions that go from one store to another |
 //! | [`seams`] | the traits through which alone the rest reaches the world |
 
 pub mod api;
@@ -29,6 +30,7 @@ mod hosted;
 pub mod ids;
 pub mod lock;
 pub mod metrics;
+pub mod moving;
 pub mod node;
 mod problem;
 pub mod runtimes;

@@ -14,6 +14,7 @@ pub mod forget;
 pub mod interrupt;
 pub mod logs;
 pub mod mcp;
+pub mod migrate;
 pub mod new;
 pub mod nodes;
 pub mod open;
@@ -116,6 +117,8 @@ pub enum Command {
     Nodes(nodes::Args),
     /// Make a node give its work to the others
     Drain(drain::Args),
+    /// Move the sessions of a daemon that was alone into a cluster
+    Migrate(migrate::Args),
     /// Offer notebooks to an agent, over standard input and output (MCP)
     Mcp(mcp::Args),
     /// Run the daemon in the foreground
@@ -172,6 +175,7 @@ impl Command {
             Self::Forget(args) => args.run(daemon).await,
             Self::Nodes(args) => args.run(daemon).await,
             Self::Drain(args) => args.run(daemon).await,
+            Self::Migrate(args) => args.run(config).await,
             Self::Mcp(args) => args.run(config).await,
             Self::Daemon(args) => args.run(daemon).await,
             Self::Doctor(args) => args.run(daemon, config).await,

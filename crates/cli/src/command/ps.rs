@@ -101,7 +101,7 @@ fn row(session: &SessionView, now: u64) -> Vec<Cell> {
 
 /// Whether it is open and not in the daemon's memory; whoever asks for it brings it back.
 const fn is_dormant(session: &SessionView) -> bool {
-    !session.loaded && session.closed_at.is_none()
+    !session.loaded && session.closed_at.is_none() && session.node.is_none()
 }
 
 const fn ink(session: &SessionView) -> Option<Ink> {

@@ -6,7 +6,7 @@
 //! One of several nodes serves before it has joined, to say what it waits for, and gives its work away at its end:
 //! [`cluster`].
 
-mod cluster;
+pub mod cluster;
 mod neighbours;
 mod signals;
 mod tcp;

@@ -21,5 +21,5 @@ mod task;
 pub mod view;
 
 pub use handle::{Handle, Message};
-pub(crate) use notebook::{hex, with_sources};
+pub(crate) use notebook::{hex, record as notebook_record, with_sources};
 pub(crate) use task::{rearm, report_id};

@@ -68,7 +68,7 @@ pub(super) async fn serve(
             let mcp = outlive_mcp::router_among(Arc::clone(&api), others, shutdown.clone());
             front.open(api, mcp);
             is_ready(config, None, client);
-            if let Some(members) = node.members() {
+            if let Some(members) = node.watch_members() {
                 let me = config.cluster.name.value.clone();
                 serving.spawn(neighbours::keep(
                     config.socket.value.clone(),
