@@ -97,7 +97,7 @@ async fn watch(
 
 /// Whether a problem passes when the session is with its next node.
 fn is_moving(problem: &Problem) -> bool {
-    let codes = ["owner-lost", "owner-silent", "owner-unreachable", "session-moving", "draining"];
+    let codes = ["owner-silent", "owner-unreachable", "session-moving", "draining"];
     codes.contains(&problem.code.as_str())
 }
 

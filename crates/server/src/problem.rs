@@ -32,13 +32,18 @@ pub(crate) fn response(path: &str, problem: &Problem) -> Response<Body> {
     response
 }
 
-/// A refusal of something that was begun: it is told here, whoever has the rest.
-pub(crate) fn here(mut problem: Problem) -> Problem {
-    if problem.code == ELSEWHERE {
-        "session-moving".clone_into(&mut problem.code);
-        problem.status = 503;
+/// The output of a task that was queued cannot be read: the request is not one that another node may be given instead.
+pub(crate) fn queued_elsewhere(run: RunId, problem: Problem) -> Problem {
+    if problem.code != ELSEWHERE {
+        return problem;
     }
-    problem
+    Problem::new(
+        503,
+        "owner-lost",
+        "The group went to another node",
+        format!("Task {run} is queued, and its group has just gone to another node."),
+    )
+    .hint("Attach to the task to read its output: GET /v1/runners/{name}/tasks/{run}/attach.")
 }
 
 /// A refusal with its status, and the headers that HTTP asks for with it.

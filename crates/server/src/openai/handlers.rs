@@ -80,8 +80,8 @@ pub(crate) async fn chat(app: App, call: Call<Nothing, Nothing, Chat>) -> Result
     let id = run.id;
     let cancel = chat.wishes.cancel_on_disconnect;
     let how = AttachRun { cursor: Cursor::default(), follow: true, cancel };
-    // The task is queued: the request is not one that another node may be given instead.
-    let events = app.api.attach_run(run.session, id, how).await.map_err(problem::here)?;
+    let events = app.api.attach_run(run.session, id, how).await;
+    let events = events.map_err(|problem| problem::queued_elsewhere(id, problem))?;
     let turn = Turn::new(app.api.clone(), run, chat.model, events, cancel);
     let answered = tokio::select! {
         biased;

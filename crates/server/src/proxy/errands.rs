@@ -13,10 +13,11 @@ use outlive_core::limits::OWNER_EVENT_BYTES_MAX;
 use outlive_node::api::{Api, Delivered, Errand, Events, Others};
 use outlive_protocol::http::{Elsewhere, Problem, StreamEvent};
 
+use super::checked;
 use super::events::{Block, Blocks, Dialect};
 use super::owner::Owner;
+use super::refusal::Trouble;
 use super::wire::{self, Wire};
-use super::{checked, refusal};
 use crate::stream::MEDIA_TYPE;
 
 /// Asks other nodes in this one's name.
@@ -31,14 +32,18 @@ impl Errands {
     }
 
     async fn send(&self, owner: &Owner, errand: Errand) -> Result<Response<Incoming>, Problem> {
-        let Errand { method, path, body } = errand;
-        let path = path.parse().map_err(|_| refusal::garbled(owner, "the path of the request is none"))?;
+        let method = method_of(&errand);
+        let Errand { path, body, .. } = errand;
+        let told = |trouble: Trouble| trouble.of_request(owner, &method);
+        let path =
+            path.parse().map_err(|_| told(Trouble::Garbled("the request's path is none".to_owned())))?;
         let mut request = Request::new(Full::new(body.map(Bytes::from).unwrap_or_default()));
-        *request.method_mut() = Method::from_bytes(method.as_bytes()).expect("a method that we wrote");
+        *request.method_mut() = method.clone();
         *request.uri_mut() = owner.uri(path);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
-        let answer = wire::patient(&self.wire, &*self.api, owner, self.wire.send(owner, request)).await??;
+        let sending = self.wire.send(owner, request);
+        let answer = wire::patient(&self.wire, &*self.api, owner, sending).await.flatten().map_err(told)?;
         let answer = checked(owner, answer).await?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -52,23 +57,24 @@ impl Errands {
 impl Others for Errands {
     async fn ask(&self, there: &Elsewhere, errand: Errand) -> Result<Bytes, Problem> {
         let owner = Owner::at(there)?;
+        let method = method_of(&errand);
         let answer = self.send(&owner, errand).await?;
         let body = Limited::new(answer.into_body(), OWNER_EVENT_BYTES_MAX).collect();
-        let body = wire::patient(&self.wire, &*self.api, &owner, body).await?;
-        let body = body.map_err(|error| match error.downcast_ref::<hyper::Error>() {
-            Some(_) => refusal::lost(&owner),
-            None => {
-                refusal::garbled(&owner, &format!("its answer has more than {OWNER_EVENT_BYTES_MAX} bytes"))
-            }
-        })?;
-        Ok(body.to_bytes())
+        let body = wire::patient(&self.wire, &*self.api, &owner, body).await.and_then(|body| {
+            body.map_err(|error| match error.downcast_ref::<hyper::Error>() {
+                Some(_) => Trouble::Lost,
+                None => Trouble::Garbled(format!("its answer has more than {OWNER_EVENT_BYTES_MAX} bytes")),
+            })
+        });
+        Ok(body.map_err(|trouble| trouble.of_request(&owner, &method))?.to_bytes())
     }
 
     async fn attach(&self, there: &Elsewhere, path: String) -> Result<Events, Problem> {
         let owner = Owner::at(there)?;
         let answer = self.send(&owner, Errand::get(path)).await?;
         if answer.headers().get(CONTENT_TYPE).is_none_or(|kind| kind != MEDIA_TYPE) {
-            return Err(refusal::garbled(&owner, "it did not answer with a stream of events"));
+            let why = "it did not answer with a stream of events";
+            return Err(Trouble::Garbled(why.to_owned()).of_stream(&owner));
         }
         let blocks = Blocks::new(answer.into_body(), owner, Arc::clone(&self.api), Dialect::Native);
         Ok(stream::unfold(Some(blocks), async |blocks| {
@@ -82,6 +88,10 @@ impl Others for Errands {
         .flatten()
         .boxed())
     }
+}
+
+fn method_of(errand: &Errand) -> Method {
+    Method::from_bytes(errand.method.as_bytes()).expect("a method that we wrote")
 }
 
 /// The events among whole ones as another node writes them: each field in one line.

@@ -14,7 +14,7 @@ use outlive_protocol::http::Problem;
 use tokio::time::timeout;
 
 use super::owner::Owner;
-use super::refusal;
+use super::refusal::Trouble;
 use crate::openai;
 use crate::stream::{Line, problem_event};
 
@@ -75,18 +75,22 @@ impl Blocks {
     /// # Errors
     /// The owner is silent, or gone before its last word.
     pub(super) async fn next(&mut self) -> Result<Block, Problem> {
+        self.heard().await.map_err(|trouble| trouble.of_stream(&self.owner))
+    }
+
+    async fn heard(&mut self) -> Result<Block, Trouble> {
         loop {
             if let Some(block) = self.whole() {
                 return Ok(block);
             }
             if self.rest.len() > OWNER_EVENT_BYTES_MAX {
-                return Err(refusal::garbled(&self.owner, "an event of its stream has no end"));
+                return Err(Trouble::Garbled("an event of its stream has no end".to_owned()));
             }
             let next = timeout(Duration::from_millis(OWNER_SILENCE_MS), self.body.frame());
             let frame = tokio::select! {
                 biased;
-                frame = next => frame.map_err(|_| refusal::silent(&self.owner, OWNER_SILENCE_MS))?,
-                () = &mut self.lost => return Err(refusal::lost(&self.owner)),
+                frame = next => frame.map_err(|_| Trouble::Silent)?,
+                () = &mut self.lost => return Err(Trouble::Lost),
             };
             match frame {
                 Some(Ok(frame)) => {
@@ -95,7 +99,7 @@ impl Blocks {
                     }
                 }
                 // Its last word has not come: it was killed, or cut off.
-                Some(Err(_)) | None => return Err(refusal::lost(&self.owner)),
+                Some(Err(_)) | None => return Err(Trouble::Lost),
             }
         }
     }

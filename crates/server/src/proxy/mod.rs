@@ -26,6 +26,8 @@ mod refusal;
 mod socket;
 pub(crate) mod wire;
 
+use std::io;
+
 use axum::body::Body;
 use axum::http::header::{
     CONNECTION, CONTENT_TYPE, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -38,6 +40,7 @@ use outlive_protocol::http::Problem;
 
 pub(crate) use copy::Copy;
 use owner::Owner;
+use refusal::Trouble;
 use wire::Wire;
 
 use crate::openai;
@@ -98,7 +101,10 @@ impl Proxy {
         }
         let speaks_openai = openai::speaks(copy.path());
         let request = copy.toward(&owner, &away);
-        let answer = wire::patient(&self.wire, &*self.api, &owner, self.wire.send(&owner, request)).await??;
+        let method = request.method().clone();
+        let sending = self.wire.send(&owner, request);
+        let answer = wire::patient(&self.wire, &*self.api, &owner, sending).await.flatten();
+        let answer = answer.map_err(|trouble| trouble.of_request(&owner, &method))?;
         let answer = checked(&owner, answer).await?;
         let is_stream = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
         if !is_stream {
@@ -120,8 +126,8 @@ impl Proxy {
     /// A WebSocket: first with the owner, then with the client, so that the owner's refusal is an answer as every other.
     async fn join(&self, owner: Owner, copy: &Copy, handshake: Handshake) -> Result<Response<Body>, Problem> {
         let opening = self.wire.open_socket(&owner, copy);
-        let opened = wire::patient(&self.wire, &*self.api, &owner, opening).await??;
-        let upgraded = match opened {
+        let opened = wire::patient(&self.wire, &*self.api, &owner, opening).await.flatten();
+        let upgraded = match opened.map_err(|trouble| trouble.of_stream(&owner))? {
             wire::Opened::Socket(upgraded) => upgraded,
             wire::Opened::Refused(answer) => {
                 let answer = checked(&owner, answer).await?;
@@ -146,11 +152,10 @@ impl Proxy {
         let state = (body, owner, self.clone());
         let pieces = stream::try_unfold(state, async |(mut body, owner, proxy)| {
             loop {
-                let frame = wire::patient(&proxy.wire, &*proxy.api, &owner, body.frame()).await?;
-                let Some(frame) = frame else {
-                    return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(None);
-                };
-                if let Ok(data) = frame?.into_data() {
+                let frame = wire::patient(&proxy.wire, &*proxy.api, &owner, body.frame()).await;
+                let frame = frame.map_err(|trouble| io::Error::other(trouble.of_stream(&owner)))?;
+                let Some(frame) = frame else { return Ok::<_, io::Error>(None) };
+                if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
                     return Ok(Some((data, (body, owner, proxy))));
                 }
             }
@@ -168,16 +173,20 @@ fn is_of_one_connection(name: &HeaderName) -> bool {
 async fn checked(owner: &Owner, answer: Response<Incoming>) -> Result<Response<Incoming>, Problem> {
     let speaks_ours = answer.headers().get(crate::API_VERSION_HEADER).is_some_and(is_our_version);
     if !speaks_ours {
-        return Err(refusal::garbled(owner, "what answers there is no daemon of this version's API"));
+        let why = "what answers there is no daemon of this version's API";
+        return Err(Trouble::Garbled(why.to_owned()).of_stream(owner));
     }
     match answer.status() {
-        StatusCode::UNAUTHORIZED => Err(refusal::refused(owner, "it does not take the cluster's token")),
+        StatusCode::UNAUTHORIZED => {
+            Err(Trouble::Refused("it does not take the cluster's token".to_owned()).of_stream(owner))
+        }
         StatusCode::MISDIRECTED_REQUEST => Err(refusal::session_moving()),
         StatusCode::FORBIDDEN => {
             let (head, body) = answer.into_parts();
             let told = wire::refusal(&head, body, owner).await;
             // The owner's door may refuse us; the client's own doing (`not-writable`) is the client's to know.
-            Err(if told.code == "foreign-host" { refusal::refused(owner, &told.detail) } else { told })
+            let is_ours = told.code == "foreign-host";
+            Err(if is_ours { Trouble::Refused(told.detail).of_stream(owner) } else { told })
         }
         _ => Ok(answer),
     }

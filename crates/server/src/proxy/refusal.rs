@@ -1,20 +1,90 @@
 //! What clients are told when the node that has what they asked for is not to be had.
 
+use axum::http::Method;
+use outlive_core::limits::OWNER_SILENCE_MS;
 use outlive_protocol::http::Problem;
 
 use super::owner::Owner;
 
+/// Why there is nothing of the owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    /// There is no way to it; nothing was sent.
+    Unreachable(String),
+    /// The connection ended before the answer did, or the cluster says that the node is lost.
+    Lost,
+    /// It is there and says nothing: frozen, or cut off.
+    Silent,
+    /// What it says is not what nodes say.
+    Garbled(String),
+    /// It does not let us in.
+    Refused(String),
+}
+
 const MOVES: &str = "Try again in a moment: when a node is lost, another one takes its work over. `outlive nodes` shows how it stands.";
+const LOOK: &str = "Look before you ask again: the answer was lost, and another node takes over what was there. `outlive nodes` shows how it stands.";
+const ATTACH: &str = "Attach again with the `id` of the last event you have: when a node is lost, another one takes its work over.";
+
+impl Trouble {
+    /// As the answer to a request. What asks for nothing but an answer can be asked again; of anything else it is not
+    /// known whether it was done.
+    pub(super) fn of_request(&self, owner: &Owner, method: &Method) -> Problem {
+        match self {
+            Self::Lost | Self::Silent if !method.is_safe() => {
+                let what = format!("was asked, and {}: whether it was done is not known.", self.what());
+                about(owner, 503, "owner-lost", "The answer of the node that has it was lost", &what)
+                    .hint(LOOK)
+            }
+            Self::Lost | Self::Silent => self.silence(owner).hint(MOVES),
+            Self::Unreachable(_) | Self::Garbled(_) | Self::Refused(_) => self.otherwise(owner),
+        }
+    }
+
+    /// As the last word of a stream.
+    pub(super) fn of_stream(&self, owner: &Owner) -> Problem {
+        match self {
+            Self::Lost | Self::Silent => self.silence(owner).hint(ATTACH),
+            Self::Unreachable(_) | Self::Garbled(_) | Self::Refused(_) => self.otherwise(owner),
+        }
+    }
+
+    fn silence(&self, owner: &Owner) -> Problem {
+        about(owner, 503, "owner-silent", "The node that has it is silent", &format!("{}.", self.what()))
+    }
+
+    fn otherwise(&self, owner: &Owner) -> Problem {
+        let what = self.what();
+        match self {
+            Self::Unreachable(_) | Self::Lost | Self::Silent => {
+                let title = "The node that has it cannot be reached";
+                let what = format!("has what was asked for and {what}. Nothing was done.");
+                about(owner, 503, "owner-unreachable", title, &what).hint(MOVES)
+            }
+            Self::Garbled(_) => about(owner, 502, "owner-garbled", "The node's answer cannot be used", &what)
+                .hint("Look what listens at the address that this node advertises, and whether all nodes have the same version: `outlive nodes`."),
+            Self::Refused(_) => {
+                about(owner, 502, "owner-refuses", "The node refuses the others of its cluster", &what)
+                    .hint("Both must be of one cluster (one NATS account and prefix), and the name in its address one of its allowed hosts; start the node anew that joined last.")
+            }
+        }
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Self::Unreachable(why) => format!("cannot be reached: {why}"),
+            Self::Lost => "was lost before it had answered to the end".to_owned(),
+            Self::Silent => {
+                format!("has said nothing for {OWNER_SILENCE_MS} ms; it may be suspended or cut off")
+            }
+            Self::Garbled(why) => format!("was asked: {why}."),
+            Self::Refused(why) => format!("was asked, and refused this node: {why}."),
+        }
+    }
+}
 
 fn about(owner: &Owner, status: u16, code: &str, title: &str, what: &str) -> Problem {
     let detail = format!("Node {} ({}) {what}", owner.name, owner.authority);
     Problem::new(status, code, title, detail).fact("owner", owner.name.clone())
-}
-
-/// Nothing was sent.
-pub(super) fn unreachable(owner: &Owner, why: &str) -> Problem {
-    let what = format!("has what was asked for and cannot be reached: {why}. Nothing was done.");
-    about(owner, 503, "owner-unreachable", "The node that has it cannot be reached", &what).hint(MOVES)
 }
 
 /// It is reached from its own machine alone.
@@ -39,38 +109,6 @@ pub(super) fn bad_address(name: &str, url: &str) -> Problem {
     )
     .hint("Correct what that node advertises, and start it again.")
     .fact("owner", name)
-}
-
-/// It was asked, and the connection broke.
-pub(super) fn lost(owner: &Owner) -> Problem {
-    let what = "was asked, and was lost before it had answered to the end: whether it was done is not known.";
-    about(owner, 503, "owner-lost", "The node that has it was lost", what)
-        .hint("Look before you ask again, or attach again with the `id` of the last event you have: another node takes its work over.")
-}
-
-/// It was asked and says nothing: frozen, or cut off.
-pub(super) fn silent(owner: &Owner, after_ms: u64) -> Problem {
-    let what = format!("has said nothing for {after_ms} ms; it may be suspended or cut off.");
-    about(owner, 503, "owner-silent", "The node that has it is silent", &what)
-        .hint("Attach again with the `id` of the last event you have: when the node is lost, another one takes its work over.")
-}
-
-/// What it answers is not what nodes say.
-pub(super) fn garbled(owner: &Owner, why: &str) -> Problem {
-    about(owner, 502, "owner-garbled", "The node's answer cannot be used", &format!("was asked: {why}."))
-        .hint("Look what listens at the address that this node advertises, and whether all nodes have the same version: `outlive nodes`.")
-}
-
-/// It does not let us in.
-pub(super) fn refused(owner: &Owner, why: &str) -> Problem {
-    about(
-        owner,
-        502,
-        "owner-refuses",
-        "The node refuses the others of its cluster",
-        &format!("was asked, and refused this node: {why}."),
-    )
-    .hint("Both must be of one cluster (one NATS account and prefix); start the node anew that joined last.")
 }
 
 /// The node that was asked on our behalf does not have it either.

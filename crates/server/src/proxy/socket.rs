@@ -13,7 +13,7 @@ use outlive_node::api::Api;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::owner::Owner;
-use super::refusal;
+use super::refusal::Trouble;
 use crate::websocket::socket::{Ear, Ending, Message, Mouth, Patience, Socket, Unheard};
 
 /// What a client may send: what it may send to the owner, which knows better.
@@ -44,7 +44,7 @@ pub(super) async fn relay(
             problem = patience.farewell.said() => Ending::Cut(problem),
             ending = tell(&mut theirs.ear, &mut ours.mouth, &owner, &patience) => ending,
             ending = listen(&mut ours.ear, &mut theirs.mouth, &owner) => ending,
-            () = api.until_lost(owner.node) => Ending::Cut(refusal::lost(&owner)),
+            () = api.until_lost(owner.node) => Ending::Cut(Trouble::Lost.of_stream(&owner)),
         }
     };
     tokio::join!(client.end(ending), there.end(Ending::Said(1000, "".into())));
@@ -68,10 +68,12 @@ async fn tell(ear: &mut Ear, mouth: &mut Mouth, owner: &Owner, patience: &Patien
                 }
                 Ok(message @ (Message::Text(_) | Message::Binary(_) | Message::Ping(_))) => message,
                 Ok(Message::Pong(_) | Message::Frame(_)) => break,
-                Ok(Message::Close(None)) | Err(Unheard::Gone) => return Ending::Cut(refusal::lost(owner)),
-                Err(Unheard::Silent) => return Ending::Cut(refusal::silent(owner, OWNER_SILENCE_MS)),
+                Ok(Message::Close(None)) | Err(Unheard::Gone) => {
+                    return Ending::Cut(Trouble::Lost.of_stream(owner));
+                }
+                Err(Unheard::Silent) => return Ending::Cut(Trouble::Silent.of_stream(owner)),
                 Err(Unheard::Refused(problem)) => {
-                    return Ending::Cut(refusal::garbled(owner, &problem.detail));
+                    return Ending::Cut(Trouble::Garbled(problem.detail).of_stream(owner));
                 }
             };
             if let Err(ending) = mouth.put(message).await {
@@ -96,7 +98,7 @@ async fn listen(ear: &mut Ear, mouth: &mut Mouth, owner: &Owner) -> Ending {
             Ok(()) => {}
             // It has said why, and that is on its way to the client.
             Err(Ending::Left) => return std::future::pending().await,
-            Err(_) => return Ending::Cut(refusal::silent(owner, OWNER_SILENCE_MS)),
+            Err(_) => return Ending::Cut(Trouble::Silent.of_stream(owner)),
         }
     }
 }

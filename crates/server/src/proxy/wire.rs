@@ -32,9 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::ServiceFn;
 
+use super::HOP_HEADER;
 use super::copy::Copy;
 use super::owner::Owner;
-use super::{HOP_HEADER, refusal};
+use super::refusal::Trouble;
 use crate::door::token::TokenError;
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
@@ -119,17 +120,17 @@ impl Wire {
         &self,
         owner: &Owner,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, Problem> {
+    ) -> Result<Response<Incoming>, Trouble> {
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(HOP_HEADER, self.hop.clone());
         let host = HeaderValue::from_str(owner.authority.as_str()).expect("an authority is ASCII");
         headers.insert(HOST, host);
-        self.client.request(request).await.map_err(|error| told(owner, &error))
+        self.client.request(request).await.map_err(|error| told(&error))
     }
 
     /// Asks for a WebSocket in the place of a client.
-    pub(super) async fn open_socket(&self, owner: &Owner, copy: &Copy) -> Result<Opened, Problem> {
+    pub(super) async fn open_socket(&self, owner: &Owner, copy: &Copy) -> Result<Opened, Trouble> {
         let key = generate_key();
         let mut request = Request::new(Full::default());
         *request.uri_mut() = owner.uri(copy.path_and_query());
@@ -146,9 +147,10 @@ impl Wire {
         let accepted = answer.headers().get(SEC_WEBSOCKET_ACCEPT);
         if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
         {
-            return Err(refusal::garbled(owner, "it answered to another WebSocket than it was asked for"));
+            let why = "it answered to another WebSocket than it was asked for";
+            return Err(Trouble::Garbled(why.to_owned()));
         }
-        hyper::upgrade::on(answer).await.map(Opened::Socket).map_err(|_| refusal::lost(owner))
+        hyper::upgrade::on(answer).await.map(Opened::Socket).map_err(|_| Trouble::Lost)
     }
 
     /// Whether the owner is there: anything that it answers will do.
@@ -168,7 +170,7 @@ pub(super) async fn patient<T>(
     api: &dyn Api,
     owner: &Owner,
     awaited: impl Future<Output = T>,
-) -> Result<T, Problem> {
+) -> Result<T, Trouble> {
     let mut awaited = pin!(awaited);
     let mut lost = pin!(api.until_lost(owner.node));
     let mut patience = Duration::from_millis(OWNER_ANSWER_MS);
@@ -178,14 +180,14 @@ pub(super) async fn patient<T>(
             waited = timeout(patience, awaited.as_mut()) => if let Ok(done) = waited {
                 return Ok(done);
             },
-            () = lost.as_mut() => return Err(refusal::lost(owner)),
+            () = lost.as_mut() => return Err(Trouble::Lost),
         }
         tokio::select! {
             biased;
             done = awaited.as_mut() => return Ok(done),
-            () = lost.as_mut() => return Err(refusal::lost(owner)),
+            () = lost.as_mut() => return Err(Trouble::Lost),
             is_there = wire.is_there(owner) => if !is_there {
-                return Err(refusal::silent(owner, OWNER_SILENCE_MS));
+                return Err(Trouble::Silent);
             },
         }
         patience = (patience * 2).min(ASK_AGAIN_MAX);
@@ -194,7 +196,10 @@ pub(super) async fn patient<T>(
 
 /// The owner's refusal, read.
 pub(super) async fn refusal(head: &Parts, body: Incoming, owner: &Owner) -> Problem {
-    let garbled = || refusal::garbled(owner, &format!("it refused with {} and no reason", head.status));
+    let garbled = || {
+        let why = format!("it refused with {} and no reason", head.status);
+        Trouble::Garbled(why).of_stream(owner)
+    };
     match Limited::new(body, OWNER_REFUSAL_BYTES_MAX).collect().await {
         Ok(body) => serde_json::from_slice(&body.to_bytes()).unwrap_or_else(|_| garbled()),
         Err(_) => garbled(),
@@ -216,16 +221,15 @@ fn connect(uri: Uri) -> Connecting {
 }
 
 /// Why there is no answer.
-fn told(owner: &Owner, error: &legacy::Error) -> Problem {
+fn told(error: &legacy::Error) -> Trouble {
     let source = std::error::Error::source(error);
     if error.is_connect() {
-        let why = source.map_or_else(|| error.to_string(), ToString::to_string);
-        return refusal::unreachable(owner, &why);
+        return Trouble::Unreachable(source.map_or_else(|| error.to_string(), ToString::to_string));
     }
     match source.and_then(|source| source.downcast_ref::<hyper::Error>()) {
         Some(garbage) if garbage.is_parse() => {
-            refusal::garbled(owner, &format!("what answers there does not speak HTTP ({garbage})"))
+            Trouble::Garbled(format!("what answers there does not speak HTTP ({garbage})"))
         }
-        Some(_) | None => refusal::lost(owner),
+        Some(_) | None => Trouble::Lost,
     }
 }

@@ -282,7 +282,9 @@ impl Api for Fake {
         self.known(id)?;
         self.called(format!("blob {sha256}"));
         let opened = outlive_node::blobs::open_in(self.blobs.clone(), sha256).await;
-        opened.map_err(|error| Problem::new(404, "no-such-blob", "No such blob", error.to_string()).hint("none"))
+        opened.map_err(|error| {
+            Problem::new(404, "no-such-blob", "No such blob", error.to_string()).hint("none")
+        })
     }
 
     async fn doctor(&self) -> DoctorView {
