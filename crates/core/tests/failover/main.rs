@@ -4,5 +4,6 @@
 
 mod isolation;
 mod liveness;
+mod plan;
 mod rendezvous;
 mod world;

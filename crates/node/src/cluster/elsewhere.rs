@@ -47,14 +47,26 @@ impl Context {
     /// Whether a session that is not in memory here may be taken up here, as far as this node knows.
     ///
     /// # Errors
-    /// `elsewhere` or `session-moving`.
+    /// `elsewhere`, `session-moving`, or why this node takes nothing up.
     pub(crate) fn is_here_or_nowhere(&self, id: SessionId) -> Result<(), Problem> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         let listed = cluster.directory.get(id).filter(|listed| listed.presence == Presence::Open);
         match listed.and_then(|listed| listed.owner) {
             Some(owner) if owner.node != cluster.me.node => Err(self.elsewhere(id, owner)),
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.takes_work(),
         }
+    }
+
+    /// Whether this node takes up what it has not yet. One that gives its work away sends it to another.
+    ///
+    /// # Errors
+    /// `elsewhere`, or why it does not.
+    pub(crate) fn takes_work(&self) -> Result<(), Problem> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        cluster.ready().map_err(|why| match (*cluster.standing.borrow(), cluster.neighbour()) {
+            (Standing::Draining, Some(there)) => problem::elsewhere("what is new", there),
+            _ => why,
+        })
     }
 
     /// The problem that says that this member, if it lives, is to be asked about `what`.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use outlive_core::failover::Member;
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_protocol::http::{GroupConfig, Members, Problem, RunView, SessionView, Stop, SubmitTask};
 
 use super::{config, names, open};
 use crate::api::{Groups, MemberWish, Up};
-use crate::context::{Context, Entered};
+use crate::context::{Context, Entered, Presence};
 use crate::node::{Node, unexpected};
 use crate::problem;
 use crate::session::handle::{Answer, Ask, GroupAsk};
@@ -22,6 +23,11 @@ impl Groups for Node {
         let views = handles.iter().map(|handle| handle.view.borrow().as_ref().clone());
         let mut groups: Vec<_> =
             views.filter(|view| view.group.is_some() && view.closed_at.is_none()).collect();
+        if self.context.cluster.is_some() {
+            let rows = self.context.all_indexed().await.map_err(|error| problem::store(&error))?;
+            let others = rows.into_iter().filter(|row| row.presence == Presence::Open && row.view.group.is_some());
+            groups.extend(others.map(|row| row.view).filter(|view| !self.context.is_here(view.id)));
+        }
         groups.sort_by(|a, b| a.title.cmp(&b.title));
         Ok(groups)
     }
@@ -77,13 +83,16 @@ async fn ask(context: &Arc<Context>, name: &str, ask: Ask) -> Result<Answer, Pro
 
 /// The group of that name, which is up or on its way down.
 async fn enter(context: &Arc<Context>, name: &str) -> Result<Entered, Problem> {
-    let id = match context.group_named(name) {
-        Some(id) => Some(id),
-        None if names::is_name(name) => names::holder(context, name).await?.group,
-        None => None,
+    let (id, maker) = match context.group_named(name) {
+        Some(id) => (Some(id), None),
+        None if names::is_name(name) => {
+            let holder = names::holder(context, name).await?;
+            (holder.group, holder.maker)
+        }
+        None => (None, None),
     };
     let entered = match id {
-        Some(id) => there(context, id).await?,
+        Some(id) => there(context, name, id, maker).await?,
         None => None,
     };
     entered.ok_or_else(|| {
@@ -92,11 +101,23 @@ async fn enter(context: &Arc<Context>, name: &str) -> Result<Entered, Problem> {
     })
 }
 
-/// The session, unless it has ended or was never made.
-async fn there(context: &Arc<Context>, id: SessionId) -> Result<Option<Entered>, Problem> {
+/// The session, unless it has ended or was never made. One that another node may be making is asked for there.
+async fn there(
+    context: &Arc<Context>,
+    name: &str,
+    id: SessionId,
+    maker: Option<Member>,
+) -> Result<Option<Entered>, Problem> {
     match wake(context, id).await {
         Ok(entered) => Ok(Some(entered)),
-        Err(problem) if problem.code == "session-ended" || problem.code == "no-such-session" => Ok(None),
+        Err(problem) if problem.code == "session-ended" => Ok(None),
+        Err(problem) if problem.code == "no-such-session" => {
+            let another = maker.filter(|maker| maker.node != context.who.node);
+            match another.and_then(|maker| context.ask_member(maker, &format!("group {name:?}"))) {
+                Some(elsewhere) => Err(elsewhere),
+                None => Ok(None),
+            }
+        }
         Err(problem) => Err(problem),
     }
 }
@@ -112,13 +133,14 @@ async fn bring_up(
         let spec = config::spec(name, id, wanted, context.clock.now().wall)?;
         let holder = names::holder(context, name).await?;
         if let Some(group) = holder.group
-            && let Some(entered) = there(context, group).await?
+            && let Some(entered) = there(context, name, group, holder.maker).await?
         {
             match is_up(&entered, name, wanted).await? {
                 Some(view) => return Ok((view, Up::Already)),
                 None => continue,
             }
         }
+        context.takes_work()?;
         // Before the name is claimed: whoever finds it there waits for the group.
         let Some(reservation) = context.reserve(id) else { continue };
         if names::claim(context, name, id, holder).await? == names::Claimed::No {

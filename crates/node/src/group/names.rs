@@ -1,6 +1,7 @@
 //! Which group has which name: a table of its own, written before anything is started, so that of two daemons or clients
 //! that want one name exactly one has it.
 
+use outlive_core::failover::Member;
 use outlive_core::id::{Revision, SessionId};
 use outlive_protocol::http::Problem;
 use outlive_store::TableError;
@@ -27,15 +28,32 @@ pub(super) fn is_name(name: &str) -> bool {
 pub(super) struct Holder {
     /// The group, which may have ended or never have been made: then the name can be taken over.
     pub(super) group: Option<SessionId>,
+    /// Of several nodes the one that has claimed the name, and may be making the group now.
+    pub(super) maker: Option<Member>,
     revision: Revision,
+}
+
+impl Holder {
+    const NOBODY: Self = Self { group: None, maker: None, revision: Revision(0) };
+}
+
+/// The group, and of several nodes who makes it.
+fn written(context: &Context, group: SessionId) -> String {
+    match &context.cluster {
+        Some(cluster) => format!("{group} {} {}", cluster.me.node, cluster.me.boot),
+        None => group.to_string(),
+    }
 }
 
 /// Looks a name up.
 pub(super) async fn holder(context: &Context, name: &str) -> Result<Holder, Problem> {
     let row = context.engine.get(RUNNERS, name).await.map_err(|error| problem::store(&error))?;
-    Ok(row.map_or(Holder { group: None, revision: Revision(0) }, |row| Holder {
-        group: std::str::from_utf8(&row.value).ok().and_then(|id| id.parse().ok()),
-        revision: row.revision,
+    Ok(row.map_or(Holder::NOBODY, |row| {
+        let mut words = std::str::from_utf8(&row.value).unwrap_or_default().split_ascii_whitespace();
+        let group = words.next().and_then(|id| id.parse().ok());
+        let maker = words.next().and_then(|node| node.parse().ok()).zip(words.next().and_then(|boot| boot.parse().ok()));
+        let maker = maker.map(|(node, boot)| Member { node, boot });
+        Holder { group, maker, revision: row.revision }
     }))
 }
 
@@ -55,7 +73,7 @@ pub(super) async fn claim(
     group: SessionId,
     holder: Holder,
 ) -> Result<Claimed, Problem> {
-    match context.engine.put_if(RUNNERS, name, holder.revision, group.to_string().as_bytes()).await {
+    match context.engine.put_if(RUNNERS, name, holder.revision, written(context, group).as_bytes()).await {
         Ok(_) => Ok(Claimed::Yes),
         Err(TableError::Conflict { .. }) => Ok(Claimed::No),
         Err(error) => Err(problem::store(&error)),

@@ -1,6 +1,7 @@
 //! The log as its owner writes it: one append in flight, fenced by the claim, folded as it is acknowledged.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use outlive_core::log::{
 };
 use outlive_core::session::Fact;
 use outlive_store::{
-    AppendError, BlobError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit, Unavailable,
+    AppendError, BlobError, Durability, Engine, Guard, LaneFilter, Page, ReadError, ReadLimit, Unavailable,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use super::notebook::restore::RestoreError;
 use super::open::control;
 use super::with_sources;
 use crate::bus::Held;
+use crate::blobs;
 use crate::context::Context;
 use crate::seams::{Bus, Clock};
 
@@ -79,11 +81,34 @@ impl Claimed {
     ///
     /// # Errors
     /// [`WriteError`]; `Fenced` when somebody has taken it meanwhile.
-    pub async fn read(self, mut each: impl FnMut(&Entry, &Effect)) -> Result<Journal, WriteError> {
+    pub async fn read(self, each: impl FnMut(&Entry, &Effect)) -> Result<Journal, WriteError> {
+        self.read_with(None, each).await
+    }
+
+    /// As [`Self::read`]. What output is beside the log is brought into `folder` before its record is given to `each`:
+    /// another node may have put it there.
+    ///
+    /// # Errors
+    /// [`WriteError`]; `Fenced` when somebody has taken it meanwhile.
+    pub async fn read_with(
+        self,
+        folder: Option<&Path>,
+        mut each: impl FnMut(&Entry, &Effect),
+    ) -> Result<Journal, WriteError> {
         let mut journal = self.journal;
         // Who watches it here is told by its task from now on.
         journal.owning = Some(journal.bus.own(journal.session));
-        journal.read_on(&mut each).await?;
+        while let Some(page) = journal.next_page().await? {
+            if let Some(folder) = folder {
+                for blob in page.entries.iter().flat_map(blobs::of_output) {
+                    if let Err(error) = blobs::bring(&*journal.engine, journal.session, folder, blob).await {
+                        // The notebook says so where it would be.
+                        tracing::warn!(session = %journal.session, error = %with_sources(&error), "an output is not had");
+                    }
+                }
+            }
+            journal.take(&page, &mut each);
+        }
         if journal.fold.is_current(journal.claim) { Ok(journal) } else { Err(WriteError::Fenced) }
     }
 }
@@ -160,18 +185,23 @@ impl Journal {
     }
 
     async fn read_on(&mut self, each: &mut impl FnMut(&Entry, &Effect)) -> Result<(), WriteError> {
-        loop {
-            let page = self
-                .engine
-                .read(self.session, self.fold.position(), &LaneFilter::All, ReadLimit::default())
-                .await?;
-            if page.entries.is_empty() {
-                return Ok(());
-            }
-            for entry in &page.entries {
-                if let Verdict::Counted(effect) = self.fold.push(entry) {
-                    each(entry, &effect);
-                }
+        while let Some(page) = self.next_page().await? {
+            self.take(&page, each);
+        }
+        Ok(())
+    }
+
+    /// What stands behind the records that are folded; `None` when nothing does.
+    async fn next_page(&self) -> Result<Option<Page>, WriteError> {
+        let (after, limit) = (self.fold.position(), ReadLimit::default());
+        let page = self.engine.read(self.session, after, &LaneFilter::All, limit).await?;
+        Ok((!page.entries.is_empty()).then_some(page))
+    }
+
+    fn take(&mut self, page: &Page, each: &mut impl FnMut(&Entry, &Effect)) {
+        for entry in &page.entries {
+            if let Verdict::Counted(effect) = self.fold.push(entry) {
+                each(entry, &effect);
             }
         }
     }

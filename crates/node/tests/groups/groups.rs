@@ -118,7 +118,7 @@ async fn members_are_stopped_started_and_restarted_by_name() {
     let daemon = world.daemon().await;
     daemon.up(&["a", "b"]).await;
     let ask = |what, name: &str| {
-        daemon.node.members("g", what, Members { member: Some(name.to_owned()), force: false })
+        Groups::members(&*daemon.node, "g", what, Members { member: Some(name.to_owned()), force: false })
     };
     ask(MemberWish::Stop, "a").await.unwrap();
     let view = daemon.until(|view| group(view).members[0].runtime.pid.is_none()).await;

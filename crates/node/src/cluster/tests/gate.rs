@@ -165,7 +165,9 @@ impl Engine for GatedEngine {
     }
 
     async fn blob_directory(&self, session: SessionId) -> Result<Option<PathBuf>, BlobError> {
-        Ok(Some(self.blobs.join(session.to_string())))
+        let folder = self.blobs.join(session.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        Ok(Some(folder))
     }
 
     async fn put_blob(&self, session: SessionId, blob: &BlobRef, file: &Path) -> Result<(), BlobError> {

@@ -1,6 +1,7 @@
 //! Several nodes in one process: who owns what, through deaths, races and hand-overs.
 
 mod gate;
+mod handover;
 mod machine;
 mod takeover;
 mod world;

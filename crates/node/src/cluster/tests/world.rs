@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::failover::Member;
-use outlive_core::id::{BootId, NodeId, Position, RunId, SessionId};
+use outlive_core::failover::liveness::Why;
+use outlive_core::id::{BootId, NodeId, Position, ProcessKey, RunId, SessionId};
 use outlive_core::log::fold::Claim;
 use outlive_core::log::{Entry, Lane};
 use outlive_core::runtime::{LaunchSpec, Program, RestartPolicy};
 use outlive_core::session::spec::{HangPolicy, Workload};
 use outlive_core::time::{Now, Tick, WallTime};
 use outlive_protocol::http::{
-    CreateSession, GroupConfig, MemberConfig, NewSession, Problem, SessionView, SubmitTask,
+    CreateSession, GroupConfig, MemberConfig, NewSession, Problem, SessionView, SubmitRuns, SubmitTask,
 };
 use outlive_store::engine::{Engine, LaneFilter, ReadLimit};
 use outlive_store::{Memory, MemoryTransport};
@@ -28,7 +29,8 @@ use super::machine::{ForDaemon, Machine};
 use crate::api::{Api, Groups};
 use crate::budget::Budgets;
 use crate::bus::LocalBus;
-use crate::cluster::{OnIsolation, Settings, Standing};
+use crate::cluster::directory::Listed;
+use crate::cluster::{Lost, OnIsolation, Settings, Standing};
 use crate::context::{Context, Seams};
 use crate::files::LocalFiles;
 use crate::node::Node;
@@ -131,13 +133,13 @@ impl World {
         control(&self.store, session).await.unwrap().fold.claim()
     }
 
-    /// Waits until this node has the session, in whatever life.
-    pub async fn until_owner(&self, session: SessionId, number: usize) -> Claim {
+    /// Waits until a node has the session that is so.
+    pub async fn until_owner(&self, session: SessionId, is_so: impl Fn(&Claim) -> bool) -> Claim {
         let mut head = self.store.head(session).await.unwrap();
         let found = async {
             loop {
                 head.mark_unchanged();
-                if let Some(claim) = self.owner(session).await.filter(|claim| claim.node == id(number)) {
+                if let Some(claim) = self.owner(session).await.filter(&is_so) {
                     return claim;
                 }
                 head.changed().await.expect("the session goes on");
@@ -183,7 +185,7 @@ impl One {
         &self.node.context
     }
 
-    fn cluster(&self) -> &Arc<crate::cluster::Cluster> {
+    pub fn cluster(&self) -> &Arc<crate::cluster::Cluster> {
         self.context().cluster.as_ref().expect("it is one of several")
     }
 
@@ -200,20 +202,41 @@ impl One {
         drop(tokio::time::timeout(PATIENCE, there).await.expect("they are seen").unwrap());
     }
 
-    /// Waits until its directory says that this node has the session open.
-    pub async fn until_listed(&self, session: SessionId, number: usize) {
+    /// Waits until its directory says so of the session.
+    pub async fn until_listed(&self, session: SessionId, is_so: impl Fn(&Listed) -> bool) {
+        let mut changes = self.cluster().directory.changes();
         let there = async {
-            let mut changes = self.context().engine.watch("sessions", &session.to_string()).await.unwrap();
-            loop {
-                let listed = self.cluster().directory.get(session).and_then(|listed| listed.owner);
-                if listed.is_some_and(|owner| owner.node == id(number)) {
-                    return;
-                }
-                changes.next().await.expect("the store is there");
+            while !self.cluster().directory.get(session).is_some_and(|listed| is_so(&listed)) {
+                changes.changed().await.expect("the directory is there");
+            }
+        };
+        tokio::time::timeout(PATIENCE, there).await.expect("it is listed so");
+    }
+
+    /// Tells this node that another is lost, as its membership would.
+    pub fn tell_lost(&self, number: usize, life: u128) {
+        let now = self.context().clock.now();
+        let lost = Lost {
+            member: member(number, life),
+            name: format!("n{number}"),
+            why: Why::Silent,
+            heard: Some(now.wall),
+            at: now.tick,
+        };
+        self.cluster().lost.send(lost).expect("its takeovers listen");
+    }
+
+    /// Waits until nothing of the session is here.
+    pub async fn until_gone(&self, session: SessionId) {
+        let gone = async {
+            while let Ok(Some(handle)) = self.context().handle(session) {
+                let mut view = handle.view.clone();
+                drop(handle);
+                while view.changed().await.is_ok() {}
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, there).await.expect("it is listed");
+        tokio::time::timeout(PATIENCE, gone).await.expect("it goes");
     }
 
     /// Nobody hears of it any more and its store does not answer: its machine is gone.
@@ -278,6 +301,14 @@ impl One {
     /// An untitled notebook.
     pub async fn notebook(&self) -> SessionId {
         self.node.new_session(NewSession::default()).await.unwrap().session_id
+    }
+
+    /// A notebook whose kernel has begun a run.
+    pub async fn busy_notebook(&self) -> (SessionId, RunId, ProcessKey) {
+        let session = self.notebook().await;
+        let runs = self.node.submit(session, SubmitRuns::Code { code: "1".to_owned() }).await.unwrap();
+        let (process, _) = self.machine.given(runs[0].id).await;
+        (session, runs[0].id, process)
     }
 
     /// Waits until the session is open here and so.

@@ -122,6 +122,19 @@ const STATE: u8 = 2;
 const UPDATES: u8 = 3;
 
 impl DocumentRecord {
+    /// What of it is beside the log.
+    pub fn blobs(&self) -> impl Iterator<Item = &BlobRef> {
+        let (own, more) = match self {
+            Self::Beside(_, blob) => (Some(blob), [None, None, None]),
+            Self::Snapshot(snapshot) => {
+                let Snapshot { document, base, keys, state, .. } = &**snapshot;
+                (Some(document), [base.as_ref(), keys.as_ref(), state.as_ref()])
+            }
+            Self::State(_) | Self::Updates(_) | Self::Rendered(_) | Self::Saved(_) => (None, [None, None, None]),
+        };
+        own.into_iter().chain(more.into_iter().flatten())
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -24,6 +24,8 @@ pub const IPYNB: &str = "application/x-ipynb+json";
 pub struct DocumentLane {
     snapshot: Option<Snapshot>,
     since: Vec<DocumentRecord>,
+    /// What of these is beside the log.
+    beside: Vec<BlobRef>,
 }
 
 /// A notebook as its log has it.
@@ -90,13 +92,25 @@ impl DocumentLane {
         let Record::Fenced(fenced) = &entry.record else { return };
         let FencedBody::Document(bytes) = &fenced.body else { return };
         match DocumentRecord::decode(bytes) {
-            Some(DocumentRecord::Snapshot(snapshot)) => {
-                self.snapshot = Some(*snapshot);
+            Some(record @ DocumentRecord::Snapshot(_)) => {
+                self.beside = record.blobs().cloned().collect();
                 self.since.clear();
+                if let DocumentRecord::Snapshot(snapshot) = record {
+                    self.snapshot = Some(*snapshot);
+                }
             }
-            Some(record) => self.since.push(record),
+            Some(record) => {
+                self.beside.extend(record.blobs().cloned());
+                self.since.push(record);
+            }
             None => tracing::warn!(position = %entry.position, "a record of a later version is skipped"),
         }
+    }
+
+    /// The blobs that are read for it.
+    #[must_use]
+    pub fn beside(&self) -> &[BlobRef] {
+        &self.beside
     }
 
     /// Makes the document of it. Reads files: not for an async thread.

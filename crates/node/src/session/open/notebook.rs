@@ -181,6 +181,7 @@ pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Op
             Err(problem) if problem.code != "no-such-session" => return Err(problem),
             Err(_) => {}
         }
+        context.takes_work()?;
         if let Some(reservation) = context.reserve(id) {
             break reservation;
         }
@@ -311,6 +312,7 @@ async fn by_path(
             }
             None => {}
         }
+        context.takes_work()?;
         room()?;
         let id = fresh_id();
         let Some(reservation) = context.reserve(id) else { continue };

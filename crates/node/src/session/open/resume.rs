@@ -225,7 +225,9 @@ async fn resume_session(
 ) -> Result<(), Problem> {
     let now = context.clock.now().tick;
     let mut hosted = None;
-    let read = claimed.read(|entry, effect| {
+    // Another node may have written what it builds on.
+    let folder = (context.cluster.is_some() && notebook.is_some()).then_some(blobs);
+    let read = claimed.read_with(folder, |entry, effect| {
         Hosted::fold(&mut hosted, entry, effect);
         if let (Some(notebook), Some(Hosted::Session(session))) = (&mut notebook, &hosted) {
             notebook.apply(entry, effect, session, now);
@@ -273,6 +275,12 @@ async fn reopen_notebook(
     }
     let id = session.spec.id;
     let folder = BlobFolder(blobs.to_owned());
+    if context.cluster.is_some() {
+        for blob in lane.beside() {
+            let brought = crate::blobs::bring(&*context.engine, id, blobs, blob).await;
+            brought.map_err(|error| problem::store(&error))?;
+        }
+    }
     let restored = crate::aside::run(move || lane.restore(id, folder))
         .await
         .map_err(|error| problem::internal(with_sources(&error)))?;
