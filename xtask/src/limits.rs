@@ -1,4 +1,4 @@
-//! Writes `docs/limits.md` from the doc comments of `crates/core/src/limits.rs`, so that the page cannot lie.
+//! Writes `docs/limits.md` from the doc comments of the limits in `crates/core`, so that the page cannot lie.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 /// Where the limits stand.
-pub const SOURCE: &str = "crates/core/src/limits.rs";
+const SOURCES: [&str; 2] = ["crates/core/src/limits.rs", "crates/core/src/limits/nats.rs"];
 /// The page that is written from them.
 pub const PAGE: &str = "docs/limits.md";
 
@@ -34,19 +34,24 @@ pub fn write(root: &Path) -> Result<()> {
 /// # Errors
 /// The source cannot be read, or a limit has no reason.
 pub fn render(root: &Path) -> Result<String> {
-    let source = fs::read_to_string(root.join(SOURCE)).with_context(|| format!("cannot read {SOURCE}"))?;
-    page(&parse(&source))
+    let mut limits = Vec::new();
+    for source in SOURCES {
+        let text = fs::read_to_string(root.join(source)).with_context(|| format!("cannot read {source}"))?;
+        limits.extend(parse(&text));
+    }
+    page(&limits)
 }
 
 fn page(limits: &[Limit]) -> Result<String> {
     let mut page = format!(
-        "# Limits\n\nEvery cap, timeout, queue size and retry. Written by `cargo xtask limits` from `{SOURCE}`; \
-         change them there.\n\n| limit | value | what it bounds, and why |\n|---|---|---|\n"
+        "# Limits\n\nEvery cap, timeout, queue size and retry. Written by `cargo xtask limits` from `{}`; \
+         change them there.\n\n| limit | value | what it bounds, and why |\n|---|---|---|\n",
+        SOURCES.join("` and `")
     );
     for limit in limits {
         ensure!(
             !limit.reason.is_empty(),
-            "{SOURCE}: {} has no doc comment that gives its reason",
+            "the limit {} has no doc comment that gives its reason",
             limit.name
         );
         let value = evaluate(&limit.expression)

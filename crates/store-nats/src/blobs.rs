@@ -196,11 +196,7 @@ impl Inner {
     pub(crate) async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         check_name(sha256)?;
         let here = self.spool_of(session).join(sha256);
-        let open = {
-            let here = here.clone();
-            move || File::open(here)
-        };
-        if let Ok(file) = blocking("read a blob", open).await? {
+        if let Some(file) = in_spool(here.clone()).await? {
             return Ok(file);
         }
         let missing = || BlobError::Missing { sha256: sha256.to_owned() };
@@ -259,6 +255,11 @@ impl Inner {
         };
         let _ = blocking("clear the spool", clear).await;
     }
+}
+
+/// What a shim has put there, or somebody has fetched.
+async fn in_spool(path: PathBuf) -> Result<Option<File>, BlobError> {
+    Ok(blocking("read a blob", move || File::open(path).ok()).await?)
 }
 
 /// Waits until the message is stored that this is the answer to.

@@ -51,7 +51,8 @@ pub enum Access {
     },
     /// The public key of an nkey.
     Nkey(String),
-    /// Everybody, without credentials; and `system` with the password `system` hears `$SYS`.
+    /// Everybody, without credentials, and everybody is told whose connections end (`$SYS.ACCOUNT.OUTLIVE.DISCONNECT`).
+    /// The user `system` with the password `system` hears all of `$SYS`.
     System,
     /// Everybody, without credentials, in an account that may store nothing.
     StoringForbidden,
@@ -104,10 +105,14 @@ impl Config {
     }
 
     fn access(&self) -> String {
+        // Of the system's account nodes may hear whose connections end.
         let accounts = |storing: &str| {
             format!(
-                "accounts {{\n  OUTLIVE {{ {storing} users: [{{user: outlive, password: outlive}}] }}\n  \
-                 SYS {{ users: [{{user: system, password: system}}] }}\n}}\n\
+                "accounts {{\n  \
+                   OUTLIVE {{\n    {storing}\n    users: [{{user: outlive, password: outlive}}]\n    \
+                     imports: [{{stream: {{account: SYS, subject: \"$SYS.ACCOUNT.OUTLIVE.DISCONNECT\"}}}}]\n  }}\n  \
+                   SYS {{\n    users: [{{user: system, password: system}}]\n    \
+                     exports: [{{stream: \"$SYS.ACCOUNT.*.DISCONNECT\", account_token_position: 3}}]\n  }}\n}}\n\
                  system_account: SYS\nno_auth_user: outlive\n"
             )
         };
@@ -118,7 +123,7 @@ impl Config {
                 format!("authorization {{ user: \"{user}\", password: \"{password}\" }}\n")
             }
             Access::Nkey(public) => format!("authorization {{ users: [{{nkey: {public}}}] }}\n"),
-            Access::System if self.options.jetstream.is_on() => accounts("jetstream: enabled,"),
+            Access::System if self.options.jetstream.is_on() => accounts("jetstream: enabled"),
             Access::System | Access::StoringForbidden => accounts(""),
         }
     }

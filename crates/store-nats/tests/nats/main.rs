@@ -13,4 +13,5 @@ mod proxy;
 mod replicas;
 mod servers;
 mod speed;
+mod transport;
 mod world;

@@ -1,0 +1,91 @@
+//! What nodes tell each other at once.
+
+use bytes::Bytes;
+use outlive_core::id::NodeId;
+use outlive_store::{Connection, Heard, Topic, Transport};
+use outlive_store_nats::testing::{Access, NatsServer, Options};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::proxy::Proxy;
+use crate::world::{Node, PATIENCE};
+
+async fn next(heard: &mut mpsc::Receiver<Heard>) -> Heard {
+    timeout(PATIENCE, heard.recv()).await.unwrap().unwrap()
+}
+
+fn said(text: &'static str) -> Heard {
+    Heard::Message(Bytes::from_static(text.as_bytes()))
+}
+
+/// Sends until it is heard: what is sent before the server knows the listener is lost, as it may be.
+async fn reaches(from: &impl Transport, topic: Topic, to: &mut mpsc::Receiver<Heard>) {
+    let say = async {
+        loop {
+            from.send(topic, Bytes::from_static(b"there?"));
+            if let Ok(heard) = timeout(std::time::Duration::from_millis(50), to.recv()).await {
+                assert_eq!(heard, Some(said("there?")));
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, say).await.unwrap();
+    while to.try_recv().is_ok() {}
+}
+
+#[tokio::test]
+async fn everybody_hears_what_is_for_all_and_one_what_is_for_it() {
+    let server = NatsServer::start(&Options::default());
+    let (one, two) = (Node::on(&server.url()).await, Node::on(&server.url()).await);
+    let (from, to) = (one.nats.transport(), two.nats.transport());
+    let id = NodeId::from_uuid(Uuid::new_v4());
+    let (mut own, mut beats) = (from.listen(Topic::Beats), to.listen(Topic::Beats));
+    let mut mine = to.listen(Topic::Node(id));
+    reaches(&from, Topic::Beats, &mut own).await;
+    reaches(&from, Topic::Beats, &mut beats).await;
+    reaches(&from, Topic::Node(id), &mut mine).await;
+    while own.try_recv().is_ok() {}
+    from.send(Topic::Beats, Bytes::from_static(b"beat"));
+    from.send(Topic::Node(id), Bytes::from_static(b"you"));
+    assert_eq!(next(&mut own).await, said("beat"), "a node hears itself");
+    assert_eq!(next(&mut beats).await, said("beat"));
+    assert_eq!(next(&mut mine).await, said("you"));
+}
+
+#[tokio::test]
+async fn after_a_cut_it_goes_on_and_says_that_something_is_missing() {
+    let server = NatsServer::start(&Options::default());
+    let proxy = Proxy::to(server.port()).await;
+    let (cut, whole) = (Node::on(&proxy.url()).await, Node::on(&server.url()).await);
+    let (from, to) = (whole.nats.transport(), cut.nats.transport());
+    let mut beats = to.listen(Topic::Beats);
+    reaches(&from, Topic::Beats, &mut beats).await;
+    for _ in 0..2 {
+        proxy.cut();
+        let mut connection = to.connection();
+        let down = connection.wait_for(|state| matches!(state, Connection::Down { .. }));
+        timeout(PATIENCE, down).await.unwrap().unwrap();
+        // Neither is this kept until the connection is back.
+        to.send(Topic::Beats, Bytes::from_static(b"stale"));
+        from.send(Topic::Beats, Bytes::from_static(b"unheard"));
+        proxy.heal();
+        assert_eq!(next(&mut beats).await, Heard::Gap);
+        timeout(PATIENCE, connection.wait_for(|state| *state == Connection::Up)).await.unwrap().unwrap();
+        reaches(&from, Topic::Beats, &mut beats).await;
+    }
+}
+
+/// Where the system's account lets nodes hear it, a node's end is told by the server.
+#[tokio::test]
+async fn the_end_of_a_connection_is_told() {
+    let server = NatsServer::start(&Options { access: Access::System, ..Options::default() });
+    let node = Node::on(&server.url()).await;
+    let mut ends = node.nats.transport().listen(Topic::Disconnects);
+    let other = Node::with(&server.url(), |settings| settings.name = "the other".into()).await;
+    reaches(&node.nats.transport(), Topic::Beats, &mut node.nats.transport().listen(Topic::Beats)).await;
+    drop(other);
+    let Heard::Message(told) = next(&mut ends).await else { panic!("a message") };
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["client"]["name"], "the other", "{told}");
+}
