@@ -23,6 +23,8 @@ use crate::table::{Change, Row, TableEvent, TableWatch};
 pub struct Memory {
     inner: Arc<Mutex<Inner>>,
     changes: broadcast::Sender<TableEvent>,
+    /// Where shims put blobs, if there are any.
+    spool: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -51,11 +53,17 @@ struct Stored {
 impl Default for Memory {
     fn default() -> Self {
         let (changes, _) = broadcast::channel(TABLE_WATCH_CHANGES_MAX);
-        Self { inner: Arc::default(), changes }
+        Self { inner: Arc::default(), changes, spool: None }
     }
 }
 
 impl Memory {
+    /// The same content, for a node whose shims put their blobs under this folder first.
+    #[must_use]
+    pub fn spooling(&self, spool: PathBuf) -> Self {
+        Self { spool: Some(spool), ..self.clone() }
+    }
+
     /// What a loss of power does: forgets the records behind `last`. Positions are not given out again.
     pub fn lose_behind(&self, session: SessionId, last: Position) {
         let mut inner = self.lock();
@@ -256,8 +264,8 @@ impl Engine for Memory {
         Ok(TableWatch::new(table, prefix, inner.rows(table, prefix), inner.revision, live))
     }
 
-    async fn blob_directory(&self, _session: SessionId) -> Result<Option<PathBuf>, BlobError> {
-        Ok(None)
+    async fn blob_directory(&self, session: SessionId) -> Result<Option<PathBuf>, BlobError> {
+        Ok(self.spool.as_ref().map(|spool| spool.join(session.to_string())))
     }
 
     async fn put_blob(&self, session: SessionId, blob: &BlobRef, file: &Path) -> Result<(), BlobError> {

@@ -119,7 +119,8 @@ async fn what_was_taken_over_meanwhile_is_given_up() {
     // The other node has claimed it, or will have in a moment.
     let claimed = async {
         loop {
-            if nodes[1].node.session(view.id).await.is_ok_and(|view| view.loaded) {
+            if nodes[1].node.session(view.id).await.is_ok_and(|view| view.loaded || view.closed_at.is_some())
+            {
                 return;
             }
             pass(10).await;

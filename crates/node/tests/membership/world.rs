@@ -108,7 +108,9 @@ impl Plan<'_> {
         };
         let wire = Wire::to(self.world.hub.clone(), machine.wire.clone());
         let is_silent = Arc::clone(&machine.store_is_silent);
-        let engine = Faulty::new(self.world.store.clone(), move |operation| match operation {
+        let state = self.world.place.path().join(self.n.to_string());
+        let store = self.world.store.spooling(state.join("blobs"));
+        let engine = Faulty::new(store, move |operation| match operation {
             Operation::TableRead | Operation::Read { .. } if is_silent.load(Ordering::SeqCst) => {
                 Fault::Delay(Duration::from_secs(3_600))
             }
@@ -124,7 +126,6 @@ impl Plan<'_> {
             volumes: BTreeMap::new(),
             is_wide: false,
         };
-        let state = self.world.place.path().join(self.n.to_string());
         let seams = Seams {
             clock: Arc::new(clock),
             engine: Arc::new(engine),
