@@ -63,6 +63,7 @@ fn serve() -> Fallible<()> {
         tasks: vec!["primes".to_owned()],
         capabilities: Vec::new(),
         concurrency: 1,
+        exact: Vec::new(),
         sdk: None,
     })?;
     out.say(FromRunner::State { state: Phase::Ready, progress: Progress::default() })?;

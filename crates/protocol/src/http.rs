@@ -106,7 +106,7 @@ pub struct Problem {
     /// The node that can do it, where this one cannot: code `elsewhere`. A daemon asks it itself; clients see this only
     /// when it cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elsewhere: Option<Elsewhere>,
+    pub elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// The node to ask instead.

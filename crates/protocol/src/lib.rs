@@ -4,6 +4,7 @@ pub mod frame;
 pub mod http;
 pub mod log;
 pub mod node;
+pub mod replay;
 pub mod runner;
 pub mod shim;
 pub mod shim_codec;

@@ -70,6 +70,9 @@ pub enum ToRunner {
     Shutdown {
         /// SIGTERM follows after so many milliseconds.
         grace_ms: u64,
+        /// Its tasks go on elsewhere: one that saves its state stops with the next that it saves, and says `stopped`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hand_over: bool,
     },
 }
 
@@ -89,6 +92,9 @@ pub enum FromRunner {
         /// How many tasks it takes at a time.
         #[serde(default = "one")]
         concurrency: u32,
+        /// Those of its tasks that are replayed exactly.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        exact: Vec<String>,
         /// What it is made with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sdk: Option<String>,
@@ -163,6 +169,14 @@ pub enum FromRunner {
     },
     /// Terminal: the task stopped because it was told to.
     Cancelled {
+        /// The run.
+        id: RunId,
+        /// Its attempt.
+        attempt: Attempt,
+    },
+    /// It has stopped at the last state that it saved, or before it did anything, because the runner was told to hand over:
+    /// the task waits again, and goes on from there elsewhere. Nothing of it is done twice.
+    Stopped {
         /// The run.
         id: RunId,
         /// Its attempt.

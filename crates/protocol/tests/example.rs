@@ -128,7 +128,7 @@ fn the_example_serves_cancels_and_ends() {
     example.say(ToRunner::Cancel { id: id(4), attempt: Attempt(1) });
     example.until(|frame| matches!(frame, FromRunner::Cancelled { .. }));
 
-    example.say(ToRunner::Shutdown { grace_ms: 60_000 });
+    example.say(ToRunner::Shutdown { grace_ms: 60_000, hand_over: false });
     assert_eq!(example.hear(), Some(FromRunner::End));
     assert_eq!(example.hear(), None);
     assert!(example.child.wait().expect("it is our child").success());

@@ -5,17 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
 use outlive_core::diagnosis::evidence::StallEvidence;
+use outlive_core::failover::{Member, TakenWhy, Takeover};
+use outlive_core::group::event::{GroupEvent, RunnerLost};
 use outlive_core::id::{Attempt, Epoch, Incarnation, Position, ProcessKey, Seq, Src};
 use outlive_core::log::record::ControlChange;
 use outlive_core::log::{
     BlobRef, Chunk, ChunkKind, Control, Fenced, FencedBody, Payload, Record, Request, RunRecord, Source,
 };
-use outlive_core::runtime::runner::{Greeting, Phase, Progress, Saved, TaskOrder};
+use outlive_core::runtime::runner::{Greeting, Phase, Progress, Replay, Saved, TaskOrder};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::{CancelWhy, RunOutcome};
@@ -63,12 +66,32 @@ fn records() -> Vec<(&'static str, Record)> {
     let data = RunRecord::Data { attempt: Attempt(2), first: Seq(5), chunks: chunks() };
     let data = Record::Fenced(Fenced { claim: Position(41), source, body: FencedBody::Run(data) });
     let event = SessionEvent { at: WallTime(7), what: Happened::RuntimeReady(process()) };
+    let journal = |what| fenced(FencedBody::Journal(vec![SessionEvent { at: WallTime(7), what }]));
+    let member = |id: &str| Member { node: id.parse().unwrap(), boot: id.parse().unwrap() };
+    let takeover = Takeover {
+        from: member(ID),
+        from_name: "one".into(),
+        to: member(OTHER),
+        to_name: "two".into(),
+        epoch: Epoch(3),
+        why: TakenWhy::Silent,
+        last_heard: Some(WallTime(5)),
+        noticed_at: WallTime(6),
+        claimed_at: WallTime(7),
+        resumed_at: WallTime(8),
+        resumed: vec!["its runners, anew: llm-0".into()],
+    };
+    let again = GroupEvent::TaskWaitsAgain { run: ID.parse().unwrap(), lost: RunnerLost::WithNode };
     let end = |outcome, execution_count| {
         let (attempt, last_seq, at) = (Attempt(2), Seq(7), WallTime(9));
         run(RunRecord::End { attempt, outcome, last_seq, report: None, execution_count, at })
     };
     let origin = Some(OTHER.parse().unwrap());
     vec![
+        ("taken-over", journal(Happened::TakenOver(Box::new(takeover)))),
+        ("hand-over", journal(Happened::HandOverAsked { grace_ms: 5_000 })),
+        ("run-waits-again", journal(Happened::RunWaitsAgain { run: ID.parse().unwrap() })),
+        ("task-waits-again", journal(Happened::Group(again))),
         ("claim", control(ControlChange::Claim { epoch: Epoch(2), node, boot })),
         (
             "release",
@@ -98,6 +121,8 @@ fn messages_to_shim() -> Vec<(&'static str, ToShim)> {
     let (session, boot, run) = (OTHER.parse().unwrap(), ID.parse().unwrap(), ID.parse().unwrap());
     let code = "print('h\u{e9}')".to_owned();
     let run_again = ID.parse().unwrap();
+    let replay = Some(Replay { chunks: 12, sha256: "ab".repeat(32) });
+    let replayed = TaskOrder { replay, ..task_order() };
     vec![
         ("hello", ToShim::Hello { version: 1, session, process: process(), boot, acked: Src(4) }),
         ("ack", ToShim::Ack { through: Src(5) }),
@@ -109,12 +134,16 @@ fn messages_to_shim() -> Vec<(&'static str, ToShim)> {
         ("refuse", ToShim::Refuse { reason: "unknown".into() }),
         ("task", ToShim::Task { run, attempt: Attempt(2), order: task_order() }),
         ("cancel-task", ToShim::CancelTask { run, attempt: Attempt(2) }),
+        ("task-replayed", ToShim::Task { run, attempt: Attempt(2), order: replayed }),
+        ("freeze", ToShim::Freeze),
+        ("thaw", ToShim::Thaw),
+        ("beat", ToShim::Beat),
     ]
 }
 
 fn task_order() -> TaskOrder {
     let checkpoint = Some(Saved { seq: Seq(41), file: "/var/lib/outlive/blobs/ba78".into() });
-    TaskOrder { task: "generate".into(), input: json!({"prompt": "h\u{e9}"}), key: "k-1".into(), checkpoint }
+    TaskOrder { task: "generate".into(), input: json!({"prompt": "h\u{e9}"}), key: "k-1".into(), checkpoint, replay: None }
 }
 
 fn notices_of_runners() -> Vec<(&'static str, StateNotice)> {
@@ -123,13 +152,18 @@ fn notices_of_runners() -> Vec<(&'static str, StateNotice)> {
         tasks: ["chat".into(), "embed".into()].into(),
         capabilities: ["chat".into()].into(),
         concurrency: 4,
+        exact: BTreeSet::new(),
         sdk: Some("outlive-python 0.1.0".into()),
     };
+    let exact = Greeting { exact: ["embed".into()].into(), sdk: None, ..greeting.clone() };
     let progress = Progress { done: Some(1.5), total: Some(3.0), message: Some("shard 2".into()) };
     let blob = BlobRef { sha256: "ab".repeat(32), size: 12, mime: "application/json".into() };
     let stall = StallEvidence { phase: "first chunk".into(), silent_ms: 300_004, limit_ms: 300_000 };
     vec![
         ("greeted", StateNotice::Greeted { greeting }),
+        ("greeted-exact", StateNotice::Greeted { greeting: exact }),
+        ("frozen", StateNotice::Frozen { by_guard: true }),
+        ("thawed", StateNotice::Thawed),
         ("entered", StateNotice::Entered { phase: Phase::Loading, progress }),
         ("entered-ready", StateNotice::Entered { phase: Phase::Ready, progress: Progress::default() }),
         ("checkpointed", StateNotice::Checkpointed { run, attempt, blob }),
@@ -166,15 +200,18 @@ fn messages_from_shim() -> Vec<(&'static str, FromShim)> {
         open_runs: Vec::new(),
         last_src: Src(8),
         asks: Some(asks),
+        frozen: false,
     };
+    let frozen = Welcome { frozen: true, version: 2, ..asking.clone() };
     let of_runners = notices_of_runners();
     let of_runners = of_runners.into_iter().map(|(name, state)| (name, numbered(Notice::State(state))));
     let mut messages = vec![
         (
             "welcome",
-            FromShim::Welcome(Welcome { version: 1, identity, open_runs, last_src: Src(8), asks: None }),
+            FromShim::Welcome(Welcome { version: 1, identity, open_runs, last_src: Src(8), asks: None, frozen: false }),
         ),
         ("welcome-asking", FromShim::Welcome(asking)),
+        ("welcome-frozen", FromShim::Welcome(frozen)),
         ("wrong", FromShim::Wrong { reason: "another session".into() }),
         ("output", numbered(Notice::Output { run: Some(run), chunks: chunks() })),
         ("output-of-nobody", numbered(Notice::Output { run: None, chunks: Vec::new() })),

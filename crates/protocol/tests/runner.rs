@@ -54,7 +54,8 @@ fn to_runner() -> Vec<(&'static str, Framed<ToRunner>)> {
         ("to-task-bytes", Framed { frame: order(None, None), bytes: Some(b"[\n]".to_vec()) }),
         ("to-cancel", plain(ToRunner::Cancel { id, attempt })),
         ("to-ping", plain(ToRunner::Ping { n: 12 })),
-        ("to-shutdown", plain(ToRunner::Shutdown { grace_ms: 5_000 })),
+        ("to-shutdown", plain(ToRunner::Shutdown { grace_ms: 5_000, hand_over: false })),
+        ("to-shutdown-hand-over", plain(ToRunner::Shutdown { grace_ms: 5_000, hand_over: true })),
     ]
 }
 
@@ -84,12 +85,23 @@ fn from_runner() -> Vec<(&'static str, Framed<FromRunner>)> {
         tasks: vec!["chat".into()],
         capabilities: vec!["chat".into()],
         concurrency: 4,
+        exact: Vec::new(),
         sdk: Some("outlive-python 0.1.0".into()),
+    };
+    let exact = FromRunner::Hello {
+        version: 1,
+        tasks: vec!["chat".into(), "embed".into()],
+        capabilities: Vec::new(),
+        concurrency: 1,
+        exact: vec!["embed".into()],
+        sdk: None,
     };
     let last_words =
         FromRunner::LastWords { exception: exception.clone(), id: Some(id), thread: Some("t1".into()) };
     vec![
         ("from-hello", plain(hello)),
+        ("from-hello-exact", plain(exact)),
+        ("from-stopped", plain(FromRunner::Stopped { id, attempt })),
         ("from-state", plain(FromRunner::State { state: Phase::Loading, progress: progress.clone() })),
         ("from-ready", plain(FromRunner::State { state: Phase::Ready, progress: Progress::default() })),
         ("from-pong", plain(FromRunner::Pong { n: 12 })),

@@ -17,7 +17,7 @@ BYTES_MAX = 16 << 20
 PATIENCE = 60.0
 """Seconds: far more than anything here takes, also on a machine that is busy with something else."""
 STATES = ["connecting", "loading", "warming_up", "ready", "shutting_down"]
-TERMINALS = ("result", "error", "cancelled")
+TERMINALS = ("result", "error", "cancelled", "stopped")
 
 
 class Supervisor:

@@ -317,11 +317,13 @@ fn give(group: &Group, now: Now) -> Decision {
     Decision::none()
 }
 
-/// A first attempt begins with nothing; a later one where its last checkpoint stands.
+/// A first attempt begins with nothing; a later one where its last checkpoint stands, or at the head where what it says again
+/// is the same.
 fn give_to(member: &Member, task: &Task, now: Now) -> Decision {
     let (process, run, attempt): (_, RunId, Attempt) = (member.process(), task.new.id, task.attempt.next());
     let kept = task.checkpoint.as_ref().map_or(Seq(0), |(seq, _)| *seq);
-    let base = (task.attempt > Attempt(0)).then_some(kept);
+    let continues = task.is_exact && member.replays(&task.new.task);
+    let base = (task.attempt > Attempt(0) && !continues).then_some(kept);
     Decision::none()
         .event(now, GroupEvent::TaskGiven { run, process })
         .fact(Fact::RunOpened { run, attempt, base, at: now.wall })
@@ -334,6 +336,7 @@ fn order(task: &Task) -> TaskOrder {
         input: task.new.input.clone(),
         key: task.new.key.clone(),
         checkpoint: None,
+        replay: None,
     }
 }
 

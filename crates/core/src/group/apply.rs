@@ -7,7 +7,7 @@ use super::outlook::speaks;
 use super::spec::{NewTask, Strategy};
 use super::state::{Excused, Falling, Group, Member, Task, TaskState};
 use crate::diagnosis::FailureReport;
-use crate::id::{Attempt, ProcessKey, ReportId, RunId, RuntimeId};
+use crate::id::{Attempt, ProcessKey, ReportId, RunId, RuntimeId, Seq};
 use crate::limits::{GROUP_REPORTS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
 use crate::log::chunk::Payload;
 use crate::log::{Chunk, ChunkKind};
@@ -30,7 +30,7 @@ pub fn apply(group: &mut Group, fact: &Fact) {
             happened(group, *at, what);
             look_who_is_ready(group, *at);
         }
-        Fact::RunOpened { run, attempt, base: _, at } => opened(group, *run, *attempt, *at),
+        Fact::RunOpened { run, attempt, base, at } => opened(group, *run, *attempt, *base, *at),
         Fact::RunTold { run, chunks } => {
             let told = chunks.iter().find_map(death_told_of);
             if let Some(task) = group.tasks.get_mut(run) {
@@ -309,6 +309,7 @@ fn queued(group: &mut Group, at: WallTime, new: &NewTask) {
         attempt: Attempt(0),
         excused: Excused::default(),
         given: None,
+        is_exact: false,
         checkpoint: None,
         told: None,
         queued_at: at,
@@ -341,11 +342,16 @@ fn unqueue(group: &mut Group, run: RunId) {
 }
 
 /// To whom it was given was said before it.
-fn opened(group: &mut Group, run: RunId, attempt: Attempt, at: WallTime) {
+fn opened(group: &mut Group, run: RunId, attempt: Attempt, base: Option<Seq>, at: WallTime) {
     let Some(task) = group.tasks.get(&run) else { return };
     let Some(process) = task.given else { return };
+    let replays = group.member(process.runtime).is_some_and(|(_, member)| member.replays(&task.new.task));
     unqueue(group, run);
     let Some(task) = group.tasks.get_mut(&run) else { return };
+    // What an attempt goes on behind, beyond the saved state, counts too.
+    let kept = task.checkpoint.as_ref().map_or(Seq(0), |(seq, _)| *seq);
+    let continues = attempt > Attempt(1) && base.is_none_or(|base| base > kept);
+    task.is_exact = replays && (task.is_exact || !continues);
     task.state = TaskState::Running { process, ending: None };
     task.attempt = attempt;
     task.told = None;

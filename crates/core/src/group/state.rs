@@ -134,6 +134,12 @@ impl Member {
         (!tasks.is_empty() || self.phase == Phase::Ready).then(|| tasks.contains(task))
     }
 
+    /// Whether its present process says the same again of a task that is begun anew.
+    #[must_use]
+    pub fn replays(&self, task: &str) -> bool {
+        self.greeting.as_ref().is_some_and(|greeting| greeting.exact.contains(task))
+    }
+
     /// The last report, when it is about the end of the present process.
     #[must_use]
     pub fn present_report(&self) -> Option<&FailureReport> {
@@ -156,6 +162,8 @@ pub struct Task {
     pub excused: Excused,
     /// The process that has its attempt, or had it last.
     pub given: Option<ProcessKey>,
+    /// Whether all that was said behind that state is said again by a runner that replays exactly.
+    pub is_exact: bool,
     /// The last state that an attempt has saved, and the last chunk that it covers.
     pub checkpoint: Option<(Seq, Option<BlobRef>)>,
     /// The report of the death that it was told of, in its present attempt.

@@ -49,6 +49,9 @@ pub struct Greeting {
     pub capabilities: BTreeSet<String>,
     /// How many tasks it takes at a time; at least 1.
     pub concurrency: u32,
+    /// Those of its tasks that say the same again, chunk for chunk, when they are begun anew with the same input and state.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exact: BTreeSet<String>,
     /// What it is made with, for instance `outlive-python 0.1.0`.
     #[serde(default)]
     pub sdk: Option<String>,
@@ -97,6 +100,18 @@ pub struct TaskOrder {
     /// What an earlier attempt has saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Saved>,
+    /// What it says first is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+}
+
+/// What an earlier attempt has said behind the state that this one begins with: this one says it again, and it is dropped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Replay {
+    /// So many chunks.
+    pub chunks: u64,
+    /// Their digest, in hex.
+    pub sha256: String,
 }
 
 /// A state that an earlier attempt has saved.

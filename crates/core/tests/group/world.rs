@@ -76,7 +76,7 @@ pub fn spec(members: usize, strategy: Strategy, restart: RestartPolicy) -> Group
 
 pub fn greeting(tasks: &[&str], concurrency: u32) -> Greeting {
     let tasks = tasks.iter().map(|task| (*task).to_owned()).collect();
-    Greeting { tasks, capabilities: BTreeSet::new(), concurrency, sdk: None }
+    Greeting { tasks, capabilities: BTreeSet::new(), concurrency, exact: BTreeSet::new(), sdk: None }
 }
 
 /// What the log says, and nothing else: each fact is looked at before the group has folded it.

@@ -19,6 +19,7 @@ mod links;
 mod names;
 mod open;
 mod process;
+mod replay;
 mod task;
 pub(crate) mod view;
 

@@ -13,6 +13,7 @@ use outlive_core::session::state::Status;
 use outlive_protocol::http::Problem;
 
 use super::links::Links;
+use super::replay::Replays;
 use super::task::{Life, Task};
 use super::view::{self, Loading};
 use crate::budget::room;
@@ -88,8 +89,9 @@ pub(crate) async fn resume(
     blobs: &Path,
 ) -> Result<(), Problem> {
     let epoch = claimed.epoch;
-    let (group, journal) = read_beginning(context, reservation.id, claimed).await?;
+    let (group, journal, replays) = read_beginning(context, reservation.id, claimed).await?;
     let (mut task, handle) = task(context, group, journal, blobs);
+    task.replays = replays;
     // Before anything is started for it: the next daemon must take it up.
     let view = handle.view.borrow().clone();
     context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
@@ -107,12 +109,15 @@ pub(super) async fn read_beginning(
     context: &Context,
     id: SessionId,
     claimed: Claimed,
-) -> Result<(Group, Journal), Problem> {
-    let mut hosted = None;
-    let read = claimed.read(|entry, effect| Hosted::fold(&mut hosted, entry, effect));
+) -> Result<(Group, Journal, Replays), Problem> {
+    let (mut hosted, mut replays) = (None, Replays::default());
+    let read = claimed.read(|entry, effect| {
+        Hosted::fold(&mut hosted, entry, effect);
+        replays.fold(hosted.as_ref(), entry, effect);
+    });
     let journal = read.await.map_err(|error| context.not_claimed(id, &error))?;
     match hosted {
-        Some(Hosted::Group(group)) => Ok((*group, journal)),
+        Some(Hosted::Group(group)) => Ok((*group, journal, replays)),
         Some(Hosted::Session(_)) | None => Err(problem::internal("the log changed while it was read")),
     }
 }
@@ -130,6 +135,7 @@ pub(super) fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs
         journal,
         links: Links::default(),
         timers: BTreeMap::new(),
+        replays: Replays::default(),
         loading: Loading::new(),
         mailbox,
         view,

@@ -1,27 +1,31 @@
 //! The task and its processes: orders out, records in.
 
 use std::path::Path;
+use std::time::Duration;
 
 use outlive_core::failover::Takeover;
 use outlive_core::failover::isolation::Verdict;
 use outlive_core::group::input::RunnerInput;
 use outlive_core::group::state::TaskState;
 use outlive_core::group::{Effect, Input, decide, recover_member};
-use outlive_core::id::{Attempt, ProcessKey, RunId};
+use outlive_core::id::{Attempt, ProcessKey, RunId, Seq};
+use outlive_core::limits::STORE_RETRY_MS;
 use outlive_core::log::{BlobRef, Chunk, Source};
 use outlive_core::runtime::ExitReport;
-use outlive_core::runtime::runner::{Phase, Progress, Saved, TaskOrder};
+use outlive_core::runtime::runner::{Phase, Progress, Replay, Saved, TaskOrder};
 use outlive_core::session::Fact;
 use outlive_core::session::input::ProcessInput;
 use outlive_core::session::spec::Trust;
 use outlive_protocol::shim::{Numbered, StateNotice, ToShim};
+use outlive_store::BlobError;
 
 use super::task::{Life, Task};
+use crate::blobs;
 use crate::cluster::owned;
 use crate::seams::{FromLink, LaunchOrder};
 use crate::session::intake::{self, Step};
 use crate::session::journal::WriteError;
-use crate::session::report_id;
+use crate::session::{report_id, with_sources};
 
 /// What a shim says that is not output.
 enum Said {
@@ -34,7 +38,7 @@ enum Said {
 }
 
 impl Task {
-    pub(super) fn effect(&mut self, effect: Effect) {
+    pub(super) async fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Launch(process) => {
                 if let Some(order) = self.launch_order(process) {
@@ -43,7 +47,8 @@ impl Task {
                 }
             }
             Effect::Task { process, run, attempt, order } => {
-                let order = TaskOrder { checkpoint: self.saved(run), ..order };
+                let checkpoint = self.saved(run).await;
+                let order = TaskOrder { checkpoint, replay: self.replay(run), ..order };
                 self.links.order(process, ToShim::Task { run, attempt, order });
             }
             Effect::Cancel { process, run, attempt } => {
@@ -54,11 +59,32 @@ impl Task {
         }
     }
 
-    /// What the last attempt of a task has saved.
-    fn saved(&self, run: RunId) -> Option<Saved> {
+    /// What the last attempt of a task has saved: on this machine, wherever it was saved.
+    async fn saved(&self, run: RunId) -> Option<Saved> {
         let (seq, blob) = self.group.tasks.get(&run)?.checkpoint.as_ref()?;
-        let file = Path::new(&self.blobs).join(&blob.as_ref()?.sha256);
-        Some(Saved { seq: *seq, file: file.display().to_string() })
+        let (blob, folder) = (blob.as_ref()?, Path::new(&self.blobs));
+        let (id, engine) = (self.group.spec.id, &*self.context.engine);
+        while let Err(error) = blobs::bring(engine, id, folder, blob).await {
+            tracing::warn!(session = %id, %run, error = %with_sources(&error), "what a task has saved is not had");
+            if let BlobError::Missing { .. } = error {
+                // The runner says so when it looks for it.
+                break;
+            }
+            let again = self.context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
+            tokio::select! {
+                biased;
+                () = self.context.stop.cancelled() => break,
+                () = self.context.clock.until(again) => {}
+            }
+        }
+        Some(Saved { seq: *seq, file: folder.join(&blob.sha256).display().to_string() })
+    }
+
+    /// What the present attempt of a task says first is known already, if it continues one that it replays.
+    fn replay(&self, run: RunId) -> Option<Replay> {
+        let task = self.group.tasks.get(&run).filter(|task| task.is_exact && task.attempt > Attempt(1))?;
+        let kept = task.checkpoint.as_ref().map_or(Seq(0), |(seq, _)| *seq);
+        self.replays.of(run, kept, self.journal.head(run))
     }
 
     pub(super) fn launch_order(&self, process: ProcessKey) -> Option<LaunchOrder> {
@@ -97,7 +123,7 @@ impl Task {
             FromLink::Welcome(welcome) => {
                 tracing::debug!(%process, last = %welcome.last_src, "a runner's shim is linked");
                 for effect in recover_member(&self.group, process) {
-                    self.effect(effect);
+                    self.effect(effect).await;
                 }
                 if welcome.frozen { self.thaw(process).await } else { Ok(()) }
             }
@@ -214,7 +240,10 @@ impl Task {
         source: Source,
     ) -> Result<(), WriteError> {
         match run.filter(|run| self.has(process, *run)) {
-            Some(run) => self.journal.output(run, chunks, Some(source)).await?,
+            Some(run) => {
+                self.replays.appended(run, chunks.iter());
+                self.journal.output(run, chunks, Some(source)).await?
+            }
             None => self.journal.stray(process, run, chunks, Some(source)).await?,
         };
         Ok(())

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::links::Links;
+use super::replay::Replays;
 use super::view::{self, Loading};
 use crate::cluster::fenced;
 use crate::context::Context;
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) timers: BTreeMap<Timer, Tick>,
     /// Tasks that are forgotten and whose records are still in the log.
     pub(super) forgotten: BTreeSet<RunId>,
+    /// What tasks have said that are replayed exactly.
+    pub(super) replays: Replays,
     pub(super) loading: Loading,
     pub(super) mailbox: mpsc::Receiver<Message>,
     pub(super) view: watch::Sender<Arc<SessionView>>,
@@ -238,7 +241,7 @@ impl Task {
             self.follow(fact, entry.position).await?;
         }
         for effect in decision.effects {
-            self.effect(effect);
+            self.effect(effect).await;
         }
         Ok(())
     }
@@ -250,6 +253,13 @@ impl Task {
             self.context.metrics.task_ended(outcome);
         }
         apply(&mut self.group, fact);
+        match fact {
+            Fact::RunOpened { run, base, .. } => self.replays.opened(&self.group, *run, base.is_some()),
+            Fact::RunTold { run, chunks } => self.replays.appended(*run, chunks.iter()),
+            Fact::RunCheckpointed { run, .. } => self.replays.checkpointed(*run),
+            Fact::RunEnded { run, .. } => self.replays.ended(*run),
+            Fact::Journal(_) => {}
+        }
         let run = |id| view::task(&self.group, self.journal.fold(), id);
         let told = crate::watch::about(self.group.spec.id, run, fact);
         self.feed.publish(position, told);

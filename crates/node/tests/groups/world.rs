@@ -438,7 +438,7 @@ impl Runners {
     pub fn ready(&self, process: ProcessKey, concurrency: u32) {
         let tasks = ["echo", "hold", "deaf", "flaky", "fatal"].map(str::to_owned).into();
         let greeting =
-            Greeting { tasks, capabilities: BTreeSet::new(), concurrency, sdk: Some("played".to_owned()) };
+            Greeting { tasks, capabilities: BTreeSet::new(), concurrency, exact: BTreeSet::new(), sdk: Some("played".to_owned()) };
         self.state(process, StateNotice::Greeted { greeting });
         let progress = Progress::default();
         self.state(process, StateNotice::Entered { phase: Phase::Loading, progress: progress.clone() });

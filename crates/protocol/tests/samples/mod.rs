@@ -158,10 +158,13 @@ pub fn to_shim() -> impl Strategy<Value = ToShim> {
         (run(), ".*").prop_map(|(run, value)| ToShim::Input { run, value }),
         Just(ToShim::Stop { why: StopWhy::Eviction, from: StopStep::Term }),
         Just(ToShim::Goodbye),
+        Just(ToShim::Freeze),
+        Just(ToShim::Thaw),
+        Just(ToShim::Beat),
         ".*".prop_map(|reason| ToShim::Refuse { reason }),
         (run(), ".*", ".*").prop_map(|(run, task, key)| {
             let order =
-                TaskOrder { task, input: serde_json::json!([1, { "x": null }]), key, checkpoint: None };
+                TaskOrder { task, input: serde_json::json!([1, { "x": null }]), key, checkpoint: None, replay: None };
             ToShim::Task { run, attempt: Attempt(3), order }
         }),
         run().prop_map(|run| ToShim::CancelTask { run, attempt: Attempt(3) }),
@@ -192,6 +195,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         open_runs: runs.into_iter().map(|(run, n)| (run, Attempt(n))).collect(),
         last_src: Src(n),
         asks,
+        frozen: n % 2 == 1,
     })
 }
 

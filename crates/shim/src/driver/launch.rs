@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use outlive_core::diagnosis::evidence::{Evidence, LaunchEvidence, LaunchStep};
-use outlive_core::id::{RunId, Src};
+use outlive_core::id::{RunId, SessionId, Src};
 use outlive_core::runtime::runner::Speaks;
 use outlive_core::runtime::{ExitReport, ExitStatus, LaunchSpec, Program, StopStep, StopWhy};
 use outlive_core::time::{Now, Tick, WallTime};
@@ -33,6 +33,13 @@ use crate::runner;
 /// shim's pid: so a kernel outlives the daemon and not its shim (proved in tests/kernel.rs).
 const PARENT_PID: &str = "JPY_PARENT_PID";
 
+/// The session that a process works for.
+const SESSION: &str = "OUTLIVE_SESSION_ID";
+/// The run that a command is: the same when it is begun again, so it is the idempotency key of the whole of it.
+const RUN: &str = "OUTLIVE_RUN_ID";
+/// Which attempt at it, from 1.
+const ATTEMPT: &str = "OUTLIVE_ATTEMPT";
+
 /// Time between looks at a process whose address space is limited: its peak is not told after its end.
 const SAMPLE_MS: u64 = 1_000;
 
@@ -42,6 +49,15 @@ enum Start {
     /// As this run.
     Command(RunKey),
     Runner,
+}
+
+impl Start {
+    const fn run(&self) -> Option<RunKey> {
+        match self {
+            Self::Command(run) => Some(*run),
+            Self::Kernel(_) | Self::Runner => None,
+        }
+    }
 }
 
 /// What is held of a process.
@@ -137,7 +153,7 @@ impl Driver {
     fn start(&mut self, argv: Vec<String>, start: Start, now: Now) {
         let spec = &self.launch.spec;
         let kernel_log = KernelLog::at_end();
-        let env = environment(spec);
+        let env = environment(spec, self.launch.session, start.run());
         let spawned = spawn(&Launch {
             process: self.launch.process,
             argv: &argv,
@@ -385,12 +401,17 @@ impl Supervised {
     }
 }
 
-/// The environment of the process: the launch's, who its parent is when it is a kernel, and who it is when it is a
-/// runner. Whoever launches may be one of the two itself.
-fn environment(spec: &LaunchSpec) -> BTreeMap<String, String> {
+/// The environment of the process: the launch's, what it works for, who its parent is when it is a kernel, and who it is when
+/// it is a runner. Whoever launches may be one of them itself.
+fn environment(spec: &LaunchSpec, session: SessionId, run: Option<RunKey>) -> BTreeMap<String, String> {
     let mut env = spec.env.clone();
-    for of_another in [PARENT_PID, runner::VERSION_VARIABLE, runner::NAME_VARIABLE] {
+    for of_another in [PARENT_PID, runner::VERSION_VARIABLE, runner::NAME_VARIABLE, RUN, ATTEMPT] {
         env.remove(of_another);
+    }
+    env.insert(SESSION.to_owned(), session.to_string());
+    if let Some((run, attempt)) = run {
+        env.insert(RUN.to_owned(), run.to_string());
+        env.insert(ATTEMPT.to_owned(), attempt.to_string());
     }
     match &spec.program {
         Program::Kernel { .. } => {

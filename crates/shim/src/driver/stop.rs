@@ -70,7 +70,7 @@ impl Driver {
             let grace_ms = self.launch.ladder.ask_ms;
             let is_asked = match &mut supervised.work {
                 Work::Kernel(kernel) => kernel.shut_down(why == StopWhy::Restart, now),
-                Work::Runner(runner) => runner.shut_down(grace_ms),
+                Work::Runner(runner) => runner.shut_down(grace_ms, why == StopWhy::Drain),
                 Work::Command(_) | Work::Mute => false,
             };
             if !is_asked {

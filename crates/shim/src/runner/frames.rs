@@ -8,7 +8,7 @@ use outlive_core::time::Tick;
 use outlive_protocol::runner::{Exception, Framed, FromRunner, VERSION};
 use outlive_protocol::shim::StateNotice;
 
-use super::tasks::{Awaited, Standing};
+use super::tasks::{Awaited, Heard, Standing};
 use super::{Farewell, Leaving, Piece, Runner, Said, Talk, content};
 use crate::kernel::runs::RunKey;
 
@@ -41,7 +41,7 @@ impl Runner {
                 (self.talk, self.leaving) = (Talk::Ended, Leaving::Since(now, Farewell::SaidEnd));
                 self.enter(Phase::ShuttingDown, Progress::default(), now);
             }
-            (Talk::Greeting, FromRunner::Hello { version, tasks, capabilities, concurrency, sdk }) => {
+            (Talk::Greeting, FromRunner::Hello { version, tasks, capabilities, concurrency, exact, sdk }) => {
                 if version != VERSION {
                     return self.break_off(format!(
                         "it speaks version {version} of the runner protocol; version {VERSION} is spoken here"
@@ -52,6 +52,7 @@ impl Runner {
                     tasks: tasks.into_iter().collect(),
                     capabilities: capabilities.into_iter().collect(),
                     concurrency: concurrency.clamp(1, RUNNER_CONCURRENCY_MAX),
+                    exact: exact.into_iter().collect(),
                     sdk,
                 };
                 self.said.push_back(Said::State(StateNotice::Greeted { greeting }));
@@ -76,18 +77,19 @@ impl Runner {
             FromRunner::Chunk { id, attempt, text, json, mime } => {
                 if self.is_about((id, attempt), what, now) {
                     match content::chunk(text, json, mime, bytes) {
-                        Ok(piece) => self.said.push_back(Said::Output { run: id, piece }),
+                        Ok(piece) => self.put((id, attempt), piece),
                         Err(why) => self.complain(format!("{why}, of task {id}")),
                     }
                 }
             }
             FromRunner::Progress { id, attempt, progress } => {
                 if self.is_about((id, attempt), what, now) {
-                    self.said.push_back(Said::Output { run: id, piece: content::progress(&progress) });
+                    self.put((id, attempt), content::progress(&progress));
                 }
             }
             FromRunner::Checkpoint { id, attempt, state } => {
-                if self.is_about((id, attempt), what, now) {
+                // What was saved on the way to what is known already stands for less than that.
+                if self.is_about((id, attempt), what, now) && !self.is_replaying((id, attempt)) {
                     match content::state(state, bytes) {
                         Ok((content, mime)) => {
                             self.said.push_back(Said::Checkpoint { key: (id, attempt), content, mime });
@@ -106,6 +108,7 @@ impl Runner {
             },
             FromRunner::Error { id, attempt, exception } => self.raise((id, attempt), what, &exception),
             FromRunner::Cancelled { id, attempt } => self.cancelled((id, attempt), what),
+            FromRunner::Stopped { id, attempt } => self.stopped((id, attempt), what),
             FromRunner::LastWords { .. } | FromRunner::End => unreachable!("understood before"),
         }
     }
@@ -126,6 +129,29 @@ impl Runner {
         }
     }
 
+    /// A piece of output of a task that is open. What it says again is dropped.
+    fn put(&mut self, key: RunKey, piece: Piece) {
+        let Standing::Open(open) = self.tasks.standing(key) else { return };
+        match open.hear(&piece.kind, &piece.content) {
+            Heard::New => self.said.push_back(Said::Output { run: key.0, piece }),
+            Heard::Again => {}
+            Heard::Differs => self.differs(key, "what it says again is something else".to_owned()),
+        }
+    }
+
+    fn is_replaying(&mut self, key: RunKey) -> bool {
+        matches!(self.tasks.standing(key), Standing::Open(open) if open.is_behind().is_some())
+    }
+
+    /// A task that was to be replayed exactly is not: nobody could put together what it says with what is known.
+    fn differs(&mut self, key: RunKey, how: String) {
+        self.cancel(key);
+        let what = format!("task {} ({}) is not replayed exactly, as the runner has declared it: {how}", key.0, key.1);
+        let exception = content::own_exception("ReplayMismatch", what.clone());
+        self.settle(key, content::raised(&exception), Some(content::error(&exception)));
+        self.complain(what);
+    }
+
     /// A terminal has come.
     fn finish(&mut self, key: RunKey, what: &str, outcome: RunOutcome, piece: Option<Piece>) {
         match self.tasks.standing(key) {
@@ -138,6 +164,28 @@ impl Runner {
                     .complain(format!("a `{what}` of task {} ({}), which it was never given", key.0, key.1));
             }
         }
+        if let Some(piece) = &piece
+            && outcome == RunOutcome::Succeeded
+            && let Standing::Open(open) = self.tasks.standing(key)
+        {
+            match open.hear(&piece.kind, &piece.content) {
+                Heard::New => {}
+                // Its result was known, and the end that followed it was not.
+                Heard::Again if open.is_behind().is_none() => return self.settle(key, outcome, None),
+                Heard::Again => {
+                    let (said, wanted) = open.is_behind().unwrap_or_default();
+                    return self.differs(key, format!("it ends after {said} of {wanted} chunks"));
+                }
+                Heard::Differs => {
+                    return self.differs(key, "what it says again is something else".to_owned());
+                }
+            }
+        }
+        self.settle(key, outcome, piece);
+    }
+
+    /// A task has ended.
+    fn settle(&mut self, key: RunKey, outcome: RunOutcome, piece: Option<Piece>) {
         self.tasks.finish(key);
         self.watch.progressed(Some(key));
         let (run, attempt) = key;
@@ -167,6 +215,15 @@ impl Runner {
         }
     }
 
+    fn stopped(&mut self, key: RunKey, what: &str) {
+        if self.hands_over {
+            self.finish(key, what, RunOutcome::Cancelled { why: CancelWhy::Stopped }, None);
+        } else {
+            let message = "the runner gave it up without being told to hand over".to_owned();
+            self.raise(key, what, &content::own_exception("Stopped", message));
+        }
+    }
+
     fn last_words(&mut self, exception: &Exception, id: Option<RunId>, thread: Option<String>) {
         let name = id.map(|id| self.tasks.name(id).map_or_else(|| id.to_string(), str::to_owned));
         let words = content::last_words(exception, self.phase_name().to_owned(), name);
@@ -192,6 +249,7 @@ const fn kind(frame: &FromRunner) -> &'static str {
         FromRunner::Result { .. } => "result",
         FromRunner::Error { .. } => "error",
         FromRunner::Cancelled { .. } => "cancelled",
+        FromRunner::Stopped { .. } => "stopped",
         FromRunner::LastWords { .. } => "last_words",
         FromRunner::End => "end",
     }

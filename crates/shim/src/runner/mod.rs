@@ -114,6 +114,8 @@ pub(crate) struct Runner {
     testimony: Testimony,
     violations: u32,
     pings: u64,
+    /// It was told that its tasks go on elsewhere.
+    hands_over: bool,
 }
 
 /// Progress that is not told yet because something was told a moment ago.
@@ -144,6 +146,7 @@ impl Runner {
             testimony: Testimony::default(),
             violations: 0,
             pings: 0,
+            hands_over: false,
         };
         let (line_max, bytes_max) = (RUNNER_LINE_BYTES_MAX, RUNNER_BYTES_MAX);
         let hello = ToRunner::Hello {

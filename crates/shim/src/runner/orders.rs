@@ -17,8 +17,8 @@ impl Runner {
 
     /// Gives it a task. One that was given before is ignored; one that cannot be sent ends at once.
     pub(crate) fn give(&mut self, key: RunKey, order: TaskOrder, now: Tick) {
-        let TaskOrder { task, input, key: idempotency, checkpoint } = order;
-        if !self.tasks.give(key, task.clone(), now) {
+        let TaskOrder { task, input, key: idempotency, checkpoint, replay } = order;
+        if !self.tasks.give(key, task.clone(), replay, now) {
             return;
         }
         let (id, attempt) = key;
@@ -60,7 +60,8 @@ impl Runner {
     }
 
     /// Asks it to end; `false` when it cannot be asked.
-    pub(crate) fn shut_down(&mut self, grace_ms: u64) -> bool {
-        self.talk == Talk::Talking && self.tell(ToRunner::Shutdown { grace_ms }).is_ok()
+    pub(crate) fn shut_down(&mut self, grace_ms: u64, hand_over: bool) -> bool {
+        self.hands_over |= hand_over;
+        self.talk == Talk::Talking && self.tell(ToRunner::Shutdown { grace_ms, hand_over }).is_ok()
     }
 }

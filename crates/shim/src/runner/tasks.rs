@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use outlive_core::id::RunId;
+use outlive_core::log::ChunkKind;
+use outlive_core::runtime::runner::Replay;
 use outlive_core::time::Tick;
+use outlive_protocol::replay::Said;
 
 use crate::kernel::runs::RunKey;
 
@@ -22,6 +25,48 @@ pub(crate) struct Open {
     pub(crate) since: Option<Tick>,
     /// Whether the runner was told to stop it.
     pub(crate) is_cancelled: bool,
+    /// What it says again, as long as it does.
+    pub(crate) replaying: Option<Replaying>,
+}
+
+/// A task that says again what an earlier attempt has said.
+#[derive(Debug)]
+pub(crate) struct Replaying {
+    /// What it has said of that so far.
+    said: Said,
+    /// What it has to say.
+    wanted: Replay,
+}
+
+/// What became of something that was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Heard {
+    /// It is new.
+    New,
+    /// It was said before.
+    Again,
+    /// It is the last of what was said before, and that was something else.
+    Differs,
+}
+
+impl Open {
+    /// Takes a piece of its output.
+    pub(crate) fn hear(&mut self, kind: &ChunkKind, content: &[u8]) -> Heard {
+        let Some(Replaying { said, wanted }) = &mut self.replaying else { return Heard::New };
+        said.add_content(kind, content);
+        if said.chunks() < wanted.chunks {
+            return Heard::Again;
+        }
+        let is_same = said.replay() == *wanted;
+        self.replaying = None;
+        if is_same { Heard::Again } else { Heard::Differs }
+    }
+
+    /// How much it has said again, and of how much, while it has not said all.
+    pub(crate) fn is_behind(&self) -> Option<(u64, u64)> {
+        let Replaying { said, wanted } = self.replaying.as_ref()?;
+        Some((said.chunks(), wanted.chunks))
+    }
 }
 
 /// What is waited for.
@@ -50,11 +95,13 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     /// Takes a task. `false` when it was given before.
-    pub(crate) fn give(&mut self, key: RunKey, name: String, now: Tick) -> bool {
+    pub(crate) fn give(&mut self, key: RunKey, name: String, replay: Option<Replay>, now: Tick) -> bool {
         if self.open.contains_key(&key) || self.finished.contains(&key) {
             return false;
         }
-        let open = Open { name, awaited: Awaited::First, since: Some(now), is_cancelled: false };
+        let replay = replay.filter(|wanted| wanted.chunks > 0);
+        let replaying = replay.map(|wanted| Replaying { said: Said::default(), wanted });
+        let open = Open { name, awaited: Awaited::First, since: Some(now), is_cancelled: false, replaying };
         self.open.insert(key, open);
         true
     }
@@ -121,12 +168,12 @@ mod tests {
     #[test]
     fn a_task_is_given_once_and_ends_once() {
         let mut tasks = Tasks::default();
-        assert!(tasks.give(key(1), "t".into(), Tick(0)) && !tasks.give(key(1), "t".into(), Tick(0)));
+        assert!(tasks.give(key(1), "t".into(), None, Tick(0)) && !tasks.give(key(1), "t".into(), None, Tick(0)));
         assert!(matches!(tasks.standing(key(1)), Standing::Open(_)));
         assert!(tasks.finish(key(1)).is_some() && tasks.finish(key(1)).is_none());
         assert!(matches!(tasks.standing(key(1)), Standing::Finished));
-        assert!(!tasks.give(key(1), "t".into(), Tick(0)), "not even when it has ended");
-        assert!(tasks.give((key(1).0, Attempt(2)), "t".into(), Tick(0)), "another attempt is another");
+        assert!(!tasks.give(key(1), "t".into(), None, Tick(0)), "not even when it has ended");
+        assert!(tasks.give((key(1).0, Attempt(2)), "t".into(), None, Tick(0)), "another attempt is another");
         assert!(matches!(tasks.standing(key(2)), Standing::NeverGiven));
     }
 
@@ -134,7 +181,7 @@ mod tests {
     fn what_is_remembered_of_finished_ones_is_bounded() {
         let mut tasks = Tasks::default();
         for n in 0..10_000 {
-            tasks.give(key(n), "t".into(), Tick(0));
+            tasks.give(key(n), "t".into(), None, Tick(0));
             tasks.finish(key(n));
         }
         assert_eq!((tasks.finished.len(), tasks.finished_order.len()), (FINISHED_MAX, FINISHED_MAX));

@@ -176,8 +176,8 @@ mod tests {
         watch.loading(false, Tick(9 * S));
         assert_eq!((watch.stall(), watch.next_deadline(&tasks)), (None, None));
 
-        tasks.give(key(1), "t".into(), Tick(10 * S));
-        tasks.give(key(2), "t".into(), Tick(11 * S));
+        tasks.give(key(1), "t".into(), None, Tick(10 * S));
+        tasks.give(key(2), "t".into(), None, Tick(11 * S));
         let [(stall, Some(run))] = &watch.expire(&mut tasks, Tick(12 * S))[..] else { panic!("a stall") };
         assert_eq!((stall.phase.as_str(), *run), ("first chunk", key(1).0));
         for (_, open) in tasks.all() {

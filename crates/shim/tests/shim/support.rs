@@ -361,7 +361,7 @@ impl Daemon {
     }
 
     pub async fn task_again(&mut self, run: RunId, attempt: Attempt, task: &str, input: Value) {
-        let order = TaskOrder { task: task.to_owned(), input, key: format!("key-{run}"), checkpoint: None };
+        let order = TaskOrder { task: task.to_owned(), input, key: format!("key-{run}"), checkpoint: None, replay: None };
         self.say(&ToShim::Task { run, attempt, order }).await;
     }
 

@@ -141,8 +141,8 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
     let mut decision = Decision::none();
     if let Some(report) = &report {
         let chunk = error_chunk(report, now);
-        // Whoever watches a task that goes on elsewhere sees it go on.
-        let ends = |task: &&&Task| !(is_displaced && may_go_on(group, task));
+        // Whoever watches a task that goes on elsewhere, or says the same again, sees it go on.
+        let ends = |task: &&&Task| !((is_displaced || task.is_exact) && may_go_on(group, task));
         for task in lost.iter().filter(|task| task.told.is_none()).filter(ends) {
             decision = decision.fact(Fact::RunTold { run: task.new.id, chunks: vec![chunk.clone()] });
         }

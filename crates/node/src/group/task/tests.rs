@@ -147,7 +147,7 @@ async fn forgotten_tasks_leave_the_log_and_what_was_accounted_for_stays_so() {
     assert_eq!(task.journal.acked(process), Src(src));
     drop(task);
     let claimed = Journal::claim(session, &context, None).await.unwrap();
-    let (group, journal) = read_beginning(&context, session, claimed).await.unwrap();
+    let (group, journal, _) = read_beginning(&context, session, claimed).await.unwrap();
     assert_eq!(group.tasks.keys().copied().collect::<BTreeSet<_>>(), stays);
     assert_eq!(group.ended.succeeded as usize, TASKS_TRIMMED_AT_ONCE + 2, "they are counted all the same");
     assert_eq!(journal.acked(process), Src(src), "its shim tells nothing again");
@@ -167,7 +167,7 @@ async fn tasks_that_were_forgotten_and_not_trimmed_are_the_next_daemons() {
     task.input(Input::Forget(vec![id(0), id(2)]), None).await.unwrap().unwrap();
     drop(task);
     let claimed = Journal::claim(spec().id, &context, None).await.unwrap();
-    let (group, journal) = read_beginning(&context, spec().id, claimed).await.unwrap();
+    let (group, journal, _) = read_beginning(&context, spec().id, claimed).await.unwrap();
     let (task, _handle) = super::super::open::task(&context, group, journal, Path::new("/nonexistent"));
     assert_eq!(task.forgotten, [id(0), id(2)].into());
 }

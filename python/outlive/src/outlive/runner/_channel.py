@@ -53,7 +53,9 @@ class Channel:
         """Whether this is the process that was started, and no child of it."""
         return os.getpid() == self.pid
 
-    def hello(self, tasks: list[str], capabilities: list[str], concurrency: int, sdk: str) -> None:
+    def hello(
+        self, tasks: list[str], capabilities: list[str], concurrency: int, sdk: str, exact: list[str] | None = None
+    ) -> None:
         """The first frame."""
         self._greeted = True
         self.send(
@@ -63,6 +65,7 @@ class Channel:
                 "tasks": tasks,
                 "capabilities": capabilities,
                 "concurrency": concurrency,
+                **({"exact": exact} if exact else {}),
                 "sdk": sdk,
             }
         )

@@ -15,9 +15,11 @@ from ._task import Task
 class Handler:
     """A function of the program's that serves a task."""
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], *, exact: bool = False) -> None:
         self.name = name
         self.function = function
+        self.exact = exact
+        """Whether it says the same again when it is begun anew."""
         self.awaits = is_async(function)
         """Whether it needs an event loop."""
         parameters = inspect.signature(function).parameters

@@ -95,8 +95,8 @@ class Runner:
     @overload
     def task(self, function: F) -> F: ...
     @overload
-    def task(self, *, name: str) -> Callable[[F], F]: ...
-    def task(self, function: F | None = None, *, name: str | None = None) -> F | Callable[[F], F]:
+    def task(self, *, name: str | None = None, exact: bool = False) -> Callable[[F], F]: ...
+    def task(self, function: F | None = None, *, name: str | None = None, exact: bool = False) -> F | Callable[[F], F]:
         """Declares a handler, named as the function unless ``name`` says otherwise.
 
         It may be a function, a generator, or either one with ``async``. Each ``yield`` is a chunk of the output, the
@@ -104,13 +104,18 @@ class Runner:
         is its one argument. A parameter annotated :class:`Task`, or named ``task``, gets the task.
 
         An exception ends the task and not the runner, and so does :exc:`SystemExit`; see :meth:`exit`.
+
+        ``exact`` says that the handler, begun anew with the same input and saved state, sends the same chunks again,
+        cut in the same way: a model that samples with a fixed seed, a simulation. Then a task that was submitted as
+        idempotent goes on elsewhere without anybody seeing a break: what it sends again is compared and dropped. If it is not the
+        same, the task ends with an error.
         """
 
         def declare(function: F) -> F:
             called = str(name or getattr(function, "__name__", type(function).__name__))
             if called in self.handlers:
                 raise ValueError(f"the task {called!r} is declared twice; give one of them another name")
-            self.handlers[called] = Handler(called, function)
+            self.handlers[called] = Handler(called, function, exact=exact)
             return function
 
         return declare if function is None else declare(function)

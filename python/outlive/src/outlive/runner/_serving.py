@@ -55,6 +55,8 @@ class Serving:
         self._stopping = threading.Lock()
         """Held from the first of several reasons to stop on."""
         self._gives_up = False
+        self._hands_over = False
+        """The node gives its work away: tasks go on elsewhere."""
         self._exit_code = 0
         self._interrupts: type[BaseException] | None = None
         """What SIGTERM raises in the main thread: something only while that runs code of the program's."""
@@ -71,7 +73,8 @@ class Serving:
         """
         self._signals.catch()
         runner, channel = self._runner, self._channel
-        channel.hello(sorted(runner.handlers), runner.capabilities, runner.concurrency, self._sdk)
+        exact = sorted(name for name, handler in runner.handlers.items() if handler.exact)
+        channel.hello(sorted(runner.handlers), runner.capabilities, runner.concurrency, self._sdk, exact)
         threading.Thread(target=self._listen, name="outlive-listen", daemon=True).start()
         try:
             if runner.awaits:
@@ -158,6 +161,9 @@ class Serving:
     @contextmanager
     def settling(self, task: Task) -> Iterator[Callable[[object], None]]:
         """Whatever happens within it ends the task; nothing of it ends the runner."""
+        if self._hands_over and task._stop is None:
+            # It has done nothing yet.
+            task._stop = "hand over"
         try:
             yield lambda value: self._succeeded(task, value)
         except BaseException as error:  # also SystemExit and KeyboardInterrupt are a task's
@@ -178,6 +184,8 @@ class Serving:
             self._end(task, "error", {"exception": _words.words(error, self._channel.limits.line)})
         elif reason == "cancel":
             self._end(task, "cancelled", {})
+        elif reason == "hand over":
+            self._end(task, "stopped", {})
 
     def _end(self, task: Task, kind: str, fields: dict[str, Any], payload: Any = None) -> None:
         """Sends the terminal, unless the task has one."""
@@ -236,11 +244,26 @@ class Serving:
         """Sends from where it can go on."""
         if isinstance(state, bytes | bytearray | memoryview):
             self._send("checkpoint", task, {}, raw_state(state))
-            return
-        try:
-            self._send("checkpoint", task, {"state": state})
-        except FrameTooLarge:
-            self._send("checkpoint", task, {}, to_json(state))
+        else:
+            try:
+                self._send("checkpoint", task, {"state": state})
+            except FrameTooLarge:
+                self._send("checkpoint", task, {}, to_json(state))
+        if self._hands_over and task._stop is None:
+            self._leave_at_step(task)
+
+    def _leave_at_step(self, task: Task) -> None:
+        """Stops a task behind what it has just saved: it goes on elsewhere, and does nothing twice.
+
+        Raises:
+            TaskCancelled, asyncio.CancelledError: always.
+        """
+        task._stop, task._stop_raised = "hand over", True
+        if not task._awaits:
+            raise TaskCancelled(f"the task {task.name} goes on elsewhere")
+        import asyncio  # noqa: PLC0415 - a runner without async handlers starts without it
+
+        raise asyncio.CancelledError
 
     def _send(self, kind: str, task: Task, fields: dict[str, Any], payload: Any = None) -> None:
         self._must_run(task)
@@ -303,6 +326,8 @@ class Serving:
             if task is not None:
                 self._tell(task, "cancel")
         elif frame.kind == "shutdown":
+            if frame.fields.get("hand_over") is True:
+                self._hand_over()
             self._stop()
             # Half of the time to finish, the other half to give up in order.
             patience = threading.Timer(_field(frame, "grace_ms", int) / 2_000, self._give_up)
@@ -316,6 +341,9 @@ class Serving:
         task = _task(frame, self)
         if self._channel.phase == "shutting_down":
             # It was on its way when the runner said that it takes nothing new: the end of the process settles it.
+            if self._hands_over:
+                self._tasks[task.id, task.attempt] = task
+                self._end(task, "stopped", {})
             return
         if self._channel.phase != "ready":
             raise ProtocolViolation(f"the supervisor gave a task to a runner that is {self._channel.phase}")
@@ -334,7 +362,7 @@ class Serving:
     def _tell(self, task: Task, reason: str) -> None:
         """Tells a task to stop, once. That somebody has cancelled it is never forgotten again."""
         is_first = task._stop is None
-        if task._stop != "cancel":
+        if task._stop is None or reason == "cancel":
             task._stop = reason
         if is_first and self._loop is not None:
             self._loop.cancel(task)
@@ -348,6 +376,12 @@ class Serving:
         self._orders.put(None)
         if self._loop is not None:
             self._loop.end()
+
+    def _hand_over(self) -> None:
+        """From now on a task stops where it saves its state."""
+        self._hands_over = True
+        for task in list(self._tasks.values()):
+            task._hands_over = True
 
     def _give_up(self) -> None:
         """Ends what still runs."""

@@ -55,8 +55,10 @@ class Task:
     _outlet: Outlet = field(repr=False)
     _saved: str | None = field(default=None, repr=False)
     _stop: str | None = field(default=None, repr=False)
-    """Why it is to stop: ``cancel``, or ``give up`` because the runner ends."""
+    """Why it is to stop: ``cancel``, ``give up`` because the runner ends, or ``hand over`` because it has saved its
+    state and goes on elsewhere."""
     _stop_raised: bool = field(default=False, repr=False)
+    _hands_over: bool = field(default=False, repr=False)
     _awaits: bool = field(default=False, repr=False)
     """Whether its handler is async, and is told by `CancelledError`."""
     _text_head: bytes = field(default=b"", repr=False)
@@ -66,6 +68,11 @@ class Task:
     def cancelled(self) -> bool:
         """Whether it is to stop: somebody has cancelled it, or the runner is about to end."""
         return self._stop is not None
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether it is to go on elsewhere: with the next :meth:`save` it stops here."""
+        return self._hands_over
 
     def check(self) -> None:
         """Raises if the task is to stop, for sync handlers that neither yield nor report anything.
@@ -100,10 +107,12 @@ class Task:
     def save(self, state: object) -> None:
         """Saves from where the next attempt can go on: bytes, or what JSON can say.
 
-        All output before it is covered by it: the next attempt sends what comes after.
+        All output before it is covered by it: the next attempt sends what comes after. When the node hands its work
+        over, this is where the task stops, and nothing that it had done is done again.
 
         Raises:
-            TaskCancelled: the task is to stop (sync handlers only).
+            TaskCancelled: the task is to stop (sync handlers only), or goes on elsewhere from here.
+            asyncio.CancelledError: it goes on elsewhere from here (async handlers).
             FrameTooLarge: it is over the limit. Write it to a file, and save the path.
         """
         self._look()
@@ -118,7 +127,11 @@ class Task:
         return content[len(_RAW) :] if content.startswith(_RAW) else json.loads(content)
 
     def step_key(self, step: object) -> str:
-        """An idempotency key for an effect outside of the task: the same in each attempt, another for each step."""
+        """An idempotency key for an effect outside of the task: the same in each attempt, another for each step.
+
+        Whoever has the effect done (a payment, a mail, a row) is given it, and does each key once. For what may be done
+        once in each attempt, put :attr:`attempt` into the step.
+        """
         return f"{self.key}:{step}"
 
     def _look(self) -> None:
