@@ -30,7 +30,7 @@ enum Away<'a> {
     /// It is not another node's, or there is no way to it: this is what is answered.
     Here(Problem),
     /// To this node.
-    There(&'a dyn Others, Elsewhere),
+    There(&'a dyn Others, Box<Elsewhere>),
 }
 
 impl InProcess {
@@ -45,14 +45,11 @@ impl InProcess {
     }
 
     /// What was answered here; what the other node answers, where it is another node's to answer.
-    async fn answered<T: DeserializeOwned>(
+    async fn answered<T: DeserializeOwned + Send>(
         &self,
         answer: Result<T, Problem>,
         errand: impl FnOnce() -> Errand + Send,
-    ) -> Result<T, Problem>
-    where
-        T: Send,
-    {
+    ) -> Result<T, Problem> {
         let refused = match answer {
             Ok(answer) => return Ok(answer),
             Err(refused) => refused,

@@ -311,7 +311,7 @@ pub fn elsewhere(what: &str, there: Elsewhere) -> Problem {
         None => "ask that node; it has said no address, so it is reached from its own machine alone".to_owned(),
     };
     let mut problem = Problem::new(421, "elsewhere", "Another node has it", detail).hint(hint);
-    problem.elsewhere = Some(there);
+    problem.elsewhere = Some(Box::new(there));
     problem
 }
 

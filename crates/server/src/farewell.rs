@@ -37,7 +37,7 @@ impl Farewell {
     pub(crate) fn direct(&self, problem: &mut Problem) {
         let is_departure = matches!(problem.code.as_str(), "shutting-down" | "draining" | "node-isolated");
         if is_departure && problem.elsewhere.is_none() {
-            problem.elsewhere = self.api.neighbour();
+            problem.elsewhere = self.api.neighbour().map(Box::new);
         }
     }
 }

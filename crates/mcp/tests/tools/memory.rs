@@ -77,8 +77,8 @@ impl Memory {
     pub fn elsewhere(url: String) -> Arc<Self> {
         let memory = Self::new();
         let mut problem = Problem::new(421, "elsewhere", "Another node has it", "it is open on node n2");
-        problem.elsewhere =
-            Some(Elsewhere { node: NodeId::from_uuid(RUN), name: "n2".to_owned(), url: Some(url) });
+        let there = Elsewhere { node: NodeId::from_uuid(RUN), name: "n2".to_owned(), url: Some(url) };
+        problem.elsewhere = Some(Box::new(there));
         *memory.away.lock().unwrap() = Some(problem);
         memory
     }

@@ -32,7 +32,7 @@ impl Cluster {
         let mut problem = Problem::new(421, "elsewhere", "Another node has it", "It is open on node n2.")
             .hint("Ask that node.")
             .fact("session", SESSION.to_string());
-        problem.elsewhere = Some(other(url));
+        problem.elsewhere = Some(Box::new(other(url)));
         *self.away.lock().unwrap() = Some(problem);
     }
 

@@ -80,7 +80,7 @@ async fn every_route_answers_the_same_byte_for_byte_on_a_node_that_does_not_have
         }
     }
     assert!(elsewhere >= 25, "most of it was asked of the owner: {elsewhere}");
-    let asked = alone.fake.calls().into_iter().filter(of_sessions);
+    let asked = alone.fake.calls().into_iter().filter(|call| of_sessions(call));
     // By its session: its path there may be another.
     let asked = asked.map(|call| call.replace("open path=Some(\"/a.ipynb\")", "open path=None"));
     assert_eq!(owner.fake.calls(), asked.collect::<Vec<_>>());
@@ -90,7 +90,7 @@ async fn every_route_answers_the_same_byte_for_byte_on_a_node_that_does_not_have
 }
 
 /// Whether it is about what only one node has.
-fn of_sessions(call: &String) -> bool {
+fn of_sessions(call: &str) -> bool {
     !["shutdown", "drain", "sessions"].iter().any(|of_a_node| call.starts_with(of_a_node))
 }
 
