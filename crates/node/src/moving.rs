@@ -5,7 +5,8 @@
 //! it; nothing else changes. What was copied before an interruption is compared and not written again, so that the last
 //! pass of every copy is a comparison of the whole: the same records, and of each the same verdict of the fold.
 
-use outlive_core::id::{NodeId, Position, Revision, SessionId};
+use outlive_core::failover::Member;
+use outlive_core::id::{Position, Revision, SessionId};
 use outlive_core::log::fold::{Claim, Effect, Fold, Ownership, Verdict};
 use outlive_core::log::record::{Control, ControlChange};
 use outlive_core::log::{BlobRef, Entry, Fenced, FencedBody, Lane, Record};
@@ -13,7 +14,7 @@ use outlive_store::{
     AppendError, BlobError, Durability, Engine, Guard, LaneFilter, ReadError, ReadLimit, TableError,
 };
 
-use crate::context::{Indexed, SESSIONS};
+use crate::context::{Indexed, Presence, SESSIONS};
 use crate::session::notebook_record::DocumentRecord;
 
 /// Tables that are copied as they are: who has vouched for what, and which group has which name.
@@ -98,17 +99,12 @@ pub struct Moved {
     pub is_new: bool,
 }
 
-/// Copies a session, whole, and then its row, with which the new store's nodes see it. `node` is the id of the node that
-/// the old store's daemon becomes: it is offered the session first, because the session's processes are on its machine.
+/// Copies a session, whole, and then its row, with which the new store's nodes see it. One that was open stays its
+/// daemon's: when that daemon is a node, it takes up what runs; every other is free for any node.
 ///
 /// # Errors
 /// [`MoveError`].
-pub async fn session(
-    from: &dyn Engine,
-    to: &dyn Engine,
-    id: SessionId,
-    node: NodeId,
-) -> Result<Moved, MoveError> {
+pub async fn session(from: &dyn Engine, to: &dyn Engine, id: SessionId) -> Result<Moved, MoveError> {
     // The row is written last: what has one is there, and may have gone on since.
     let there = to.get(SESSIONS, &id.to_string()).await;
     if there.map_err(|source| MoveError::Table { table: SESSIONS, source })?.is_some() {
@@ -132,7 +128,6 @@ pub async fn session(
             Err(error) => return Err(error),
         }
     };
-    copy.release(to, id, node).await?;
     row(from, to, id, &copy).await?;
     Ok(Moved { records: copy.number, written, blobs, is_new: true })
 }
@@ -167,16 +162,26 @@ async fn put(to: &dyn Engine, table: &'static str, key: &str, value: &[u8]) -> R
 
 async fn row(from: &dyn Engine, to: &dyn Engine, id: SessionId, copy: &Copy) -> Result<(), MoveError> {
     let failed = |source| MoveError::Table { table: SESSIONS, source };
-    let Some(row) = from.get(SESSIONS, &id.to_string()).await.map_err(failed)? else { return Ok(()) };
-    let value = match serde_json::from_slice::<Indexed>(&row.value) {
-        Ok(mut indexed) => {
-            indexed.view.position = copy.at(indexed.view.position);
-            indexed.view.loaded = false;
-            serde_json::to_vec(&indexed).expect("rows have string keys")
-        }
-        // What this version does not understand it does not change.
-        Err(_) => row.value,
+    let row = from.get(SESSIONS, &id.to_string()).await.map_err(failed)?;
+    let Some((row, mut indexed)) = row.and_then(|row| {
+        let indexed = serde_json::from_slice::<Indexed>(&row.value).ok()?;
+        Some((row, indexed))
+    }) else {
+        // Without a row nobody sees it, as before.
+        return copy.release(to, id).await;
     };
+    indexed.view.position = copy.at(indexed.view.position);
+    indexed.view.loaded = false;
+    match copy.folds.1.claim() {
+        Some(claim) if indexed.presence == Presence::Open => {
+            indexed.owner = Some(Member { node: claim.node, boot: claim.boot });
+            indexed.epoch = claim.epoch;
+            // The row of a daemon that is alone does not say whether its kernel lives.
+            indexed.has_kernel = matches!(indexed.view.kind.as_str(), "notebook" | "kernel");
+        }
+        Some(_) | None => copy.release(to, id).await?,
+    }
+    let value = serde_json::to_vec(&indexed).expect("rows have string keys");
     put(to, SESSIONS, &row.key, &value).await.map(drop)
 }
 
@@ -221,7 +226,8 @@ impl Copy {
     /// Compares what is there and writes the rest; how many records were written.
     async fn run(&mut self, from: &dyn Engine, to: &dyn Engine, id: SessionId) -> Result<u64, MoveError> {
         let mut old = Reader::new(from, id, "old");
-        let mut new = Reader::new(to, id, "new");
+        // What is there, up to where it ends; what is written behind that is not read again.
+        let mut new = Some(Reader::new(to, id, "new"));
         while let Some(entry) = old.next().await? {
             self.number += 1;
             let number = self.number;
@@ -229,10 +235,15 @@ impl Copy {
                 return Err(MoveError::UnknownKind { number });
             }
             let record = self.translated(&entry.record);
-            let position = match new.next().await? {
+            let there = match &mut new {
+                Some(reader) => reader.next().await?,
+                None => None,
+            };
+            let position = match there {
                 Some(there) if there.lane == entry.lane && there.record == record => there.position,
                 Some(_) => return Err(MoveError::Different { number }),
                 None => {
+                    new = None;
                     let guard = match entry.lane {
                         Lane::Control => Guard::Previous(self.control),
                         Lane::Requests => Guard::None,
@@ -319,13 +330,12 @@ impl Copy {
         }
     }
 
-    /// Offers the session to the node on whose machine its processes are. Its claims are of a daemon that is no node of
-    /// the cluster, so that nobody else could depose it.
-    async fn release(&self, to: &dyn Engine, id: SessionId, node: NodeId) -> Result<(), MoveError> {
+    /// Gives the session to anybody: its claims are of a daemon that may never be a node of the cluster.
+    async fn release(&self, to: &dyn Engine, id: SessionId) -> Result<(), MoveError> {
         let Ownership::Claimed(claim) = self.folds.1.ownership() else { return Ok(()) };
         let release = Control {
             prev: self.folds.1.control_prev(),
-            change: ControlChange::Release { claim: claim.position, to: Some(node) },
+            change: ControlChange::Release { claim: claim.position, to: None },
         };
         let guard = Guard::Previous(self.folds.1.control_guard());
         let record = Record::Control(release);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
-use outlive_core::id::{NodeId, SessionId};
+use outlive_core::id::SessionId;
 use outlive_node::lock;
 use outlive_node::moving::{self, MoveError, Moved};
 use outlive_store::{Embedded, Engine};
@@ -81,7 +81,6 @@ impl Args {
             Failure::new(Exit::Conflict, error.to_string())
                 .hint("`outlive daemon stop --keep-runtimes` ends it and leaves running what runs")
         })?;
-        let node = lock::node_id(state).map_err(|error| Failure::new(Exit::Failed, with_sources(&error)))?;
         let unreadable = |error: &dyn std::error::Error| {
             Failure::new(
                 Exit::Failed,
@@ -98,7 +97,7 @@ impl Args {
         })?;
         let new = several::connect(&config.cluster, spool.path(), None).await?;
         let done = Done { moved: Vec::new(), there: 0, failed: Vec::new() };
-        let done = self.copied(&old, &new, &ids, node, done).await?;
+        let done = self.copied(&old, &new, &ids, done).await?;
         if done.failed.is_empty() {
             let servers = config.cluster.servers.value.iter().map(|server| without_password(server));
             let mark = Mark {
@@ -137,10 +136,9 @@ impl Args {
         old: &Embedded,
         new: &Nats,
         ids: &[SessionId],
-        node: NodeId,
         mut done: Done,
     ) -> Result<Done, Failure> {
-        let copies = ids.iter().map(|id| async move { (*id, moving::session(old, new, *id, node).await) });
+        let copies = ids.iter().map(|id| async move { (*id, moving::session(old, new, *id).await) });
         let mut copies = stream::iter(copies).buffer_unordered(AT_ONCE);
         while let Some((id, copied)) = copies.next().await {
             match copied {

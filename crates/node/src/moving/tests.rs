@@ -1,6 +1,6 @@
 //! Copies that are interrupted, repeated, and held against what they are copies of.
 
-use outlive_core::id::{Attempt, BootId, Epoch, RunId, Seq};
+use outlive_core::id::{Attempt, BootId, Epoch, NodeId, RunId, Seq};
 use outlive_core::log::{Chunk, ChunkKind, Request, RunRecord};
 use outlive_core::session::RunOutcome;
 use outlive_core::time::WallTime;
@@ -65,7 +65,7 @@ impl Writer<'_> {
 }
 
 /// A session with two owners, a run that was begun again, a snapshot, a wish and its row.
-async fn filled(engine: &dyn Engine, lose: impl Fn(Position)) -> Position {
+async fn filled(engine: &dyn Engine, presence: &str, lose: impl Fn(Position)) -> Position {
     let mut writer = Writer { engine, claim: Position(0), control: Position(0) };
     writer.claim(1).await;
     writer.open(1, 0).await;
@@ -95,7 +95,7 @@ async fn filled(engine: &dyn Engine, lose: impl Fn(Position)) -> Position {
     let last = writer.fenced(Lane::Run(run()), FencedBody::Run(end)).await;
     let runtime = json!({"id": Uuid::nil(), "incarnation": 0, "name": "k", "state": {"state": "down"}, "pid": null, "since": 0});
     let none = json!({"queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0});
-    let row = json!({"presence": "dormant", "view": {
+    let row = json!({"presence": presence, "view": {
         "id": id(SESSION), "generation": 1, "position": last, "title": "t", "kind": "notebook", "path": "/a.ipynb",
         "created_at": 1, "closed_at": null, "state": "idle", "runtime": runtime, "runs": none, "current": null,
         "question": null, "last_report": null, "save_problem": null, "peers": 0,
@@ -125,14 +125,14 @@ fn fold(entries: &[Entry]) -> Fold {
 
 async fn old() -> Memory {
     let old = Memory::default();
-    filled(&old, |last| old.lose_behind(id(SESSION), last)).await;
+    filled(&old, "dormant", |last| old.lose_behind(id(SESSION), last)).await;
     old
 }
 
 #[tokio::test]
 async fn a_copy_means_what_the_original_means() {
     let (old, new) = (old().await, Memory::default());
-    let moved = session(&old, &new, id(SESSION), node()).await.unwrap();
+    let moved = session(&old, &new, id(SESSION)).await.unwrap();
     let (before, mut after) = (all(&old).await, all(&new).await);
     assert_eq!((moved.records, moved.written, moved.is_new), (9, 9, true));
     assert_ne!(before.last().unwrap().position, after[8].position, "the positions are other ones");
@@ -142,7 +142,7 @@ async fn a_copy_means_what_the_original_means() {
     let offered = after.pop().unwrap();
     assert_eq!((after.len(), offered.lane), (9, Lane::Control));
     after.push(offered);
-    assert_eq!(fold(&after).ownership(), Ownership::Released { to: Some(node()) });
+    assert_eq!(fold(&after).ownership(), Ownership::Released { to: None });
     // The snapshot goes as far as it went.
     let Record::Fenced(Fenced { body: FencedBody::Document(bytes), .. }) = &after[6].record else {
         panic!("{:?}", after[6])
@@ -159,11 +159,11 @@ async fn a_copy_means_what_the_original_means() {
 #[tokio::test]
 async fn a_second_time_changes_nothing_also_when_the_session_has_gone_on() {
     let (old, new) = (old().await, Memory::default());
-    session(&old, &new, id(SESSION), node()).await.unwrap();
+    session(&old, &new, id(SESSION)).await.unwrap();
     let mut writer = Writer { engine: &new, claim: Position(0), control: all(&new).await[9].position };
     writer.claim(3).await;
     let there = all(&new).await;
-    let again = session(&old, &new, id(SESSION), node()).await.unwrap();
+    let again = session(&old, &new, id(SESSION)).await.unwrap();
     assert!(!again.is_new);
     assert_eq!(all(&new).await, there);
     assert_eq!(tables(&old, &new).await.unwrap() + tables(&old, &new).await.unwrap(), 1);
@@ -182,7 +182,7 @@ async fn an_interrupted_copy_is_completed() {
             appended += 1;
             if appended == nth + 1 { fault } else { Fault::None }
         });
-        let moved = session(&old, &new, id(SESSION), node()).await;
+        let moved = session(&old, &new, id(SESSION)).await;
         let moved = moved.unwrap_or_else(|error| panic!("{nth} {fault:?}: {error}"));
         assert_eq!((all(&memory).await.len(), moved.records), (10, 9), "{nth} {fault:?}");
     }
@@ -190,12 +190,13 @@ async fn an_interrupted_copy_is_completed() {
     let memory = Memory::default();
     let mut appended = 0;
     let stuck = Faulty::new(memory.clone(), move |operation| {
-        appended += usize::from(matches!(operation, Operation::Append { .. }));
+        let Operation::Append { .. } = operation else { return Fault::None };
+        appended += 1;
         if appended > 4 { Fault::Unavailable } else { Fault::None }
     });
-    let error = session(&old, &stuck, id(SESSION), node()).await.unwrap_err();
+    let error = session(&old, &stuck, id(SESSION)).await.unwrap_err();
     assert!(matches!(error, MoveError::Append { number: 5, .. }), "{error}");
-    let moved = session(&old, &memory, id(SESSION), node()).await.unwrap();
+    let moved = session(&old, &memory, id(SESSION)).await.unwrap();
     assert_eq!((moved.records, moved.written, all(&memory).await.len()), (9, 5, 10));
 }
 
@@ -206,7 +207,7 @@ async fn another_session_of_the_same_id_is_left_alone() {
     writer.claim(1).await;
     writer.output(1, 1, "something else").await;
     let there = all(&new).await;
-    let error = session(&old, &new, id(SESSION), node()).await.unwrap_err();
+    let error = session(&old, &new, id(SESSION)).await.unwrap_err();
     assert!(matches!(error, MoveError::Different { number: 2 }), "{error}");
     assert_eq!(all(&new).await, there);
     assert!(new.get(SESSIONS, &id(SESSION).to_string()).await.unwrap().is_none());
@@ -216,14 +217,21 @@ async fn another_session_of_the_same_id_is_left_alone() {
 async fn blobs_go_along() {
     let folder = tempfile::tempdir().unwrap();
     let old = Embedded::open(folder.path()).unwrap();
-    filled(&old, |_| {}).await;
+    filled(&old, "open", |_| {}).await;
     let new = Memory::default();
     // Without the loss there is a hole in the run's output, which the copy has as well.
-    let moved = session(&old, &new, id(SESSION), node()).await.unwrap();
+    let moved = session(&old, &new, id(SESSION)).await.unwrap();
     assert_eq!(moved.blobs, 1);
     let blob = outlive_store::blob::reference(b"a notebook", "");
     let mut text = String::new();
     std::io::Read::read_to_string(&mut new.get_blob(id(SESSION), &blob.sha256).await.unwrap(), &mut text)
         .unwrap();
     assert_eq!(text, "a notebook");
+    // It was open, so that it is still its daemon's, which finds its processes.
+    let entries = all(&new).await;
+    let claim = fold(&entries).claim().expect("it was not given away");
+    let row = new.get(SESSIONS, &id(SESSION).to_string()).await.unwrap().expect("its row");
+    let row: Indexed = serde_json::from_slice(&row.value).unwrap();
+    assert_eq!(row.owner, Some(Member { node: claim.node, boot: claim.boot }));
+    assert_eq!((row.owner.unwrap().node, row.epoch, row.has_kernel), (node(), Epoch(2), true));
 }
