@@ -16,7 +16,8 @@ use outlive_core::log::record::ControlChange;
 use outlive_core::log::{
     Chunk, ChunkKind, Control, Entry, Fenced, FencedBody, Lane, Payload, Record, RunRecord, Source,
 };
-use outlive_core::session::RunOutcome;
+use outlive_core::session::event::Happened;
+use outlive_core::session::{RunOutcome, SessionEvent};
 use outlive_core::time::WallTime;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -536,6 +537,20 @@ fn retries_are_ignored_overlaps_count_with_what_is_new_and_holes_raise_an_alarm(
             appended(1, 5, 0, 1),
         ]
     );
+}
+
+#[test]
+fn a_journal_record_that_is_stored_twice_counts_once() {
+    let (mut log, claim) = owned();
+    for at in [1, 1, 2, 2, 1] {
+        let event = SessionEvent { at: WallTime(at), what: Happened::Settled };
+        let body = FencedBody::Journal(vec![event]);
+        log.append(Lane::Journal, Record::Fenced(Fenced { claim, source: None, body }));
+    }
+    let mut fold = Fold::default();
+    let verdicts: Vec<_> = log.0.iter().map(|entry| fold.push(entry)).skip(1).collect();
+    let (counted, retry) = (Verdict::Counted(Effect::Journal), Verdict::Void(VoidWhy::Retry));
+    assert_eq!(verdicts, [counted.clone(), retry.clone(), counted.clone(), retry, counted]);
 }
 
 #[test]

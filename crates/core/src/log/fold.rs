@@ -5,6 +5,8 @@
 //!   next, Release and Close iff their claim is current. A claim is current until the next control record counts.
 //! - A fenced record counts iff its claim is current at its position, and, on a run's lane, iff it fits the run (see
 //!   [`run`]).
+//! - A journal record that says word for word what the one before it said, under the same claim, is a retry whose
+//!   answer was late: it does not count again.
 //! - A request always counts.
 //!
 //! A record that does not count is [`Verdict::Void`] (expected: stale, retried, unknown) or [`Verdict::Alarm`] (its
@@ -21,6 +23,7 @@ pub use run::{Checkpoint, Ended, Resume, RunFold};
 
 use super::record::{Control, ControlChange, Entry, Fenced, FencedBody, Lane, Record};
 use crate::id::{Attempt, BootId, Epoch, NodeId, Position, ProcessKey, RunId, Seq, Src};
+use crate::session::SessionEvent;
 
 /// A claim that counts: who owns the session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,7 +181,7 @@ pub enum AlarmWhy {
 }
 
 /// The state of a log, without its contents.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Fold {
     position: Position,
     ownership: Ownership,
@@ -189,6 +192,8 @@ pub struct Fold {
     /// What stood before the first record of each run.
     before: BTreeMap<RunId, Standing>,
     acked: BTreeMap<ProcessKey, Src>,
+    /// What the last journal record under the current claim said.
+    said: Vec<SessionEvent>,
 }
 
 /// Whose a session was at a position.
@@ -337,6 +342,7 @@ impl Fold {
         };
         self.ownership = ownership;
         self.last_counted = position;
+        self.said.clear();
         Verdict::Counted(effect)
     }
 
@@ -345,7 +351,14 @@ impl Fold {
             return Verdict::Void(VoidWhy::StaleClaim);
         }
         let verdict = match (&fenced.body, lane) {
-            (FencedBody::Journal(_), Lane::Journal) => Verdict::Counted(Effect::Journal),
+            // Each event has its moment: nobody says the same twice.
+            (FencedBody::Journal(events), Lane::Journal) if !events.is_empty() && *events == self.said => {
+                Verdict::Void(VoidWhy::Retry)
+            }
+            (FencedBody::Journal(events), Lane::Journal) => {
+                self.said.clone_from(events);
+                Verdict::Counted(Effect::Journal)
+            }
             (FencedBody::Document(_), Lane::Document) => Verdict::Counted(Effect::Document),
             (FencedBody::Runtime { .. }, Lane::Runtime) => Verdict::Counted(Effect::Runtime),
             (FencedBody::Run(record), Lane::Run(run)) => {
