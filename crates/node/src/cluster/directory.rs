@@ -66,6 +66,8 @@ pub struct Directory {
     armed: watch::Sender<bool>,
     /// There are sessions that were given away, or are open and nobody's.
     unowned: Notify,
+    /// There are sessions that have another owner than before.
+    moved: Notify,
     /// Rises with each change.
     changes: watch::Sender<u64>,
 }
@@ -74,11 +76,12 @@ pub struct Directory {
 struct Rows {
     all: BTreeMap<SessionId, Listed>,
     unowned: BTreeSet<SessionId>,
+    moved: BTreeSet<SessionId>,
 }
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { rows: Mutex::default(), armed: watch::Sender::new(false), unowned: Notify::new(), changes: watch::Sender::new(0) }
+        Self { rows: Mutex::default(), armed: watch::Sender::new(false), unowned: Notify::new(), moved: Notify::new(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -134,8 +137,23 @@ impl Directory {
         }
     }
 
+    /// The sessions that have got another owner since the last call; waits for the first. Cancel-safe.
+    pub async fn moved(&self) -> BTreeSet<SessionId> {
+        loop {
+            let moved = std::mem::take(&mut self.rows().moved);
+            if !moved.is_empty() {
+                return moved;
+            }
+            self.moved.notified().await;
+        }
+    }
+
     fn put(&self, session: SessionId, row: Listed) {
         let mut rows = self.rows();
+        if rows.all.get(&session).is_some_and(|before| before.owner.is_some() && before.owner != row.owner) {
+            rows.moved.insert(session);
+            self.moved.notify_one();
+        }
         if row.presence == Presence::Open && row.owner.is_none() {
             rows.unowned.insert(session);
             self.unowned.notify_one();

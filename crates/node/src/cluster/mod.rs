@@ -218,6 +218,7 @@ impl Cluster {
 pub(crate) fn arm(context: &Arc<Context>) {
     if let Some(cluster) = &context.cluster {
         context.tasks.spawn(directory::keep_current(Arc::clone(context), Arc::clone(cluster)));
+        context.tasks.spawn(owned::give_up_moved(Arc::clone(context), Arc::clone(cluster)));
     }
 }
 

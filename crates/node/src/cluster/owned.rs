@@ -1,5 +1,6 @@
 //! Whether a session that is open here is still ours: the control lane of its log alone says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::failover::isolation::Verdict;
@@ -9,6 +10,7 @@ use outlive_core::log::Lane;
 use outlive_core::log::fold::Fold;
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 
+use super::Cluster;
 use crate::context::Context;
 use crate::session::with_sources;
 
@@ -33,6 +35,26 @@ pub(crate) async fn check(context: &Context, id: SessionId) -> Result<Verdict, R
     let is_mine =
         fold.claim().is_some_and(|claim| (claim.node, claim.boot) == (context.who.node, context.who.boot));
     Ok(if is_mine { Verdict::Mine } else { Verdict::NotMine })
+}
+
+/// Gives up what the table says another node has: an owner that was thought lost, and that has nothing to write, would
+/// not hear of it otherwise, and its process would stay beside that of the new owner.
+pub(crate) async fn give_up_moved(context: Arc<Context>, cluster: Arc<Cluster>) {
+    loop {
+        let moved = tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return,
+            moved = cluster.directory.moved() => moved,
+        };
+        for id in moved {
+            let Ok(Some(handle)) = context.handle(id) else { continue };
+            let owner = cluster.directory.get(id).and_then(|row| row.owner);
+            if owner != Some(cluster.me) && known(&context, id).await == Verdict::NotMine {
+                tracing::warn!(session = %id, "another node has taken the session over: its processes here are killed");
+                handle.lose();
+            }
+        }
+    }
 }
 
 /// As [`check`], however long the store takes to answer. A node that is alone has all its sessions.

@@ -26,7 +26,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::directory::Listed;
-use super::{Cluster, Lost, Members, Standing};
+use super::{Cluster, Lost, Members, Seen, Standing};
 use crate::budget::room;
 use crate::context::{Context, Found, Presence};
 use crate::metrics::memory;
@@ -254,6 +254,11 @@ async fn take(context: &Arc<Context>, orphan: Orphan, notice: Option<Notice>) ->
         Some(row) if row.presence == Presence::Open && row.owner == orphan.owner => {}
         // It has another owner, or nobody needs it open.
         Some(_) | None => return Outcome::Settled,
+    }
+    // Whoever was thought lost and is heard again keeps what it has.
+    let is_back = |owner| cluster.members.borrow().seen.get(&owner).is_some_and(Seen::is_alive);
+    if orphan.owner.is_some_and(is_back) {
+        return Outcome::Settled;
     }
     let instead = match in_whose_place(context, cluster, id, notice.as_ref()).await {
         Ok(Some(instead)) => instead,
