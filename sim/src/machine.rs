@@ -45,7 +45,10 @@ const RECORDS: usize = 100_000;
 /// How long the process of a frozen program resists being asked to end.
 const LADDER: Duration = Duration::from_secs(1);
 /// A shim whose daemon says nothing for so long freezes its process by itself.
-pub const GUARD: Duration = Duration::from_secs(5);
+pub const GUARD: Duration = Duration::from_millis(outlive_core::limits::SHIM_GUARD_MS);
+
+/// None freezes it sooner.
+const GUARD_MIN: Duration = Duration::from_millis(outlive_core::limits::SHIM_GUARD_MS_MIN);
 
 /// What a process has said or done for a run. It happens whether or not anybody ever hears of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -272,6 +275,7 @@ impl Machines {
         for ((node, process), shim) in linked {
             if is_it(*process) && shim.process.state == State::Frozen {
                 shim.process.state = State::Runs;
+                shim.heard = world.schedule.now();
                 world.tell(Some(*node), format_args!("{} is thawed", short(process)));
                 for (run, attempt) in std::mem::take(&mut shim.process.missed) {
                     step_after(world, *node, *process, Duration::from_micros(50), run, attempt);
@@ -293,7 +297,10 @@ impl Machines {
     /// Shims whose daemon has been silent for long freeze what they hold.
     pub fn guard(&self, world: &World) {
         let now = world.schedule.now();
-        self.freeze_if(world, |shim| now.since(shim.heard) > GUARD);
+        self.freeze_if(world, |shim| {
+            let patience = if shim.order.spec.program.is_kernel() { world.setup.kernel_grace } else { GUARD };
+            now.since(shim.heard) > patience.max(GUARD_MIN)
+        });
     }
 }
 
@@ -602,9 +609,9 @@ impl Runtimes for Reached {
             linked.map(|((_, process), _)| *process).collect()
         };
         for process in mine {
-            let stop = StopEvidence { why: StopWhy::Disowned, step: StopStep::Kill };
+            let stop = StopEvidence { why: StopWhy::Drain, step: StopStep::Term };
             later(&self.world, self.life.node, process, Duration::from_millis(2), move |mut acting| {
-                acting.dies(ExitStatus::Signal { number: 9, core_dumped: false }, Some(stop));
+                acting.dies(ExitStatus::Signal { number: 15, core_dumped: false }, Some(stop));
             });
         }
     }

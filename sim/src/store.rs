@@ -93,6 +93,8 @@ struct Inner {
     revision: Revision,
     /// Changes go to a node in their order.
     told: BTreeMap<Life, Tick>,
+    /// What a node says of one session arrives in the order in which it was said.
+    asked: BTreeMap<(Life, SessionId), Tick>,
     /// Behind these positions something was lost with the power.
     torn: BTreeMap<SessionId, Vec<Position>>,
 }
@@ -197,6 +199,7 @@ impl Store {
         let mut inner = self.lock();
         inner.heads.retain(|(of, _), _| *of != life);
         inner.known.retain(|(of, _), _| *of != life);
+        inner.asked.retain(|(of, _), _| *of != life);
         inner.changes.remove(&life);
     }
 
@@ -328,6 +331,18 @@ impl Reached {
     async fn ask<T: Send + 'static>(
         &self,
         what: &'static str,
+        key: impl Hash + Clone,
+        fate: Fate,
+        work: impl FnOnce(&Arc<World>) -> T + Send + 'static,
+    ) -> Result<T, Failed> {
+        self.ask_of(None, what, key, fate, work).await
+    }
+
+    /// As [`Self::ask`]; of one session, everything arrives in the order in which it was asked.
+    async fn ask_of<T: Send + 'static>(
+        &self,
+        session: Option<SessionId>,
+        what: &'static str,
         key: impl Hash,
         fate: Fate,
         work: impl FnOnce(&Arc<World>) -> T + Send + 'static,
@@ -345,7 +360,8 @@ impl Reached {
         let question = Question { world: Arc::clone(world), life: self.life, back, answer: Some(answer) };
         if fate != Fate::LostQuestion && world.wire.goes_out(node) {
             let later = if fate == Fate::Late { random.millis(1..1_500) } else { Duration::ZERO };
-            arrive(question, there + later, fate == Fate::Good, work);
+            let wait = self.behind_others(session, there + later);
+            arrive(question, wait, fate == Fate::Good, work);
         }
         let patience = if fate == Fate::Good { ANSWER } else { random.millis(1..400) };
         let over = world.schedule.sleep(patience, here);
@@ -357,6 +373,14 @@ impl Reached {
             }
             Either::Right(((), _)) => Err(Failed::Unknown),
         }
+    }
+
+    fn behind_others(&self, session: Option<SessionId>, wait: Duration) -> Duration {
+        let Some(session) = session else { return wait };
+        let (mut inner, now) = (self.world.store.lock(), self.world.schedule.now());
+        let last = inner.asked.entry((self.life, session)).or_default();
+        *last = (now + wait).max(*last + Duration::from_nanos(1));
+        last.since(now)
     }
 
     async fn read_as<T: Send + 'static>(
@@ -511,7 +535,7 @@ impl Engine for Reached {
                 other => other,
             }
         };
-        let appended = match self.ask("append", session, fate, work).await {
+        let appended = match self.ask_of(Some(session), "append", session, fate, work).await {
             Ok(appended) => appended,
             Err(Failed::Refused) => Err(unavailable("append").into()),
             Err(Failed::Unknown) => Err(AppendError::Unknown),

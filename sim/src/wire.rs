@@ -158,6 +158,9 @@ impl Wire {
             for listener in listeners {
                 drop(listener.try_send(Heard::Gap));
             }
+        }
+        if now == Connection::Up {
+            // Of a short cut too: what could not be sent is sent then.
             world.store.rearm(world, life);
         }
     }
