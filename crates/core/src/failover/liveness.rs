@@ -26,131 +26,22 @@
 //! is silent for ever is declared dead at every node that is well, in a bounded time; one death is told once.
 
 mod other;
+mod pace;
+mod told;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::other::{Other, Patience, Phase};
+pub use self::pace::Pace;
+pub use self::told::{Guard, Output, Why};
 use super::{Member, rendezvous};
 use crate::id::NodeId;
 use crate::limits::{
-    CLUSTER_BEAT_MS, CLUSTER_GONE_MAX, CLUSTER_GONE_MS, CLUSTER_MAJORITY_MS, CLUSTER_NEIGHBOURS,
-    CLUSTER_NEIGHBOURS_ABOVE, CLUSTER_REUNION_MS, CLUSTER_SUSPECT_MS, CLUSTER_WIDE_BEAT_MS,
-    CLUSTER_WIDE_SUSPECT_MS,
+    CLUSTER_GONE_MAX, CLUSTER_GONE_MS, CLUSTER_MAJORITY_MS, CLUSTER_NEIGHBOURS, CLUSTER_NEIGHBOURS_ABOVE,
+    CLUSTER_REUNION_MS,
 };
 use crate::time::{Now, Tick};
-
-/// How often nodes beat, and for how long one may be silent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pace {
-    /// Between two beats.
-    pub beat: Duration,
-    /// Silence after which a node that did not answer either is dead.
-    pub suspect: Duration,
-}
-
-impl Pace {
-    /// Within a machine room.
-    pub const LAN: Self = Self {
-        beat: Duration::from_millis(CLUSTER_BEAT_MS),
-        suspect: Duration::from_millis(CLUSTER_SUSPECT_MS),
-    };
-    /// Over a wide area.
-    pub const WIDE: Self = Self {
-        beat: Duration::from_millis(CLUSTER_WIDE_BEAT_MS),
-        suspect: Duration::from_millis(CLUSTER_WIDE_SUSPECT_MS),
-    };
-
-    /// The most that one wait of the loop counts for: more than one beat is a stall, in which nothing was heard.
-    fn step(self) -> Duration {
-        self.beat * 3 / 2
-    }
-
-    /// A standstill of this length is one after which nothing is taken for granted.
-    fn standstill(self) -> Duration {
-        self.suspect * 2
-    }
-
-    /// Our own last beat must be younger than this for a verdict. When we are cut off, the last beat of another may be
-    /// one beat older than our own: it is silent for `suspect` when we are for `suspect - beat`.
-    fn fresh(self) -> Duration {
-        (self.suspect - self.beat) * 4 / 5
-    }
-
-    /// Who has missed a beat surely.
-    fn missed(self) -> Duration {
-        self.beat * 2
-    }
-
-    /// How long one may be silent after its connection was seen to end, before it is dead: it may connect again.
-    fn disconnected(self) -> Duration {
-        self.beat * 2
-    }
-}
-
-/// How a loss was noticed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Why {
-    /// It was silent for too long, and did not answer when it was asked.
-    Silent,
-    /// The service said that its connection has ended, and it did not answer when it was asked.
-    Disconnected,
-    /// It said goodbye.
-    Left,
-    /// Its next life is here.
-    Reborn,
-}
-
-/// What keeps a node from suspecting others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Guard {
-    /// The loop stood still.
-    Loop,
-    /// The transport is down.
-    Connection,
-    /// Our own beats do not come back.
-    OwnBeats,
-    /// More than half of the cluster is silent at once.
-    Majority,
-}
-
-/// What is to be done or told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Output {
-    /// Our own beats are heard for the first time.
-    Begun,
-    /// A member is there: for the first time, or again after it had gone.
-    Joined(Member),
-    /// It is silent: it is to be asked.
-    Suspected(Member),
-    /// It is heard again, or cannot be judged now.
-    Cleared(Member),
-    /// It is gone. Told once.
-    Lost {
-        /// Who.
-        member: Member,
-        /// How that was noticed.
-        why: Why,
-        /// When it was heard last.
-        heard: Tick,
-    },
-    /// The others, who do not watch this one themselves, are to be told that it is dead.
-    Announce(Member),
-    /// Nobody is suspected because of this.
-    Held(Guard),
-    /// That is over.
-    Released(Guard),
-    /// We are back after a cut of this length: others may have taken us for dead.
-    Rearmed {
-        /// Since our own last sign of life.
-        cut: Duration,
-    },
-    /// The loop, or the whole machine, stood still for so long.
-    Woke {
-        /// For how long.
-        stall: Duration,
-    },
-}
 
 /// How we hear ourselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -49,10 +49,13 @@ fn the_first_claims_at_once_and_each_next_one_a_step_later() {
         let order = rank(session(1), node(me), &(0..4).map(node).collect()).unwrap();
         at.insert(order, plan.next_deadline().unwrap().since(Tick(7)));
     }
-    assert_eq!(at.into_values().collect::<Vec<_>>(), [STEP * 0, STEP, STEP * 2, STEP * 3]);
-    assert_eq!(heir(session(1), (0..4).map(node)), (0..4).map(node).find(|node| {
-        rank(session(1), *node, &(0..4).map(|n| self::node(n)).collect()) == Some(0)
-    }));
+    assert_eq!(at.into_values().collect::<Vec<_>>(), [Duration::ZERO, STEP, STEP * 2, STEP * 3]);
+    assert_eq!(
+        heir(session(1), (0..4).map(node)),
+        (0..4)
+            .map(node)
+            .find(|node| { rank(session(1), *node, &(0..4).map(self::node).collect()) == Some(0) })
+    );
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl World {
         if time >= machine.next_beat {
             machine.next_beat = time + 100;
             let beat = Message::Beat(machine.me, machine.liveness.send());
-            self.to_all(node, beat);
+            self.send_all(node, beat);
         }
         let machine = &mut self.machines[node];
         if self.store_answers && machine.wire == Wire::Whole {
@@ -204,7 +204,7 @@ impl World {
                 }
             }
             Message::Goodbye(member, seq) => machine.liveness.goodbye(member, seq, at),
-            Message::Probe(from) => self.to_one(to, from, Message::Answer(me)),
+            Message::Probe(from) => self.send_one(to, from, Message::Answer(me)),
             Message::Answer(member) => {
                 machine.liveness.answered(member, at);
                 machine.heard.insert(member, time);
@@ -226,23 +226,23 @@ impl World {
             match output {
                 Output::Suspected(member) => {
                     let to = usize::try_from(member.node.as_uuid().as_u128()).unwrap() - 1;
-                    self.to_one(node, to, Message::Probe(node));
+                    self.send_one(node, to, Message::Probe(node));
                 }
-                Output::Announce(member) => self.to_all(node, Message::Dead(member)),
+                Output::Announce(member) => self.send_all(node, Message::Dead(member)),
                 _ => {}
             }
         }
     }
 
-    fn to_all(&mut self, from: usize, message: Message) {
+    fn send_all(&mut self, from: usize, message: Message) {
         for to in 0..self.machines.len() {
             if to != from || matches!(message, Message::Beat(..)) {
-                self.to_one(from, to, message);
+                self.send_one(from, to, message);
             }
         }
     }
 
-    fn to_one(&mut self, from: usize, to: usize, message: Message) {
+    fn send_one(&mut self, from: usize, to: usize, message: Message) {
         if self.machines[from].wire != Wire::Whole {
             return;
         }
@@ -274,7 +274,7 @@ impl World {
     pub fn leave(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         let goodbye = Message::Goodbye(machine.me, machine.liveness.send());
-        self.to_all(node, goodbye);
+        self.send_all(node, goodbye);
         self.kill(node);
     }
 

@@ -8,7 +8,7 @@ use outlive_core::id::Position;
 use outlive_core::limits::{CLUSTER_ISOLATION_MS, CLUSTER_STORE_MS};
 use outlive_node::api::{Api as _, AttachSession, From};
 use outlive_node::cluster::{OnIsolation, Standing};
-use outlive_protocol::http::StreamEvent;
+use outlive_protocol::http::{NodeState, StreamEvent};
 
 use crate::world::{Daemon, PATIENCE, Reach, World, pass};
 
@@ -151,4 +151,19 @@ async fn as_it_was_told_processes_are_stopped_or_left_alone() {
         let processes = &node.machine.processes;
         assert_eq!((count(&processes.stopped) > 0, count(&processes.frozen)), (stops, 0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_drains_still_does_when_it_was_cut_off_meanwhile() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    nodes[0].cluster().standing.send_replace(Standing::Draining);
+    pass(500).await;
+    nodes[0].reaches(Reach::Down);
+    nodes[0].standing(is_isolated).await;
+    nodes[0].reaches(Reach::All);
+    nodes[0].stands(Standing::Draining).await;
+    pass(1_000).await;
+    let state = nodes[1].cluster().members.borrow().seen[&nodes[0].member].state;
+    assert_eq!(state, NodeState::Draining, "the others see it, and give it nothing");
 }

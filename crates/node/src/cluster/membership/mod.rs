@@ -356,31 +356,32 @@ impl Membership {
 
     /// How the node stands. It gives everything away from the moment that somebody has said so.
     fn stand(&mut self, now: Now) {
-        let before = *self.cluster.standing.borrow();
-        if before == Standing::Draining {
-            self.phase = Phase::Draining;
-        }
-        self.phase = match self.phase {
-            Phase::Unheard if self.liveness.is_well() => Phase::Heard(now.tick),
-            Phase::Heard(_) if !self.liveness.is_well() => Phase::Unheard,
-            // By then it has heard whoever is there.
-            Phase::Heard(since)
-                if now.tick.since(since) >= self.pace.suspect && *self.cluster.directory.armed().borrow() =>
-            {
-                tracing::info!(node = %self.cluster.settings.name, "the node is ready");
-                Phase::Ready
+        let is_armed = *self.cluster.directory.armed().borrow();
+        let cluster = Arc::clone(&self.cluster);
+        cluster.standing.send_if_modified(|standing| {
+            if *standing == Standing::Draining {
+                self.phase = Phase::Draining;
             }
-            phase => phase,
-        };
-        let standing = match (self.isolation.place(), self.phase) {
-            (Place::Isolated { since }, _) => Standing::Isolated { since },
-            (Place::Reuniting, _) => Standing::Reuniting,
-            (Place::Well, Phase::Unheard | Phase::Heard(_)) => Standing::Joining,
-            (Place::Well, Phase::Ready) => Standing::Ready,
-            (Place::Well, Phase::Draining) => Standing::Draining,
-        };
-        self.table.state(self.cluster.me, table::state(standing), now);
-        self.cluster.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
+            self.phase = match self.phase {
+                Phase::Unheard if self.liveness.is_well() => Phase::Heard(now.tick),
+                Phase::Heard(_) if !self.liveness.is_well() => Phase::Unheard,
+                // By then it has heard whoever is there.
+                Phase::Heard(since) if now.tick.since(since) >= self.pace.suspect && is_armed => {
+                    tracing::info!(node = %cluster.settings.name, "the node is ready");
+                    Phase::Ready
+                }
+                phase => phase,
+            };
+            let now_standing = match (self.isolation.place(), self.phase) {
+                (Place::Isolated { since }, _) => Standing::Isolated { since },
+                (Place::Reuniting, _) => Standing::Reuniting,
+                (Place::Well, Phase::Unheard | Phase::Heard(_)) => Standing::Joining,
+                (Place::Well, Phase::Ready) => Standing::Ready,
+                (Place::Well, Phase::Draining) => Standing::Draining,
+            };
+            self.table.state(cluster.me, table::state(now_standing), now);
+            std::mem::replace(standing, now_standing) != now_standing
+        });
     }
 
     async fn leave(mut self) {
