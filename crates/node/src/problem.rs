@@ -130,6 +130,14 @@ pub fn claim(error: &ClaimError) -> Problem {
                 .hint("give it as the id; a file of this name is given with its directory")
                 .fact("session", path.clone())
         }
+        ClaimError::VolumeNotHere { path, volume, nodes } => {
+            let title = "The notebook is on a volume that this node does not have";
+            Problem::new(409, "volume-not-here", title, detail)
+                .hint(format!("it is saved by {nodes}; or save it here, to another path: the session keeps everything meanwhile"))
+                .fact("path", path.clone())
+                .fact("volume", volume.clone())
+                .fact("nodes", nodes.clone())
+        }
         ClaimError::BadPath { path, .. } | ClaimError::Unresolvable { path, .. } => {
             Problem::new(422, "bad-path", "The path cannot be used", detail).fact("path", path.clone())
         }

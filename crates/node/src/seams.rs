@@ -156,6 +156,16 @@ pub enum ClaimError {
         #[source]
         source: std::io::Error,
     },
+    /// It is on a volume that this node does not reach.
+    #[error("{path} is on volume {volume}, which this node does not have")]
+    VolumeNotHere {
+        /// The path, as a node has it that does.
+        path: String,
+        /// The volume.
+        volume: String,
+        /// Who has it, in words.
+        nodes: String,
+    },
     /// The path cannot be resolved.
     #[error("{path} cannot be resolved")]
     Unresolvable {

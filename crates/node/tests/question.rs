@@ -101,6 +101,7 @@ impl Shim {
             open_runs: Vec::new(),
             last_src: self.last,
             asks,
+            frozen: false,
         };
         self.says.send(FromLink::Welcome(Box::new(welcome))).await.unwrap();
     }

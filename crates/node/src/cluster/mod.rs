@@ -9,6 +9,7 @@
 //! | `owned` | whether a session that is open here is still ours |
 //! | `drain` | giving everything away |
 //! | `paths` | claims of paths in the cluster's store |
+//! | `unreachable` | the file of a notebook that only other nodes reach |
 //! | `elsewhere` | what is said of a session that another node has |
 //! | `fenced` | the processes of a session that is not ours any more |
 //! | [`follow`] | the live tails of sessions that other nodes write |
@@ -16,6 +17,8 @@
 //! | `clients` | what clients of this node are told of itself and the others |
 
 mod clients;
+pub(crate) mod paths;
+pub(crate) mod unreachable;
 pub(crate) mod drain;
 pub mod directory;
 pub mod follow;
@@ -191,6 +194,8 @@ pub struct Cluster {
     pub lost: broadcast::Sender<Lost>,
     /// Which node has which session.
     pub directory: Directory,
+    /// The directories that nodes share, by their names, links resolved.
+    volumes: BTreeMap<String, PathBuf>,
     /// All is given away: goodbye is to be said.
     leaving: CancellationToken,
     /// It is said, or nobody is left to say it.
@@ -201,9 +206,13 @@ impl Cluster {
     /// A node that has not joined yet.
     #[must_use]
     pub fn new(me: Member, settings: Settings) -> Self {
+        // Paths of notebooks are compared with their links resolved.
+        let resolved = |root: &PathBuf| root.canonicalize().unwrap_or_else(|_| root.clone());
+        let volumes = settings.volumes.iter().map(|(name, root)| (name.clone(), resolved(root))).collect();
         Self {
             me,
             settings,
+            volumes,
             members: watch::Sender::new(Arc::default()),
             standing: watch::Sender::new(Standing::Joining),
             lost: broadcast::Sender::new(NOTICES_MAX),

@@ -2,7 +2,8 @@
 
 use outlive_core::failover::Member;
 use std::collections::HashMap;
-use std::sync::MutexGuard;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
 
 use outlive_core::id::{Epoch, ReportId, Revision, SessionId};
 use outlive_protocol::http::{RunCounts, RuntimeState, SessionState, SessionView};
@@ -10,6 +11,7 @@ use outlive_store::TableError;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Context;
+use crate::cluster::paths::VolumePath;
 
 /// The table of sessions.
 pub(crate) const SESSIONS: &str = "sessions";
@@ -44,6 +46,9 @@ pub struct Indexed {
     /// The claim under which this was written; of a node that is alone, 0.
     #[serde(default, skip_serializing_if = "is_first")]
     pub epoch: Epoch,
+    /// Of several nodes: where its notebook's file is, for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<VolumePath>,
     /// Whether it has a live kernel, whose memory is waited for when its node is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_kernel: bool,
@@ -132,7 +137,7 @@ impl Context {
         } else {
             self.unlist(id);
         }
-        let row = Indexed { view, presence, owner, epoch, has_kernel };
+        let row = Indexed { view, presence, owner, epoch, place: None, has_kernel };
         self.write_row(id, |before| match before {
             Some(before) if before.epoch > epoch => None,
             Some(_) | None => Some(row.clone()),
@@ -147,7 +152,7 @@ impl Context {
     pub async fn index_given(&self, view: &SessionView, epoch: Epoch) -> Result<(), TableError> {
         let mut view = view.clone();
         (view.loaded, view.peers, view.rests_at, view.node) = (false, 0, None, None);
-        let row = Indexed { view, presence: Presence::Open, owner: None, epoch, has_kernel: false };
+        let row = Indexed { view, presence: Presence::Open, owner: None, epoch, place: None, has_kernel: false };
         self.write_row(row.view.id, |before| {
             let is_newer = before.is_some_and(|before| before.epoch > epoch);
             (!is_newer).then(|| row.clone())
@@ -211,8 +216,10 @@ impl Context {
         for _ in 0..TRIES {
             let before = self.engine.get(SESSIONS, &key).await?;
             let revision = before.as_ref().map_or(Revision(0), |row| row.revision);
-            let before = before.and_then(|row| serde_json::from_slice(&row.value).ok());
-            let Some(row) = row(before) else { return Ok(()) };
+            let before: Option<Indexed> = before.and_then(|row| serde_json::from_slice(&row.value).ok());
+            let known = before.as_ref().map(|before| (before.view.path.clone(), before.place.clone()));
+            let Some(mut row) = row(before) else { return Ok(()) };
+            row.place = self.place_of(row.view.path.as_deref(), known);
             let value = serde_json::to_vec(&row).expect("a view is plain data");
             match self.engine.put_if(SESSIONS, &key, revision, &value).await {
                 Ok(_) => return Ok(()),
@@ -221,6 +228,15 @@ impl Context {
             }
         }
         Err(last.expect("it was tried at least once"))
+    }
+
+    /// Where a notebook's file is for all nodes. That of one that this node does not reach stays as it is known.
+    fn place_of(&self, path: Option<&str>, known: Option<(Option<String>, Option<VolumePath>)>) -> Option<VolumePath> {
+        let (cluster, path) = (self.cluster.as_ref()?, path?);
+        match known {
+            Some((before, Some(place))) if before.as_deref() == Some(path) => Some(place),
+            _ => Some(cluster.place(Path::new(path))),
+        }
     }
 
     /// A session's row.
@@ -245,7 +261,7 @@ impl Context {
     }
 
     /// A session has ended.
-    pub async fn closed(&self, view: &SessionView, epoch: Epoch) {
+    pub async fn closed(self: &Arc<Self>, view: &SessionView, epoch: Epoch) {
         if let Err(error) = self.index(view, Presence::Ended, epoch).await {
             tracing::error!(session = %view.id, %error, "the end of a session is not indexed");
         }

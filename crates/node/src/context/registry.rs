@@ -20,6 +20,8 @@ use outlive_protocol::http::{Problem, SessionView};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use crate::cluster::paths::{self, NotTaken};
+use crate::seams::ClaimError;
 use crate::session::Handle;
 use crate::session::with_sources;
 use crate::session::handle::{Visit, Visiting};
@@ -33,12 +35,18 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Of all paths that a session has, it keeps this one.
-    fn keep_path(&mut self, path: &Path, session: SessionId) {
+    /// Of all paths that a session has, it keeps this one; those that it does not are returned.
+    fn keep_path(&mut self, path: &Path, session: SessionId) -> Vec<PathBuf> {
+        let freed = self.paths_of(session).filter(|other| *other != path).cloned().collect();
         self.paths.retain(|other, held| held.by != session || other == path);
         if let Some(held) = self.paths.get_mut(path) {
             held.until = None;
         }
+        freed
+    }
+
+    fn paths_of(&self, session: SessionId) -> impl Iterator<Item = &PathBuf> {
+        self.paths.iter().filter(move |(_, held)| held.by == session).map(|(path, _)| path)
     }
 }
 
@@ -123,7 +131,15 @@ pub struct PathSlot {
 impl PathSlot {
     /// The session has the path from now on; any other that it had is free.
     pub fn confirm(self) {
-        self.context.registry().keep_path(&self.path, self.session);
+        let freed = self.context.registry().keep_path(&self.path, self.session);
+        self.context.free_everywhere(freed, self.session);
+    }
+}
+
+impl PathSlot {
+    /// The path is somebody else's.
+    fn forgo(self) {
+        self.context.registry().paths.remove(&self.path);
     }
 }
 
@@ -131,11 +147,15 @@ impl Drop for PathSlot {
     fn drop(&mut self) {
         let mut registry = self.context.registry();
         // One that is kept is held by the session itself.
-        if registry.paths.get(&self.path).is_some_and(|held| held.by == self.session && held.until.is_some())
-        {
+        let is_given_back =
+            registry.paths.get(&self.path).is_some_and(|held| held.by == self.session && held.until.is_some());
+        if is_given_back {
             registry.paths.remove(&self.path);
         }
         drop(registry);
+        if is_given_back {
+            self.context.free_everywhere(vec![self.path.clone()], self.session);
+        }
         self.over.cancel();
     }
 }
@@ -172,14 +192,62 @@ impl Context {
     ///
     /// # Errors
     /// Another session that has it.
-    pub fn hold_path(&self, path: &Path, session: SessionId) -> Result<(), SessionId> {
+    pub fn hold_path(self: &Arc<Self>, path: &Path, session: SessionId) -> Result<(), SessionId> {
         let mut registry = self.registry();
         let holder = registry.paths.entry(path.to_owned()).or_insert(Held { by: session, until: None }).by;
         if holder != session {
             return Err(holder);
         }
-        registry.keep_path(path, session);
+        let freed = registry.keep_path(path, session);
+        drop(registry);
+        self.free_everywhere(freed, session);
         Ok(())
+    }
+
+    /// Reserves a path (canonical) for a session, and of several nodes claims it from all of them.
+    ///
+    /// # Errors
+    /// [`ClaimError::Held`], or why the claim is not recorded.
+    pub async fn take_path(self: &Arc<Self>, path: &Path, session: SessionId) -> Result<PathSlot, ClaimError> {
+        let shown = || path.display().to_string();
+        let held = |by| ClaimError::Held { path: shown(), session: by, pid: std::process::id() };
+        let slot = self.reserve_path(path, session).map_err(held)?;
+        let Some(cluster) = &self.cluster else { return Ok(slot) };
+        match paths::claim(self, cluster, path, session).await {
+            Ok(()) => Ok(slot),
+            Err(not_taken) => {
+                // It is not ours to give back.
+                slot.forgo();
+                Err(match not_taken {
+                    NotTaken::By(session) => held(session),
+                    NotTaken::Store(error) => {
+                        ClaimError::Io { path: shown(), source: std::io::Error::other(error) }
+                    }
+                })
+            }
+        }
+    }
+
+    /// Gives back a claim that a session has on a path that is not its notebook's.
+    pub async fn free_path(&self, path: &Path, session: SessionId) {
+        if let Some(cluster) = &self.cluster {
+            paths::free(self, cluster, path, session).await;
+        }
+    }
+
+    /// Gives paths back that a session had, to all nodes.
+    fn free_everywhere(self: &Arc<Self>, freed: Vec<PathBuf>, session: SessionId) {
+        let (Some(cluster), Ok(runtime)) = (&self.cluster, tokio::runtime::Handle::try_current()) else { return };
+        if freed.is_empty() {
+            return;
+        }
+        let (context, cluster) = (Arc::clone(self), Arc::clone(cluster));
+        let freeing = async move {
+            for path in freed {
+                paths::free(&context, &cluster, &path, session).await;
+            }
+        };
+        self.tasks.spawn_on(freeing, &runtime);
     }
 
     /// Reserves the place of a session; `None` when something stands there.
@@ -313,7 +381,14 @@ impl Context {
     }
 
     /// A session that ends or was never made has no path.
-    pub fn forget_paths_of(&self, id: SessionId) {
+    pub fn forget_paths_of(self: &Arc<Self>, id: SessionId) {
+        let freed = self.registry().paths_of(id).cloned().collect();
+        self.leave_paths_of(id);
+        self.free_everywhere(freed, id);
+    }
+
+    /// A session is not this node's any more, and takes its path along.
+    pub fn leave_paths_of(&self, id: SessionId) {
         self.registry().paths.retain(|_, held| held.by != id);
     }
 

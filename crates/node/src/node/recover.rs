@@ -74,7 +74,7 @@ async fn take_up(context: &Arc<Context>, reservation: Reservation, shims: Vec<Fo
         Err(NotResumed::Taken(owner)) => {
             tracing::info!(session = %id, node = %owner.node, "taken over by another node meanwhile");
             open::refuse_all(context, &shims, "another node owns its session now");
-            context.forget_paths_of(id);
+            context.leave_paths_of(id);
             TakenUp::Settled
         }
         Err(NotResumed::Because(problem)) => {

@@ -498,6 +498,7 @@ mod tests {
         let ack = |message: &ToShim| matches!(message, ToShim::Ack { .. });
         let test = async {
             for _ in 0..2 {
+                let mut told = shim.told();
                 let (heard, over) = tokio::join!(
                     shim.serve(hello),
                     connection(
@@ -506,7 +507,7 @@ mod tests {
                         &mut talk,
                         &mut ends,
                         &mut waiting,
-                        &mut shim.told()
+                        &mut told
                     )
                 );
                 assert!(matches!(over, Over::Broken(_)));
@@ -514,6 +515,7 @@ mod tests {
             }
             link.to.send(ToShim::Ack { through: Src(1) }).await.unwrap();
             for last in [&ack as &dyn Fn(&ToShim) -> bool, &hello] {
+                let mut told = shim.told();
                 let (heard, _) = tokio::join!(
                     shim.serve(last),
                     connection(
@@ -522,7 +524,7 @@ mod tests {
                         &mut talk,
                         &mut ends,
                         &mut waiting,
-                        &mut shim.told()
+                        &mut told
                     )
                 );
                 assert_eq!(acked(&heard) == Src(1), heard.len() == 1, "{heard:?}");
@@ -546,6 +548,7 @@ mod tests {
         link.to.send(ToShim::Goodbye).await.unwrap();
         drop(link);
         let test = async {
+            let mut told = shim.told();
             let (heard, over) = tokio::join!(
                 shim.serve(|message| matches!(message, ToShim::Goodbye)),
                 connection(
@@ -554,7 +557,7 @@ mod tests {
                     &mut talk,
                     &mut ends,
                     &mut waiting,
-                    &mut shim.told()
+                    &mut told
                 )
             );
             assert!(matches!(over, Over::Released), "{heard:?}");
@@ -587,13 +590,14 @@ mod tests {
                 drop(answer(&shim.listener, &welcome(VERSION - 1, &shim.identity)).await);
                 link.from.recv().await
             };
+            let mut told = shim.told();
             let serve = connection(
                 &shim.inner,
                 &shim.directory,
                 &mut talk,
                 &mut ends,
                 &mut waiting,
-                &mut shim.told(),
+                &mut told,
             );
             let (heard, over) = tokio::join!(serving, serve);
             assert!(matches!(over, Over::Broken(_)), "and talked to until it goes");

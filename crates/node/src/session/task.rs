@@ -148,6 +148,7 @@ impl Task {
         if let Some(takeover) = self.taken.take() {
             self.taken_over(takeover).await?;
         }
+        self.follow_volume().await?;
         self.take_up_file().await?;
         self.settle().await?;
         let mut last = Turn::Mailbox;

@@ -3,5 +3,6 @@
 mod gate;
 mod handover;
 mod machine;
+mod paths;
 mod takeover;
 mod world;

@@ -1,7 +1,7 @@
 //! Several nodes over one store, each with a machine of its own. Time goes on when all of them wait.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ pub struct World {
     pub store: Memory,
     transport: MemoryTransport,
     began: Instant,
-    /// Where a shared directory is on each node, by its name.
-    pub volumes: Vec<(String, PathBuf)>,
+    /// Where shared directories are on a node, by their names.
+    pub volumes: fn(&Path, usize) -> BTreeMap<String, PathBuf>,
 }
 
 /// A node and what it stands on.
@@ -83,7 +83,7 @@ impl World {
             store: Memory::default(),
             transport: MemoryTransport::default(),
             began: Instant::now(),
-            volumes: Vec::new(),
+            volumes: |_, _| BTreeMap::new(),
         }
     }
 
@@ -112,7 +112,7 @@ impl World {
             transport: Arc::new(GatedTransport::new(self.transport.clone(), gate.clone())),
             kernel_grace: GRACE,
             on_isolation: OnIsolation::Freeze,
-            volumes: self.volumes.iter().cloned().collect(),
+            volumes: (self.volumes)(self.place.path(), number),
             is_wide: false,
         };
         let who = Identity { node: id(number), boot: boot(number, life) };
@@ -146,6 +146,18 @@ impl World {
             }
         };
         tokio::time::timeout(PATIENCE, found).await.expect("it gets its owner")
+    }
+
+    /// Waits until a table has so many rows.
+    pub async fn until_rows(&self, table: &str, many: usize) -> usize {
+        let mut changes = self.store.watch(table, "").await.unwrap();
+        let there = async {
+            while self.store.scan(table, "").await.unwrap().len() < many {
+                changes.next().await.expect("the store is there");
+            }
+        };
+        tokio::time::timeout(PATIENCE, there).await.expect("they come");
+        self.store.scan(table, "").await.unwrap().len()
     }
 
     /// All that was ever written to a session.

@@ -333,11 +333,7 @@ async fn take(
     session: SessionId,
     path: &Path,
 ) -> Result<(PathSlot, Box<dyn PathClaim>), ClaimError> {
-    let slot = context.reserve_path(path, session).map_err(|holder| ClaimError::Held {
-        path: path.display().to_string(),
-        session: holder,
-        pid: std::process::id(),
-    })?;
+    let slot = context.take_path(path, session).await?;
     Ok((slot, context.files.claim(path, session).await?))
 }
 

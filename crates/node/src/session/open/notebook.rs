@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 
 use super::{make, wake};
 use crate::budget::room;
+use crate::cluster::paths;
 use crate::context::{Context, Found, PathHolder, PathSlot, Reservation};
 use crate::files::notebook_path;
 use crate::seams::{ClaimError, PathClaim};
@@ -79,9 +80,7 @@ pub(super) async fn from_file(
     parameters: &BTreeMap<String, Value>,
 ) -> Result<Opened, Problem> {
     let resolved = context.files.resolve(path).await.map_err(|error| problem::claim(&error))?;
-    let slot = context
-        .reserve_path(&resolved, id)
-        .map_err(|holder| problem::path_taken(&resolved.to_string_lossy(), holder, std::process::id()))?;
+    let slot = context.take_path(&resolved, id).await.map_err(|error| problem::claim(&error))?;
     let claim = context.files.claim(&resolved, id).await.map_err(|error| problem::claim(&error))?;
     let (mut document, stamp) = read(context, source).await?;
     let values: Vec<_> = parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -295,33 +294,54 @@ async fn by_path(
                 over.cancelled().await;
                 continue;
             }
-            Some(PathHolder::Session(id)) => {
-                match join(context, id, &request).await {
-                    Ok(view) if view.path.as_deref().map(Path::new) == Some(&*path) => {
-                        return Ok(opened(&view));
-                    }
-                    // It was saved elsewhere before it answered.
-                    Ok(_) => {}
-                    // Its end came first, or it was never made: the path is free.
-                    Err(problem) if matches!(problem.code.as_str(), "session-ended" | "no-such-session") => {
-                        context.forget_paths_of(id);
-                    }
-                    Err(problem) => return Err(problem),
-                }
-                continue;
-            }
+            Some(PathHolder::Session(id)) => match joined_at(context, id, &path, &request).await? {
+                Some(opened) => return Ok(opened),
+                None => continue,
+            },
             None => {}
+        }
+        if let Some(id) = paths::holder(context, &path).await? {
+            match joined_at(context, id, &path, &request).await? {
+                Some(opened) => return Ok(opened),
+                // It is open here, and its notebook is another file: the claim is left over.
+                None => context.free_path(&path, id).await,
+            }
+            continue;
         }
         context.takes_work()?;
         room()?;
         let id = fresh_id();
         let Some(reservation) = context.reserve(id) else { continue };
-        let Ok(slot) = context.reserve_path(&path, id) else { continue };
+        let slot = match context.take_path(&path, id).await {
+            Ok(slot) => slot,
+            Err(ClaimError::Held { .. }) => continue,
+            Err(error) => return Err(problem::claim(&error)),
+        };
         let opening = in_its_own_task(context, move |context| async move {
             let view = from_path(&context, &reservation, path, slot, request).await?;
             Ok(opened(&view))
         });
         return opening.await;
+    }
+}
+
+/// Joins the session that is said to have the notebook; `None` when it has it no more.
+async fn joined_at(
+    context: &Arc<Context>,
+    id: SessionId,
+    path: &Path,
+    request: &OpenSession,
+) -> Result<Option<http::Opened>, Problem> {
+    match join(context, id, request).await {
+        Ok(view) if view.path.as_deref().map(Path::new) == Some(path) => Ok(Some(opened(&view))),
+        // It was saved elsewhere before it answered.
+        Ok(_) => Ok(None),
+        // Its end came first, or it was never made: the path is free.
+        Err(problem) if matches!(problem.code.as_str(), "session-ended" | "no-such-session") => {
+            context.forget_paths_of(id);
+            Ok(None)
+        }
+        Err(problem) => Err(problem),
     }
 }
 

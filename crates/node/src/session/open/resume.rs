@@ -1,6 +1,6 @@
 //! A session that is taken up again: by a daemon that comes back, or by whoever asks for one that was evicted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outlive_core::failover::{Member, TakenWhy, Takeover};
@@ -16,11 +16,13 @@ use tokio::sync::mpsc;
 
 use super::{blob_directory, load, load_lanes, not_written, start, task};
 use crate::budget::room;
+use crate::cluster::paths::{self, NotTaken, VolumePath};
+use crate::cluster::unreachable::Unreachable;
 use crate::context::{Context, Entered, Found, Presence, Reservation};
 use crate::group;
 use crate::hosted::Hosted;
 use crate::problem;
-use crate::seams::{FoundShim, FromLink, Link};
+use crate::seams::{ClaimError, FoundShim, FromLink, Link, PathClaim};
 use crate::session::handle::{Visiting, ended};
 use crate::session::journal::{Claimed, Journal, WriteError};
 use crate::session::notebook::restore::DocumentLane;
@@ -176,6 +178,8 @@ pub async fn resume(
         Err(error) => return Err(not_written(&error).into()),
     };
     let claimed_at = context.clock.now().wall;
+    let row = context.indexed(id).await.map_err(|error| problem::store(&error))?;
+    let place = row.and_then(|row| row.place);
     context.index_owner(id, claimed.epoch).await.map_err(|error| problem::store(&error))?;
     // What it was for and what it shows; its output is read once, by the journal.
     let lanes = LaneFilter::Only(vec![Lane::Control, Lane::Journal, Lane::Document]);
@@ -194,7 +198,7 @@ pub async fn resume(
     match before {
         Hosted::Group(_) => Ok(group::resume(context, reservation, from, claimed, &blobs).await?),
         Hosted::Session(session) => {
-            let notebook = reopen_notebook(context, &session, folded.document, &blobs).await?;
+            let notebook = reopen_notebook(context, &session, folded.document, &blobs, place).await?;
             Ok(resume_session(context, reservation, from, claimed, notebook, &blobs).await?)
         }
     }
@@ -202,7 +206,7 @@ pub async fn resume(
 
 /// There is nothing to take up: the session has ended, or its creation was never answered, or its log is gone. Nobody
 /// would supervise what it had started.
-async fn forgo(context: &Context, id: SessionId, shims: &[FoundShim]) -> Result<(), Problem> {
+async fn forgo(context: &Arc<Context>, id: SessionId, shims: &[FoundShim]) -> Result<(), Problem> {
     context.forget_paths_of(id);
     let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
     let Some(ended) = whole.hosted else {
@@ -265,10 +269,11 @@ pub(crate) fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
 
 /// The notebook as it was edited last; the outputs are projected into it again. The file is looked at when it is saved.
 async fn reopen_notebook(
-    context: &Context,
+    context: &Arc<Context>,
     session: &Session,
     lane: DocumentLane,
     blobs: &Path,
+    place: Option<VolumePath>,
 ) -> Result<Option<NotebookPlane>, Problem> {
     if !session.is_notebook() {
         return Ok(None);
@@ -288,13 +293,20 @@ async fn reopen_notebook(
     let file = match &session.path {
         None => NotebookFile::untitled(id, files),
         Some(path) => {
-            let place = Path::new(path);
-            context
-                .hold_path(place, id)
-                .map_err(|holder| problem::path_taken(path, holder, std::process::id()))?;
-            let file = match context.files.claim(place, id).await {
-                Ok(claim) => NotebookFile::new(id, files, (place.to_owned(), None), claim),
-                Err(error) => NotebookFile::unclaimed(id, files, place.to_owned(), &error),
+            let file = match here(context, place, path) {
+                Ok(local) => {
+                    context
+                        .hold_path(&local, id)
+                        .map_err(|holder| problem::path_taken(path, holder, std::process::id()))?;
+                    match claim_again(context, &local, id).await {
+                        Ok(claim) => NotebookFile::new(id, files, (local, None), claim),
+                        Err(error) => NotebookFile::unclaimed(id, files, local, &error),
+                    }
+                }
+                Err(unreachable) => {
+                    let (path, refusal) = (PathBuf::from(path), unreachable.refusal(Path::new(path)));
+                    NotebookFile::unclaimed(id, unreachable, path, &refusal)
+                }
             };
             // What was known of another file says nothing about this one.
             let saved = restored.saved.filter(|saved| saved.path == *path).map(|saved| saved.stamp);
@@ -303,6 +315,30 @@ async fn reopen_notebook(
         }
     };
     Ok(Some(NotebookPlane::new(id, Arc::clone(&context.clock), restored.document, file)))
+}
+
+/// Where the notebook of a session is on this node, whichever node it comes from.
+fn here(context: &Context, place: Option<VolumePath>, path: &str) -> Result<PathBuf, Arc<Unreachable>> {
+    match (&context.cluster, place) {
+        (Some(cluster), Some(place)) => {
+            let unreachable = || Unreachable::new(place.volume.clone(), cluster.who_has(&place));
+            cluster.local(&place).ok_or_else(unreachable)
+        }
+        (None, _) | (_, None) => Ok(PathBuf::from(path)),
+    }
+}
+
+/// A session that is taken up claims its notebook's file again: among all nodes, where its claim is there already unless
+/// it was never made, and on this machine.
+async fn claim_again(context: &Context, path: &Path, id: SessionId) -> Result<Box<dyn PathClaim>, ClaimError> {
+    if let Some(cluster) = &context.cluster {
+        let shown = || path.display().to_string();
+        paths::claim(context, cluster, path, id).await.map_err(|not_taken| match not_taken {
+            NotTaken::By(session) => ClaimError::Held { path: shown(), session, pid: std::process::id() },
+            NotTaken::Store(error) => ClaimError::Io { path: shown(), source: std::io::Error::other(error) },
+        })?;
+    }
+    context.files.claim(path, id).await
 }
 
 impl Task {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use outlive_core::limits::{AUTOSAVE_QUIET_MS, SAVE_TRIES_MAX};
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::Input;
+use outlive_core::session::event::PathWhy;
 use outlive_core::session::spec::{Place, Trust};
 use outlive_document::Notebook;
 use outlive_document::file::{FileStamp, WriteError as FileError};
@@ -46,6 +47,18 @@ impl Task {
             plane.file.edited();
         }
         self.settle_claim().await
+    }
+
+    /// The node that had the session before has the notebook's volume elsewhere.
+    pub(super) async fn follow_volume(&mut self) -> Result<(), WriteError> {
+        let here = self.notebook.as_ref().and_then(|plane| plane.file.path()).map(|path| path.display().to_string());
+        if let (Some(here), Some(before)) = (here, &self.session.path)
+            && here != *before
+        {
+            let moved = Input::TakePath { path: here, why: PathWhy::Renamed };
+            self.input(moved, None).await?.ok();
+        }
+        Ok(())
     }
 
     /// Answers when it is done; the session goes on meanwhile.

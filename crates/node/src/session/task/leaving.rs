@@ -114,7 +114,7 @@ impl Task {
                 tracing::warn!(session = %id, error = %with_sources(&error), "the session is not released");
             }
         }
-        self.context.forget_paths_of(id);
+        self.context.leave_paths_of(id);
         self.context.close_here(id).await;
     }
 
