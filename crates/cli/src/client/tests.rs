@@ -411,6 +411,30 @@ async fn the_node_that_was_named_is_asked_first() {
     assert_eq!(cursors(&third), ["3"]);
 }
 
+/// A node that has come since the daemon listed the others, and one that takes another token.
+#[tokio::test]
+async fn a_node_that_is_known_by_hearsay_alone_is_asked_too_and_its_refusal_is_not_the_end() {
+    let refused = json!({"type": "t", "code": "wrong-token", "title": "T", "status": 401, "detail": "d"});
+    for (answer, seen) in [
+        (Script::Break(format!("{}{END}", gap(4))), [3, 4]),
+        (Script::Refuse(401, refused.to_string()), [3, 9]),
+    ] {
+        let mut third = Fake::new();
+        let url = third.listen_tcp(vec![answer]).await;
+        let moved = json!({"type": "t", "code": "draining", "title": "T", "status": 503, "detail": "d",
+            "elsewhere": {"node": uuid::Uuid::nil(), "name": "c", "url": url}});
+        let last = format!("{}data: {}\n\n", gap(3), json!({"event": "problem", "problem": moved}));
+        let mut one = Fake::new();
+        one.listen(vec![Script::Break(last), Script::Break(format!("{}{END}", gap(9)))]);
+        if seen[1] == 4 {
+            one.knows(&[]);
+        }
+        let daemon = one.daemon();
+        assert_eq!(all(&mut open(&one, &daemon).await).await.expect("it goes on").0, seen);
+        assert_eq!(third.streams()[0].ends_with("in-cluster"), seen[1] == 4);
+    }
+}
+
 #[tokio::test]
 async fn patience_has_an_end_which_says_why_and_how_to_come_back() {
     let (one, _other) = two(

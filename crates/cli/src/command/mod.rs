@@ -122,7 +122,7 @@ pub enum Command {
     /// Offer notebooks to an agent, over standard input and output (MCP)
     Mcp(mcp::Args),
     /// Run the daemon in the foreground
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Stop the daemon, or say how it is
     Daemon(daemon::Args),
     /// Look at what Outlive needs, and say what is missing

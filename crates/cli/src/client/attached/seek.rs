@@ -42,10 +42,11 @@ pub(super) enum Found {
 pub(super) async fn seek(daemon: &Daemon, sought: Sought<'_>) -> Result<Found, Failure> {
     let may_start = daemon.may_start() && sought.why != Why::Goodbye;
     let ask = async |client: Client, starts: bool| {
-        if starts && matches!(client.way(), Way::Socket(_)) {
-            if let Err(failure) = daemon.find_or_start().await {
-                return (client, Err(Refused::Start(failure)));
-            }
+        if starts
+            && matches!(client.way(), Way::Socket(_))
+            && let Err(failure) = daemon.find_or_start().await
+        {
+            return (client, Err(Refused::Start(failure)));
         }
         let opened = client.events(sought.path).await;
         (client, opened.map_err(Refused::Call))
@@ -72,7 +73,13 @@ pub(super) async fn seek(daemon: &Daemon, sought: Sought<'_>) -> Result<Found, F
             Ok((client, Ok(stream))) => return Ok(Found::Stream(client, Box::new(stream))),
             Ok((client, Err(refused))) => {
                 waited_for.retain(|way| way != client.way());
-                last = refused.passing(is_alone)?.or(last);
+                let is_known = sought.hinted.as_ref().is_none_or(|hinted| !hinted.is_at(client.way()))
+                    || daemon.clients()?.iter().any(|known| known.way() == client.way());
+                // One that is known by hearsay alone may have another token.
+                match refused.passing(is_alone) {
+                    Err(_) if !is_known => {}
+                    passing => last = passing?.or(last),
+                }
             }
             Err(_) if Instant::now() >= sought.deadline => return Ok(Found::Nobody(last)),
             Err(_) if order.is_empty() => {
@@ -111,13 +118,12 @@ impl Refused {
 fn order(daemon: &Daemon, sought: &Sought<'_>, waited_for: &[Way]) -> Result<VecDeque<Client>, Failure> {
     let mut order: VecDeque<Client> = VecDeque::new();
     let known = daemon.clients()?;
-    let first = [sought.hinted.as_ref(), Some(sought.last.way())];
-    let first =
-        first.into_iter().flatten().filter_map(|way| known.iter().find(|known| known.way().is_at(way)));
-    for client in first.chain(&known) {
+    let at = |way: &Way| known.iter().find(|known| known.way().is_at(way)).cloned();
+    let hinted = sought.hinted.as_ref().and_then(|way| at(way).or_else(|| daemon.at(&way.to_string()).ok()));
+    for client in hinted.into_iter().chain(at(sought.last.way())).chain(known.iter().cloned()) {
         let is_new = order.iter().all(|other| other.way() != client.way());
         if is_new && !waited_for.contains(client.way()) {
-            order.push_back(client.clone());
+            order.push_back(client);
         }
     }
     Ok(order)

@@ -18,6 +18,7 @@ pub(super) async fn keep(
     end: CancellationToken,
 ) {
     let mut written = Vec::new();
+    let mut is_over = false;
     loop {
         let known = known(&members.borrow_and_update());
         if known != written {
@@ -29,20 +30,24 @@ pub(super) async fn keep(
                 }
             }
         }
+        if is_over {
+            return;
+        }
         tokio::select! {
             biased;
-            () = end.cancelled() => return,
+            // Looked at once more: who was heard in the last moment may be the one that goes on.
+            () = end.cancelled() => is_over = true,
             changed = members.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// The nodes that are there and can be reached, by name.
+/// The nodes that are there, or about to be, and can be reached; by name.
 fn known(members: &Members) -> Vec<Known> {
-    let alive = members
+    let there = members
         .alive()
         .filter_map(|(_, seen)| Some(Known { name: seen.name.clone(), url: seen.url.clone()? }));
-    let mut known: Vec<Known> = alive.collect();
+    let mut known: Vec<Known> = there.collect();
     known.sort_by(|a, b| a.name.cmp(&b.name));
     known
 }
