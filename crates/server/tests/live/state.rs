@@ -219,7 +219,9 @@ mod alone {
     async fn a_thousand_watchers_and_ten_that_never_read() {
         const WATCHERS: usize = 1_000;
         allow_descriptors(4_096);
-        let bounds = Bounds { stream_stall: Duration::from_secs(2), ..Bounds::default() };
+        // The thousand are read one after the other, and answer pings only then.
+        let silence = Duration::from_secs(600);
+        let bounds = Bounds { stream_stall: Duration::from_secs(2), silence, ..Bounds::default() };
         let world = World::start_with(bounds).await;
         let id = world.notebook().await;
         let mut sleepers = Vec::new();
