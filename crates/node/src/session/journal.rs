@@ -380,8 +380,7 @@ impl Journal {
 
     async fn control(&mut self, change: ControlChange) -> Result<(), WriteError> {
         let record = Record::Control(Control { prev: self.fold.control_prev(), change });
-        let guard = Guard::Previous(self.fold.control_guard());
-        self.put(Lane::Control, guard, record, Durability::Synced).await.map(drop)
+        self.put(Lane::Control, record, Durability::Synced).await.map(drop)
     }
 
     async fn append(
@@ -392,19 +391,24 @@ impl Journal {
         durability: Durability,
     ) -> Result<Arc<Entry>, WriteError> {
         let record = Record::Fenced(Fenced { claim: self.claim, source, body });
-        self.put(lane, Guard::Claim(self.claim), record, durability).await
+        self.put(lane, record, durability).await
     }
 
     /// The same bytes until they are acknowledged; on a refusal or a lost answer, look who owns the session first.
     async fn put(
         &mut self,
         lane: Lane,
-        guard: Guard,
         record: Record,
         durability: Durability,
     ) -> Result<Arc<Entry>, WriteError> {
         let mut patience = Patience::default();
         loop {
+            // A control record that does not count may stand behind our claim, and is what the engine looks at.
+            let last_control = self.fold.control_guard();
+            let guard = match lane {
+                Lane::Control => Guard::Previous(last_control),
+                _ => Guard::Claim(last_control),
+            };
             match self.engine.append(self.session, lane, guard, &record, durability).await {
                 Ok(position) => {
                     let entry = Arc::new(Entry { position, lane, record });
