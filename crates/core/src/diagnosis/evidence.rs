@@ -71,6 +71,13 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Whether what the process did goes on elsewhere or later: its node was lost, or gave its work away, or stopped what it
+    /// had because it was cut off.
+    #[must_use]
+    pub fn is_displaced(&self) -> bool {
+        self.node_lost.is_some() || self.stop.as_ref().is_some_and(|stop| stop.why == StopWhy::Drain)
+    }
+
     /// Adds what was learnt later. A fact that is known stays; what was missing is filled in; of a tail the newer
     /// and of a count the larger is kept. Merging the same twice changes nothing.
     pub fn merge(&mut self, late: Self) {

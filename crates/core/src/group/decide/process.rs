@@ -117,7 +117,7 @@ fn exited(group: &Group, member: &Member, mut exit: ExitReport, id: ReportId, no
     if exit.evidence.shim_lost.is_some() || exit.evidence.node_lost.is_some() {
         exit.evidence.phase = phase;
     }
-    let is_displaced = exit.evidence.node_lost.is_some() || stop_why == Some(StopWhy::Drain);
+    let is_displaced = exit.evidence.is_displaced() || stop_why == Some(StopWhy::Drain);
     if stop_why == Some(StopWhy::Sibling) {
         exit.evidence.sibling = first_death(group);
     }

@@ -133,7 +133,7 @@ fn exited(session: &Session, mut exit: ExitReport, id: ReportId, now: Now) -> De
     if exit.evidence.shim_lost.is_some() || exit.evidence.node_lost.is_some() {
         exit.evidence.phase = phase;
     }
-    let is_displaced = exit.evidence.node_lost.is_some() || stop_why == Some(StopWhy::Drain);
+    let is_displaced = exit.evidence.is_displaced() || stop_why == Some(StopWhy::Drain);
     let process = exit.process;
     let ended = Ended::of(&exit);
     let (then, next) = what_follows(session, ended, stop_why, is_displaced, now);
