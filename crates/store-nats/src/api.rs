@@ -34,6 +34,8 @@ pub(crate) mod code {
     pub(crate) const NO_PEERS: u64 = 10_005;
     /// Replicas without a cluster.
     pub(crate) const NOT_CLUSTERED: u64 = 10_074;
+    /// A message could not be stored, most often because its stream, or its disk, is full.
+    pub(crate) const STORE_FAILED: u64 = 10_077;
     /// No room left for a stream.
     pub(crate) const NO_RESOURCES: [u64; 4] = [10_023, 10_028, 10_047, 10_002];
 }
@@ -65,7 +67,16 @@ impl ApiError {
     }
 
     pub(crate) fn into_unavailable(self, what: &str) -> Unavailable {
-        Unavailable::new(what, std::io::Error::other(self))
+        let remedy = match &self {
+            Self::Call(_) => "see whether the NATS servers run and can be reached",
+            Self::Refused { code, .. }
+                if code::NO_RESOURCES.contains(code) || *code == code::STORE_FAILED =>
+            {
+                "free some of NATS' store or raise its limits"
+            }
+            Self::Refused { .. } | Self::Odd(_) => "see the NATS server's log",
+        };
+        Unavailable::new(what, std::io::Error::other(self)).with_remedy(remedy)
     }
 }
 

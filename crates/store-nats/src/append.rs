@@ -46,7 +46,11 @@ impl Inner {
         let payload = Bytes::from(record::payload(&encode(record)?));
         self.put_named_blobs(id, record).await?;
 
-        let session = self.sessions.enter(id, &self.layout);
+        // Who only asks for something keeps nothing of a session.
+        let session = match guard {
+            Guard::None => self.sessions.look(id, &self.layout),
+            Guard::Claim(_) | Guard::Previous(_) => self.sessions.enter(id, &self.layout),
+        };
         let _turn = session.turn.acquire().await.expect("it is never closed");
         let size = self.size_with(&session, payload.len() as u64).await?;
         let name = session.name(lane, guard, &payload, || self.next_name());
@@ -70,6 +74,10 @@ impl Inner {
             Err(AppendError::Conflict { last_control }) => {
                 session.writing().doubt = None;
                 session.advance(*last_control);
+                if lane == Lane::Control && session.head.receiver_count() == 0 {
+                    // Somebody else has it.
+                    self.sessions.forget(id);
+                }
             }
             Err(_) => {}
         }

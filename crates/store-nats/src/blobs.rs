@@ -1,12 +1,12 @@
 //! Blobs: pieces, then a manifest that names them. What has no manifest is not there.
 //!
 //! A shim puts a blob into the spool, a folder of this machine; it goes to NATS before the first record that names it is
-//! appended ([`Inner::put_named_blobs`]), so a record never names what other nodes cannot read. What was read stays in the
-//! spool until the session is closed here.
+//! appended ([`Inner::put_named_blobs`]), so a record never names what other nodes cannot read. It stays in the spool until
+//! the session is closed here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,13 @@ use bytes::Bytes;
 use outlive_core::id::SessionId;
 use outlive_core::limits::{NATS_PIECE_BYTES, NATS_PIECES_MAX, NATS_PUT_KNOWN_MAX};
 use outlive_core::log::{BlobRef, Fenced, FencedBody, Payload, Record, RunRecord};
-use outlive_store::blob::{Seen, check_name, check_size};
+use outlive_store::blob::{Seen, check_name, check_size, reference};
 use outlive_store::{AppendError, BlobError, Unavailable};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{self, ApiError, code};
+use crate::api::{self, ApiError};
 use crate::nats::{Inner, blocking};
-use crate::wire::Answers;
+use crate::wire::{Answers, CallError};
 
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
@@ -89,25 +89,55 @@ impl Inner {
         blob: &BlobRef,
         file: &Path,
     ) -> Result<(), BlobError> {
+        let path = file.to_owned();
+        let file = blocking("read a blob", move || File::open(path)).await?;
+        let file = file.map_err(|source| unreadable(blob, source))?;
+        self.put_content(session, blob, Pieces(Box::new(file))).await
+    }
+
+    /// Puts bytes as a blob, unless they are there.
+    pub(crate) async fn put_blob_bytes(
+        &self,
+        session: SessionId,
+        bytes: &[u8],
+        mime: &str,
+    ) -> Result<BlobRef, BlobError> {
+        let blob = reference(bytes, mime);
+        self.put_content(session, &blob, Pieces(Box::new(io::Cursor::new(bytes.to_vec())))).await?;
+        Ok(blob)
+    }
+
+    async fn put_content(
+        &self,
+        session: SessionId,
+        blob: &BlobRef,
+        content: Pieces,
+    ) -> Result<(), BlobError> {
         check_name(&blob.sha256)?;
         if let Some(there) = self.manifest(session, &blob.sha256).await? {
             check_size(blob, there.size)?;
+            self.remember_put(session, blob);
             return Ok(());
         }
         let upload = self.next_name().replace('.', "-");
-        let put = self.put_pieces(session, blob, file, &upload).await;
-        let kept = match put {
+        let kept = match self.put_pieces(session, blob, content, &upload).await {
             Ok(manifest) => self.put_manifest(session, blob, &manifest).await,
-            Err(error) => Err(error),
+            Err(error) => Err((Manifested::No, error)),
         };
-        if !matches!(kept, Ok(Kept::Mine)) {
+        if let Ok(Manifested::No) | Err((Manifested::No, _)) = kept {
             // Nobody names these pieces. What cannot be removed now goes with the session.
             let pieces = self.layout.pieces(session, &blob.sha256, &upload);
             if let Err(error) = self.wire.purge(&self.layout.blob_stream(), &pieces, None).await {
                 tracing::debug!(%session, %error, "pieces of a blob are left");
             }
         }
-        kept?;
+        kept.map_err(|(_, error)| error)?;
+        self.remember_put(session, blob);
+        Ok(())
+    }
+
+    /// So that it is not asked about again, and leaves the spool when the session is closed.
+    fn remember_put(&self, session: SessionId, blob: &BlobRef) {
         if let Some(session) = self.sessions.get(session) {
             let put = &mut session.writing().put;
             if put.len() >= NATS_PUT_KNOWN_MAX {
@@ -115,27 +145,22 @@ impl Inner {
             }
             put.insert(blob.sha256.clone());
         }
-        Ok(())
     }
 
     async fn put_pieces(
         &self,
         session: SessionId,
         blob: &BlobRef,
-        file: &Path,
+        mut content: Pieces,
         upload: &str,
     ) -> Result<Manifest, BlobError> {
-        let unreadable = |source| Unavailable::new(format!("read blob {}", blob.sha256), source);
-        let path = file.to_owned();
-        let open = move || File::open(path).map(|file| Pieces { file });
-        let mut pieces = blocking("read a blob", open).await?.map_err(unreadable)?;
         let subject = self.layout.pieces(session, &blob.sha256, upload);
         let (mut seen, mut count) = (Seen::default(), 0);
         let mut on_their_way = VecDeque::with_capacity(NATS_PIECES_MAX);
         loop {
-            let (piece, rest) = blocking("read a blob", move || (pieces.next(), pieces)).await?;
-            pieces = rest;
-            let Some(piece) = piece.map_err(unreadable)? else { break };
+            let (piece, rest) = blocking("read a blob", move || (content.next(), content)).await?;
+            content = rest;
+            let Some(piece) = piece.map_err(|source| unreadable(blob, source))? else { break };
             seen.take(&piece);
             count += 1;
             if on_their_way.len() == NATS_PIECES_MAX
@@ -154,31 +179,36 @@ impl Inner {
         Ok(Manifest { size: blob.size, upload: upload.to_owned(), pieces: count })
     }
 
-    /// From here on the blob is there.
+    /// From here on the blob is there. Says whether it is made of these pieces: without an answer it may be, so they stay.
     async fn put_manifest(
         &self,
         session: SessionId,
         blob: &BlobRef,
         manifest: &Manifest,
-    ) -> Result<Kept, BlobError> {
+    ) -> Result<Manifested, (Manifested, BlobError)> {
         let mut headers = HeaderMap::new();
         headers.insert(EXPECTED, "0");
         let payload = serde_json::to_vec(manifest).expect("it is text and numbers");
         let subject = self.layout.manifest(session, &blob.sha256);
-        let sent = self.wire.begin(subject, Some(headers), payload.into(), 1).await;
-        let kept = match sent {
+        let kept = match self.wire.begin(subject, Some(headers), payload.into(), 1).await {
             Ok(answers) => stored(answers).await,
             Err(error) => Err(error.into()),
         };
-        match kept {
-            Ok(()) => Ok(Kept::Mine),
-            Err(error) if error.is(code::WRONG_LAST) || error.is(code::CROWDED) => Ok(Kept::Anothers),
-            // Maybe it is there: then its pieces must stay.
-            Err(ApiError::Call(_)) => match self.manifest(session, &blob.sha256).await? {
-                Some(there) if there == *manifest => Ok(Kept::Mine),
-                _ => Err(failed("put", &blob.sha256)(ApiError::Odd("the answer was lost".to_owned()))),
-            },
-            Err(error) => Err(failed("put", &blob.sha256)(error)),
+        let error = match kept {
+            Ok(()) => return Ok(Manifested::Yes),
+            Err(error) => error,
+        };
+        let certain = match &error {
+            ApiError::Refused { .. } | ApiError::Call(CallError::NotSent(_) | CallError::Nobody) => {
+                Manifested::No
+            }
+            ApiError::Call(CallError::Lost(_)) | ApiError::Odd(_) => Manifested::Maybe,
+        };
+        match self.manifest(session, &blob.sha256).await {
+            Ok(Some(there)) if there == *manifest => Ok(Manifested::Yes),
+            // Somebody else has put the same.
+            Ok(Some(_)) => Ok(Manifested::No),
+            Ok(None) | Err(_) => Err((certain, failed("put", &blob.sha256)(error))),
         }
     }
 
@@ -192,25 +222,23 @@ impl Inner {
         stored.map(parse).transpose()
     }
 
-    /// Opens a blob: from the spool, or after fetching it there.
+    /// Opens a blob: from the spool, or fetched for this.
     pub(crate) async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         check_name(sha256)?;
-        let here = self.spool_of(session).join(sha256);
-        if let Some(file) = in_spool(here.clone()).await? {
+        if let Some(file) = in_spool(self.spool_of(session).join(sha256)).await? {
             return Ok(file);
         }
         let missing = || BlobError::Missing { sha256: sha256.to_owned() };
         let manifest = self.manifest(session, sha256).await?.ok_or_else(missing)?;
         let blob = BlobRef { sha256: sha256.to_owned(), size: manifest.size, mime: String::new() };
-        self.blob_directory(session).await?;
-        let mut fetched = Fetched::begin(&here, blob).await?;
+        let mut fetched = Fetched::begin(self.spool.clone(), blob).await?;
         let subject = self.layout.pieces(session, sha256, &manifest.upload);
         let stream = self.layout.blob_stream();
         let took = self.whole(&stream, &subject, |stored| {
             fetched.take(&stored.payload).map_err(|error| ApiError::Odd(error.to_string()))
         });
         took.await.map_err(failed("fetch", sha256))?;
-        fetched.finish().await
+        fetched.finish()
     }
 
     /// What a session's blobs take up, in bytes.
@@ -243,13 +271,23 @@ impl Inner {
         .map_err(|source| Unavailable::new(what, source))
     }
 
-    /// Removes from this machine what is known to be in the store.
-    pub(crate) async fn clear_spool(&self, session: SessionId, put: Vec<String>) {
+    /// Removes from this machine what is in the store.
+    pub(crate) async fn clear_spool(&self, session: SessionId, put: &HashSet<String>) {
         let spool = self.spool_of(session);
+        let folder = spool.clone();
+        let list = move || names_in(&folder);
+        let mut stored = Vec::new();
+        for name in blocking("clear the spool", list).await.unwrap_or_default() {
+            let is_stored = put.contains(&name)
+                || (check_name(&name).is_ok() && matches!(self.manifest(session, &name).await, Ok(Some(_))));
+            if is_stored {
+                stored.push(name);
+            }
+        }
         let clear = move || {
-            for sha256 in put {
+            for name in stored {
                 // What stays takes up room and nothing else.
-                let _ = fs::remove_file(spool.join(sha256));
+                let _ = fs::remove_file(spool.join(name));
             }
             let _ = fs::remove_dir(spool);
         };
@@ -267,11 +305,12 @@ async fn stored(mut answers: Answers) -> Result<(), ApiError> {
     api::acknowledged(&answers.next().await?).map(drop)
 }
 
-/// Whose manifest stands.
+/// Whether a manifest names certain pieces.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    Mine,
-    Anothers,
+enum Manifested {
+    Yes,
+    No,
+    Maybe,
 }
 
 /// The blobs that a record names.
@@ -297,39 +336,48 @@ fn blob(payload: &Payload) -> Option<&BlobRef> {
     }
 }
 
+/// The names of what is in a folder; none when it is not there.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// A file, piece by piece.
-struct Pieces {
-    file: File,
+fn unreadable(blob: &BlobRef, source: io::Error) -> Unavailable {
+    Unavailable::new(format!("read blob {}", blob.sha256), source)
 }
+
+/// Content, piece by piece.
+struct Pieces(Box<dyn Read + Send>);
 
 impl Pieces {
     /// The next piece; every one but the last is full.
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         let mut piece = Vec::with_capacity(NATS_PIECE_BYTES);
-        (&self.file).take(NATS_PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        (&mut self.0).take(NATS_PIECE_BYTES as u64).read_to_end(&mut piece)?;
         Ok((!piece.is_empty()).then(|| piece.into()))
     }
 }
 
-/// A blob on its way into the spool. Not finished, it leaves nothing.
+/// A blob on its way here, in a file without a name.
 struct Fetched {
     blob: BlobRef,
-    place: PathBuf,
-    file: tempfile::NamedTempFile,
+    file: File,
     seen: Seen,
 }
 
 impl Fetched {
-    async fn begin(place: &Path, blob: BlobRef) -> Result<Self, BlobError> {
-        let directory = place.parent().expect("it is in the session's folder").to_owned();
-        let make = move || tempfile::NamedTempFile::new_in(directory);
+    async fn begin(spool: PathBuf, blob: BlobRef) -> Result<Self, BlobError> {
+        let make = move || {
+            private_directory(&spool)?;
+            tempfile::tempfile_in(spool)
+        };
         let file = blocking("fetch a blob", make).await?;
         let file = file.map_err(|source| Unavailable::new("fetch a blob", source))?;
-        Ok(Self { blob, place: place.to_owned(), file, seen: Seen::default() })
+        Ok(Self { blob, file, seen: Seen::default() })
     }
 
     /// Half a megabyte at most, into the page cache.
@@ -338,14 +386,9 @@ impl Fetched {
         self.file.write_all(piece)
     }
 
-    async fn finish(self) -> Result<File, BlobError> {
+    fn finish(mut self) -> Result<File, BlobError> {
         self.seen.check(&self.blob)?;
-        let (file, place) = (self.file, self.place);
-        let keep = move || {
-            file.persist(&place).map_err(|error| error.error)?;
-            File::open(place)
-        };
-        let kept = blocking("fetch a blob", keep).await?;
-        Ok(kept.map_err(|source| Unavailable::new(format!("keep blob {}", self.blob.sha256), source))?)
+        self.file.rewind().map_err(|source| unreadable(&self.blob, source))?;
+        Ok(self.file)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -10,14 +9,14 @@ use outlive_core::id::{Position, Revision, SessionId};
 use outlive_core::log::{BlobRef, Lane, Record};
 use outlive_store::{
     AppendError, BlobError, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadError, ReadLimit, Row,
-    TableError, TableWatch, Unavailable, Usage, blob,
+    TableError, TableWatch, Unavailable, Usage,
 };
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::api::ApiError;
 use crate::layout;
-use crate::nats::{Inner, Nats, blocking};
+use crate::nats::{Inner, Nats};
 
 #[async_trait]
 impl Engine for Nats {
@@ -79,10 +78,9 @@ impl Engine for Nats {
     }
 
     async fn close_session(&self, session: SessionId) {
-        if let Some(closed) = self.inner.sessions.forget(session) {
-            let put = closed.writing().put.drain().collect();
-            self.inner.clear_spool(session, put).await;
-        }
+        let closed = self.inner.sessions.forget(session);
+        let put = closed.map(|closed| std::mem::take(&mut closed.writing().put)).unwrap_or_default();
+        self.inner.clear_spool(session, &put).await;
     }
 
     /// The log's size is what its writers have counted: about right, and it takes one look.
@@ -135,17 +133,7 @@ impl Engine for Nats {
         bytes: &[u8],
         mime: &str,
     ) -> Result<BlobRef, BlobError> {
-        let blob = blob::reference(bytes, mime);
-        let bytes = bytes.to_vec();
-        let write = move || {
-            let mut file = tempfile::NamedTempFile::new()?;
-            file.write_all(&bytes)?;
-            Ok(file)
-        };
-        let failed = |source: std::io::Error| Unavailable::new("make a temporary file", source);
-        let file = blocking("put a blob", write).await?.map_err(failed)?;
-        self.inner.put_blob(session, &blob, file.path()).await?;
-        Ok(blob)
+        self.inner.put_blob_bytes(session, bytes, mime).await
     }
 
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {

@@ -73,6 +73,11 @@ impl Sessions {
         Arc::clone(self.lock().entry(id).or_insert_with(|| Arc::new(Session::new(id, layout.place(id)))))
     }
 
+    /// As [`Self::enter`]; one that is not in memory stays out of it.
+    pub(crate) fn look(&self, id: SessionId, layout: &Layout) -> Arc<Session> {
+        self.get(id).unwrap_or_else(|| Arc::new(Session::new(id, layout.place(id))))
+    }
+
     /// Forgets it; whoever holds its head is told.
     pub(crate) fn forget(&self, id: SessionId) -> Option<Arc<Session>> {
         let session = self.lock().remove(&id)?;

@@ -7,10 +7,12 @@ use outlive_protocol::log::CodecError;
 
 /// The store cannot do something now. Nothing was changed; the same call may succeed later.
 #[derive(Debug, thiserror::Error)]
-#[error("the store cannot {what} now; free disk space or repair the disk, then try again")]
+#[error("the store cannot {what} now; {remedy}, then try again")]
 pub struct Unavailable {
     /// What was tried, in words that follow "cannot".
     pub what: String,
+    /// What may help, in words that come before "then try again".
+    pub remedy: &'static str,
     /// Why not.
     #[source]
     pub source: io::Error,
@@ -19,7 +21,13 @@ pub struct Unavailable {
 impl Unavailable {
     /// Keeps the reason with what was tried.
     pub fn new(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self { what: what.into(), source: source.into() }
+        Self { what: what.into(), remedy: "free disk space or repair the disk", source: source.into() }
+    }
+
+    /// The same where something else may help.
+    #[must_use]
+    pub fn with_remedy(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
     }
 }
 

@@ -89,7 +89,8 @@ async fn without_a_server_nothing_is_an_empty_success() {
     let down = connection.wait_for(|state| matches!(state, Connection::Down { .. }));
     timeout(PATIENCE, down).await.unwrap().unwrap();
     let appended = node.append(session, claim, b"now").await;
-    assert!(matches!(appended, Err(AppendError::Unavailable(_))), "{appended:?}");
+    let Err(AppendError::Unavailable(unavailable)) = appended else { panic!("{appended:?}") };
+    assert!(unavailable.to_string().contains("NATS servers"), "{unavailable}");
     for after in [Position(0), claim] {
         let read = node.nats.read(session, after, &LaneFilter::All, ReadLimit::default()).await;
         assert!(matches!(read, Err(ReadError::Unavailable(_))), "{read:?}");
