@@ -403,6 +403,9 @@ impl Journal {
     ) -> Result<Arc<Entry>, WriteError> {
         let mut patience = Patience::default();
         loop {
+            if !self.fold.is_current(self.claim) {
+                return Err(WriteError::Fenced);
+            }
             // A control record that does not count may stand behind our claim, and is what the engine looks at.
             let last_control = self.fold.control_guard();
             let guard = match lane {
