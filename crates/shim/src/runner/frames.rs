@@ -146,7 +146,10 @@ impl Runner {
     /// A task that was to be replayed exactly is not: nobody could put together what it says with what is known.
     fn differs(&mut self, key: RunKey, how: String) {
         self.cancel(key);
-        let what = format!("task {} ({}) is not replayed exactly, as the runner has declared it: {how}", key.0, key.1);
+        let what = format!(
+            "task {} ({}) is not replayed exactly, as the runner has declared it: {how}",
+            key.0, key.1
+        );
         let exception = content::own_exception("ReplayMismatch", what.clone());
         self.settle(key, content::raised(&exception), Some(content::error(&exception)));
         self.complain(what);

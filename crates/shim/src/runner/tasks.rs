@@ -168,7 +168,9 @@ mod tests {
     #[test]
     fn a_task_is_given_once_and_ends_once() {
         let mut tasks = Tasks::default();
-        assert!(tasks.give(key(1), "t".into(), None, Tick(0)) && !tasks.give(key(1), "t".into(), None, Tick(0)));
+        assert!(
+            tasks.give(key(1), "t".into(), None, Tick(0)) && !tasks.give(key(1), "t".into(), None, Tick(0))
+        );
         assert!(matches!(tasks.standing(key(1)), Standing::Open(_)));
         assert!(tasks.finish(key(1)).is_some() && tasks.finish(key(1)).is_none());
         assert!(matches!(tasks.standing(key(1)), Standing::Finished));

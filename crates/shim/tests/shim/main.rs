@@ -4,6 +4,7 @@
 
 mod command;
 mod freeze;
+mod hand_over;
 mod kernel;
 mod link;
 mod runner;

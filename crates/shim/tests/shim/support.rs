@@ -10,7 +10,7 @@ use outlive_core::diagnosis::Evidence;
 use outlive_core::id::{Attempt, BootId, Incarnation, NodeId, ProcessKey, RunId, RuntimeId, SessionId, Src};
 use outlive_core::limits::{SHIM_MEMORY_BYTES_MAX, SPOOL_BYTES_MAX};
 use outlive_core::log::{ChunkKind, Payload};
-use outlive_core::runtime::runner::{Speaks, TaskOrder, Watchdogs};
+use outlive_core::runtime::runner::{Replay, Speaks, TaskOrder, Watchdogs};
 use outlive_core::runtime::spec::{InterruptMode, Transport};
 use outlive_core::runtime::stop::StopLadder;
 use outlive_core::runtime::{ExitReport, LaunchSpec, Program, StopStep, StopWhy};
@@ -361,7 +361,18 @@ impl Daemon {
     }
 
     pub async fn task_again(&mut self, run: RunId, attempt: Attempt, task: &str, input: Value) {
-        let order = TaskOrder { task: task.to_owned(), input, key: format!("key-{run}"), checkpoint: None, replay: None };
+        self.task_replayed(run, attempt, (task, input), None).await;
+    }
+
+    pub async fn task_replayed(
+        &mut self,
+        run: RunId,
+        attempt: Attempt,
+        (task, input): (&str, Value),
+        replay: Option<Replay>,
+    ) {
+        let (task, key) = (task.to_owned(), format!("key-{run}"));
+        let order = TaskOrder { task, input, key, checkpoint: None, replay };
         self.say(&ToShim::Task { run, attempt, order }).await;
     }
 
