@@ -480,6 +480,8 @@ pub const TAKEOVER_UNKNOWN_MS: u64 = 2_000;
 /// How much memory a machine must have left for its node to take a session over, in bytes. A kernel takes up a hundred
 /// MiB at least, and what is here already must live on.
 pub const TAKEOVER_MEMORY_BYTES_MIN: u64 = 256 << 20;
+/// How many of its latest takeovers a node tells of; those of each session stand in its log.
+pub const TAKEOVERS_SHOWN_MAX: usize = 64;
 /// How many sessions a node gives away at once. Each writes what it still has and stops a process.
 pub const DRAIN_AT_ONCE: usize = 64;
 /// How long a drained node waits for the others to take what it gave away, in milliseconds, before it says what they have

@@ -7,9 +7,7 @@ use outlive_core::failover::{Claimable, Deposes, Member, claimable};
 use outlive_core::id::{Attempt, BootId, NodeId, Position, RunId, Seq};
 use outlive_core::log::fold::{Claim, Effect, Fold, Ownership, Verdict};
 use outlive_core::log::record::ControlChange;
-use outlive_core::log::{
-    Chunk, ChunkKind, Control, Entry, Fenced, FencedBody, Lane, Record, RunRecord,
-};
+use outlive_core::log::{Chunk, ChunkKind, Control, Entry, Fenced, FencedBody, Lane, Record, RunRecord};
 use outlive_core::session::RunOutcome;
 use outlive_core::time::WallTime;
 use proptest::prelude::*;
@@ -93,7 +91,10 @@ impl Claimant {
     /// Its next life: it remembers nothing.
     fn reborn(&mut self) {
         let boot = BootId::from_uuid(Uuid::from_u128(self.me.boot.as_uuid().as_u128() + 1_000));
-        *self = Self { me: Member { boot, ..self.me }, ..Self::new(self.me.node.as_uuid().as_u128() - 1, self.data) };
+        *self = Self {
+            me: Member { boot, ..self.me },
+            ..Self::new(self.me.node.as_uuid().as_u128() - 1, self.data)
+        };
     }
 
     fn read(&mut self, log: &Log) -> bool {
@@ -129,7 +130,10 @@ impl Claimant {
             Claimable::Now | Claimable::AfterGrace { .. } => {}
             Claimable::Taken(claim) => {
                 let owner = Member { node: claim.node, boot: claim.boot };
-                assert!(owner.node != self.me.node && !suspects.contains(&owner), "it could have been deposed");
+                assert!(
+                    owner.node != self.me.node && !suspects.contains(&owner),
+                    "it could have been deposed"
+                );
                 return;
             }
             Claimable::Closed => {
@@ -177,24 +181,35 @@ impl Claimant {
                 let record = Record::Control(Control { prev: self.fold.control_prev(), change });
                 (Lane::Control, self.fold.control_guard(), record)
             }
-            Next::Open => (Lane::Run(run()), claim, fenced(claim, RunRecord::Open {
-                attempt: Attempt(attempt.0 + 1),
-                base: head,
-                at,
-            })),
+            Next::Open => (
+                Lane::Run(run()),
+                claim,
+                fenced(claim, RunRecord::Open { attempt: Attempt(attempt.0 + 1), base: head, at }),
+            ),
             Next::Data(_) => {
                 let text = self.me.boot.to_string();
                 let chunks = vec![Chunk::inline(ChunkKind::Text, at, text.as_bytes())];
-                (Lane::Run(run()), claim, fenced(claim, RunRecord::Data { attempt, first: head.next(), chunks }))
+                (
+                    Lane::Run(run()),
+                    claim,
+                    fenced(claim, RunRecord::Data { attempt, first: head.next(), chunks }),
+                )
             }
-            Next::End => (Lane::Run(run()), claim, fenced(claim, RunRecord::End {
-                attempt,
-                outcome: RunOutcome::Succeeded,
-                last_seq: head,
-                report: None,
-                execution_count: None,
-                at,
-            })),
+            Next::End => (
+                Lane::Run(run()),
+                claim,
+                fenced(
+                    claim,
+                    RunRecord::End {
+                        attempt,
+                        outcome: RunOutcome::Succeeded,
+                        last_seq: head,
+                        report: None,
+                        execution_count: None,
+                        at,
+                    },
+                ),
+            ),
         };
         match send(log, net, lane, guard, record.clone()) {
             Some(Ok(_)) => self.doing = Doing::Owns { claim, next: after(next, self.data) },
@@ -218,7 +233,13 @@ fn fenced(claim: Position, body: RunRecord) -> Record {
 }
 
 /// The answer, if there is one.
-fn send(log: &mut Log, net: Net, lane: Lane, guard: Position, record: Record) -> Option<Result<Position, ()>> {
+fn send(
+    log: &mut Log,
+    net: Net,
+    lane: Lane,
+    guard: Position,
+    record: Record,
+) -> Option<Result<Position, ()>> {
     match net {
         Net::LostRequest => None,
         Net::Answered => Some(log.append(lane, guard, record)),
@@ -248,8 +269,11 @@ fn check(log: &Log) {
                 claims.push(claim);
             }
             Effect::Appended { .. } => {
-                let Record::Fenced(Fenced { claim, body: FencedBody::Run(RunRecord::Data { chunks, .. }), .. }) =
-                    &entry.record
+                let Record::Fenced(Fenced {
+                    claim,
+                    body: FencedBody::Run(RunRecord::Data { chunks, .. }),
+                    ..
+                }) = &entry.record
                 else {
                     panic!("data is data");
                 };
@@ -278,7 +302,9 @@ fn finish(log: &mut Log, claimants: &mut [Claimant]) {
     for _ in 0..64 {
         let owner = {
             let mut fold = Fold::default();
-            log.entries.iter().for_each(|entry| drop(fold.push(entry)));
+            for entry in &log.entries {
+                fold.push(entry);
+            }
             fold.ownership()
         };
         if owner == Ownership::Closed {

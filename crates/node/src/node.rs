@@ -18,9 +18,9 @@ use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
-    API_VERSION, Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited, Elsewhere, NewSession, NodeView,
-    NotebookView, OpenSession, Opened, Problem, Restart, RunView, RuntimeState, SaveSession, SessionView,
-    Stop, StopNode, SubmitRuns, TakeoverView,
+    API_VERSION, Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited,
+    Elsewhere, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunView,
+    RuntimeState, SaveSession, SessionView, Stop, StopNode, SubmitRuns, TakeoverView,
 };
 use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
@@ -576,7 +576,8 @@ impl Api for Node {
         let Some(cluster) = &self.context.cluster else { return Err(problem::not_clustered()) };
         let (context, cluster) = (Arc::clone(&self.context), Arc::clone(cluster));
         // In a task of its own: a client that goes away meanwhile must not leave it half drained.
-        let draining = self.context.tasks.spawn(async move { cluster::drain::drain(&context, &cluster, how).await });
+        let draining =
+            self.context.tasks.spawn(async move { cluster::drain::drain(&context, &cluster, how).await });
         let drained = draining.await.map_err(|panicked| problem::internal(panicked.to_string()))??;
         if how.stop {
             self.ending.cancel();

@@ -62,7 +62,9 @@ pub fn node_isolated() -> Problem {
         "The node is cut off",
         "this node is cut off from the others or from their store, and cannot tell what happens now",
     )
-    .hint("attach again with the last cursor, to another node of the cluster: nothing is missed or shown twice")
+    .hint(
+        "attach again with the last cursor, to another node of the cluster: nothing is missed or shown twice",
+    )
 }
 
 /// No such session.
@@ -316,7 +318,9 @@ pub fn elsewhere(what: &str, there: Elsewhere) -> Problem {
     let detail = format!("{what} is for node {}", there.name);
     let hint = match &there.url {
         Some(url) => format!("ask that node, which is at {url}"),
-        None => "ask that node; it has said no address, so it is reached from its own machine alone".to_owned(),
+        None => {
+            "ask that node; it has said no address, so it is reached from its own machine alone".to_owned()
+        }
     };
     let mut problem = Problem::new(421, "elsewhere", "Another node has it", detail).hint(hint);
     problem.elsewhere = Some(Box::new(there));

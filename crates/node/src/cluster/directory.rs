@@ -81,7 +81,13 @@ struct Rows {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { rows: Mutex::default(), armed: watch::Sender::new(false), unowned: Notify::new(), moved: Notify::new(), changes: watch::Sender::new(0) }
+        Self {
+            rows: Mutex::default(),
+            armed: watch::Sender::new(false),
+            unowned: Notify::new(),
+            moved: Notify::new(),
+            changes: watch::Sender::new(0),
+        }
     }
 }
 
@@ -175,7 +181,9 @@ impl Directory {
                 }
                 match serde_json::from_slice::<Indexed>(&row.value) {
                     Ok(row) => self.put(id, Listed::from(&row)),
-                    Err(error) => tracing::warn!(session = %id, %error, "a row of the sessions is not understood"),
+                    Err(error) => {
+                        tracing::warn!(session = %id, %error, "a row of the sessions is not understood")
+                    }
                 }
             }
             Change::Deleted { key, .. } => {

@@ -35,7 +35,11 @@ enum Given {
 ///
 /// # Errors
 /// When this node is not one of several that are well.
-pub(crate) async fn drain(context: &Arc<Context>, cluster: &Arc<Cluster>, how: Drain) -> Result<Drained, Problem> {
+pub(crate) async fn drain(
+    context: &Arc<Context>,
+    cluster: &Arc<Cluster>,
+    how: Drain,
+) -> Result<Drained, Problem> {
     let was = *cluster.standing.borrow();
     if !matches!(was, Standing::Ready | Standing::Draining) {
         cluster.ready()?;
@@ -43,7 +47,8 @@ pub(crate) async fn drain(context: &Arc<Context>, cluster: &Arc<Cluster>, how: D
     let mut drained = Drained::default();
     if claimants(&cluster.members.borrow(), cluster.me.node).is_empty() {
         let kept = context.handles().into_iter();
-        drained.kept = kept.map(|handle| format!("session {}: there is no other node that lives", handle.id)).collect();
+        drained.kept =
+            kept.map(|handle| format!("session {}: there is no other node that lives", handle.id)).collect();
         return Ok(drained);
     }
     // Before anything is given away: nobody gives us anything, and we claim nothing.
@@ -100,7 +105,9 @@ async fn give(context: &Arc<Context>, cluster: &Cluster, handle: Handle, how: Dr
 async fn taken(context: &Context, cluster: &Cluster, released: &[SessionId]) -> Vec<SessionId> {
     let is_taken = |session: &SessionId| {
         let row = cluster.directory.get(*session);
-        row.is_none_or(|row| row.presence != Presence::Open || row.owner.is_some_and(|owner| owner != cluster.me))
+        row.is_none_or(|row| {
+            row.presence != Presence::Open || row.owner.is_some_and(|owner| owner != cluster.me)
+        })
     };
     let deadline = context.clock.now().tick + Duration::from_millis(DRAIN_TAKEN_MS);
     let all = async {

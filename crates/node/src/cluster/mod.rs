@@ -17,29 +17,29 @@
 //! | `clients` | what clients of this node are told of itself and the others |
 
 mod clients;
-pub(crate) mod paths;
-pub(crate) mod unreachable;
-pub(crate) mod drain;
 pub mod directory;
-pub mod follow;
-pub(crate) mod takeover;
+pub(crate) mod drain;
 mod elsewhere;
 pub(crate) mod fenced;
+pub mod follow;
 mod isolation;
 pub mod membership;
 pub(crate) mod owned;
+pub(crate) mod paths;
+pub(crate) mod takeover;
+pub(crate) mod unreachable;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outlive_core::failover::Member;
 use outlive_core::id::NodeId;
 use outlive_core::time::{Tick, WallTime};
-use outlive_protocol::http::NodeState;
+use outlive_protocol::http::{NodeState, TakeoverView};
 use outlive_store::Transport;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -194,6 +194,8 @@ pub struct Cluster {
     pub lost: broadcast::Sender<Lost>,
     /// Which node has which session.
     pub directory: Directory,
+    /// The latest takeovers of this node, the latest last; at most [`TAKEOVERS_SHOWN_MAX`].
+    taken_over: Mutex<VecDeque<TakeoverView>>,
     /// The directories that nodes share, by their names, links resolved.
     volumes: BTreeMap<String, PathBuf>,
     /// All is given away: goodbye is to be said.
@@ -219,6 +221,7 @@ impl Cluster {
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),
             directory: Directory::default(),
+            taken_over: Mutex::default(),
         }
     }
 }

@@ -81,9 +81,12 @@ impl Cluster {
     /// Where a file of this node (absolute, links resolved) is for every node.
     #[must_use]
     pub fn place(&self, path: &Path) -> VolumePath {
-        let within = self.volumes.iter().filter_map(|(name, root)| Some((name, root, path.strip_prefix(root).ok()?)));
+        let within =
+            self.volumes.iter().filter_map(|(name, root)| Some((name, root, path.strip_prefix(root).ok()?)));
         match within.max_by_key(|(_, root, _)| root.components().count()) {
-            Some((name, _, inside)) => VolumePath { volume: name.clone(), path: inside.display().to_string() },
+            Some((name, _, inside)) => {
+                VolumePath { volume: name.clone(), path: inside.display().to_string() }
+            }
             None => VolumePath { volume: format!("node:{}", self.me.node), path: path.display().to_string() },
         }
     }
@@ -103,7 +106,8 @@ impl Cluster {
         match place.node() {
             Some(node) => {
                 let members = self.members.borrow();
-                let name = members.seen.iter().find(|(member, _)| member.node == node).map(|(_, seen)| &seen.name);
+                let name =
+                    members.seen.iter().find(|(member, _)| member.node == node).map(|(_, seen)| &seen.name);
                 format!("node {}", name.cloned().unwrap_or_else(|| node.to_string()))
             }
             None => format!("nodes with the volume {}", place.volume),

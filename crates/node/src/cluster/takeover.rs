@@ -8,16 +8,16 @@
 //! Whatever is cut off in the middle of this is an ordinary session of a node that was lost, or an ordinary session of
 //! ours.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use outlive_core::failover::plan::{Orphan, Plan};
 use outlive_core::failover::{Member, TakenWhy, Takeover, rendezvous};
 use outlive_core::id::{NodeId, SessionId};
 use outlive_core::limits::{
-    CLUSTER_GONE_MAX, TAKEOVER_MEMORY_BYTES_MIN, TAKEOVER_SWEEP_MS, TAKEOVER_UNKNOWN_MS,
-    TAKEOVERS_AT_ONCE,
+    CLUSTER_GONE_MAX, TAKEOVER_MEMORY_BYTES_MIN, TAKEOVER_SWEEP_MS, TAKEOVER_UNKNOWN_MS, TAKEOVERS_AT_ONCE,
+    TAKEOVERS_SHOWN_MAX,
 };
 use outlive_core::log::fold::Ownership;
 use outlive_core::time::{Now, Tick, WallTime};
@@ -135,7 +135,8 @@ impl Takeovers {
         let loss = Loss { from: member, name, why: why.into(), heard, noticed_at };
         tracing::info!(node = %loss.name, %member.boot, why = %loss.why, "what it had is taken over");
         if self.notices.len() >= CLUSTER_GONE_MAX
-            && let Some(oldest) = self.notices.iter().min_by_key(|(_, notice)| notice.at).map(|(member, _)| *member)
+            && let Some(oldest) =
+                self.notices.iter().min_by_key(|(_, notice)| notice.at).map(|(member, _)| *member)
         {
             self.notices.remove(&oldest);
         }
@@ -149,7 +150,8 @@ impl Takeovers {
     fn orphaned(&mut self, session: SessionId, listed: &Listed, now: Now) {
         let mut orphan = listed.orphan(session, self.context.bus.is_followed(session));
         // Its node is back, and finds alive what it had.
-        let reborn = |owner| self.notices.get(&owner).is_some_and(|notice| notice.loss.why == TakenWhy::Reborn);
+        let reborn =
+            |owner| self.notices.get(&owner).is_some_and(|notice| notice.loss.why == TakenWhy::Reborn);
         orphan.has_kernel |= orphan.owner.is_some_and(reborn);
         let at = orphan.owner.and_then(|owner| self.notices.get(&owner)).map_or(now.tick, |notice| notice.at);
         self.plan.lost(orphan, at);
@@ -243,6 +245,26 @@ pub(crate) fn view(session: SessionId, title: &str, takeover: &Takeover) -> Take
         claimed_at: takeover.claimed_at,
         resumed_at: takeover.resumed_at,
         resumed: takeover.resumed.clone(),
+    }
+}
+
+impl Cluster {
+    fn latest(&self) -> MutexGuard<'_, VecDeque<TakeoverView>> {
+        self.taken_over.lock().expect("nothing panics while it holds the takeovers")
+    }
+
+    /// The latest takeovers of this node, newest first.
+    pub(crate) fn takeovers(&self) -> Vec<TakeoverView> {
+        self.latest().iter().rev().cloned().collect()
+    }
+
+    /// A session has come here from another node, and that is recorded in its log.
+    pub(crate) fn has_taken_over(&self, session: SessionId, title: &str, takeover: &Takeover) {
+        let mut latest = self.latest();
+        if latest.len() == TAKEOVERS_SHOWN_MAX {
+            latest.pop_front();
+        }
+        latest.push_back(view(session, title, takeover));
     }
 }
 

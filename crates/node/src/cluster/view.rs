@@ -29,7 +29,7 @@ impl Cluster {
             })
             .collect();
         nodes.sort_by(|a, b| (&a.name, a.since).cmp(&(&b.name, b.since)));
-        ClusterView { nodes, guard: members.guard.clone(), takeovers: Vec::new() }
+        ClusterView { nodes, guard: members.guard.clone(), takeovers: self.takeovers() }
     }
 
     /// What there is to say of the cluster when somebody asks whether all is well.

@@ -102,7 +102,7 @@ impl Shown {
         Self {
             state: view.state,
             runtime: view.runtime.state.clone(),
-            runs: view.runs.clone(),
+            runs: view.runs,
             path: view.path.clone(),
             report: view.last_report.as_ref().map(|report| report.id),
         }
@@ -152,7 +152,8 @@ impl Context {
     pub async fn index_given(&self, view: &SessionView, epoch: Epoch) -> Result<(), TableError> {
         let mut view = view.clone();
         (view.loaded, view.peers, view.rests_at, view.node) = (false, 0, None, None);
-        let row = Indexed { view, presence: Presence::Open, owner: None, epoch, place: None, has_kernel: false };
+        let row =
+            Indexed { view, presence: Presence::Open, owner: None, epoch, place: None, has_kernel: false };
         self.write_row(row.view.id, |before| {
             let is_newer = before.is_some_and(|before| before.epoch > epoch);
             (!is_newer).then(|| row.clone())
@@ -198,7 +199,8 @@ impl Context {
     pub async fn index_owner(&self, id: SessionId, epoch: Epoch) -> Result<(), TableError> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         self.write_row(id, |before| {
-            let before = before.filter(|before| before.epoch < epoch && before.presence != Presence::Ended)?;
+            let before =
+                before.filter(|before| before.epoch < epoch && before.presence != Presence::Ended)?;
             let view = SessionView { node: self.name(), ..before.view };
             Some(Indexed { owner: Some(cluster.me), epoch, presence: Presence::Open, view, ..before })
         })
@@ -231,7 +233,11 @@ impl Context {
     }
 
     /// Where a notebook's file is for all nodes. That of one that this node does not reach stays as it is known.
-    fn place_of(&self, path: Option<&str>, known: Option<(Option<String>, Option<VolumePath>)>) -> Option<VolumePath> {
+    fn place_of(
+        &self,
+        path: Option<&str>,
+        known: Option<(Option<String>, Option<VolumePath>)>,
+    ) -> Option<VolumePath> {
         let (cluster, path) = (self.cluster.as_ref()?, path?);
         match known {
             Some((before, Some(place))) if before.as_deref() == Some(path) => Some(place),

@@ -23,8 +23,8 @@ use super::Context;
 use crate::cluster::paths::{self, NotTaken};
 use crate::seams::ClaimError;
 use crate::session::Handle;
-use crate::session::with_sources;
 use crate::session::handle::{Visit, Visiting};
+use crate::session::with_sources;
 
 /// What is in memory here.
 #[derive(Default)]
@@ -147,8 +147,10 @@ impl Drop for PathSlot {
     fn drop(&mut self) {
         let mut registry = self.context.registry();
         // One that is kept is held by the session itself.
-        let is_given_back =
-            registry.paths.get(&self.path).is_some_and(|held| held.by == self.session && held.until.is_some());
+        let is_given_back = registry
+            .paths
+            .get(&self.path)
+            .is_some_and(|held| held.by == self.session && held.until.is_some());
         if is_given_back {
             registry.paths.remove(&self.path);
         }
@@ -208,7 +210,11 @@ impl Context {
     ///
     /// # Errors
     /// [`ClaimError::Held`], or why the claim is not recorded.
-    pub async fn take_path(self: &Arc<Self>, path: &Path, session: SessionId) -> Result<PathSlot, ClaimError> {
+    pub async fn take_path(
+        self: &Arc<Self>,
+        path: &Path,
+        session: SessionId,
+    ) -> Result<PathSlot, ClaimError> {
         let shown = || path.display().to_string();
         let held = |by| ClaimError::Held { path: shown(), session: by, pid: std::process::id() };
         let slot = self.reserve_path(path, session).map_err(held)?;
@@ -237,7 +243,9 @@ impl Context {
 
     /// Gives paths back that a session had, to all nodes.
     fn free_everywhere(self: &Arc<Self>, freed: Vec<PathBuf>, session: SessionId) {
-        let (Some(cluster), Ok(runtime)) = (&self.cluster, tokio::runtime::Handle::try_current()) else { return };
+        let (Some(cluster), Ok(runtime)) = (&self.cluster, tokio::runtime::Handle::try_current()) else {
+            return;
+        };
         if freed.is_empty() {
             return;
         }

@@ -25,7 +25,8 @@ impl Groups for Node {
             views.filter(|view| view.group.is_some() && view.closed_at.is_none()).collect();
         if self.context.cluster.is_some() {
             let rows = self.context.all_indexed().await.map_err(|error| problem::store(&error))?;
-            let others = rows.into_iter().filter(|row| row.presence == Presence::Open && row.view.group.is_some());
+            let others =
+                rows.into_iter().filter(|row| row.presence == Presence::Open && row.view.group.is_some());
             groups.extend(others.map(|row| row.view).filter(|view| !self.context.is_here(view.id)));
         }
         groups.sort_by(|a, b| a.title.cmp(&b.title));

@@ -51,7 +51,10 @@ pub(super) async fn holder(context: &Context, name: &str) -> Result<Holder, Prob
     Ok(row.map_or(Holder::NOBODY, |row| {
         let mut words = std::str::from_utf8(&row.value).unwrap_or_default().split_ascii_whitespace();
         let group = words.next().and_then(|id| id.parse().ok());
-        let maker = words.next().and_then(|node| node.parse().ok()).zip(words.next().and_then(|boot| boot.parse().ok()));
+        let maker = words
+            .next()
+            .and_then(|node| node.parse().ok())
+            .zip(words.next().and_then(|boot| boot.parse().ok()));
         let maker = maker.map(|(node, boot)| Member { node, boot });
         Holder { group, maker, revision: row.revision }
     }))

@@ -157,6 +157,9 @@ impl Task {
             // Nothing that follows from it is begun before the processes are known to be lost.
             self.carry_out(decision, None).await?;
         }
+        if let (Some(cluster), Some(takeover)) = (&self.context.cluster, self.group.takeovers.back()) {
+            cluster.has_taken_over(self.group.spec.id, &self.group.spec.name, takeover);
+        }
         let lost: Vec<_> = self.group.members.iter().filter(|member| member.runtime.has_process()).collect();
         let lost: Vec<_> = lost
             .into_iter()

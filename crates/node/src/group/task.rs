@@ -107,6 +107,7 @@ impl Task {
             WriteError::Fenced => {
                 tracing::warn!(session = %id, "append refused as fenced: somebody else owns the group; its processes are killed");
                 self.disown();
+                self.context.metrics.cluster.fenced();
                 if self.context.give_up(id) {
                     return;
                 }
@@ -228,7 +229,11 @@ impl Task {
     }
 
     /// Facts first, effects after. The records of a shim are accounted for by the last fact.
-    pub(super) async fn carry_out(&mut self, decision: Decision, source: Option<Source>) -> Result<(), WriteError> {
+    pub(super) async fn carry_out(
+        &mut self,
+        decision: Decision,
+        source: Option<Source>,
+    ) -> Result<(), WriteError> {
         let last = decision.facts.len();
         let last_end = decision.facts.iter().rposition(|fact| matches!(fact, Fact::RunEnded { .. }));
         for (n, fact) in decision.facts.iter().enumerate() {

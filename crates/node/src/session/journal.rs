@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::notebook::restore::RestoreError;
 use super::open::control;
 use super::with_sources;
-use crate::bus::Held;
 use crate::blobs;
+use crate::bus::Held;
 use crate::context::Context;
 use crate::seams::{Bus, Clock};
 

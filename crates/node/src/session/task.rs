@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outlive_core::id::ReportId;
 use outlive_core::failover::Takeover;
+use outlive_core::id::ReportId;
 use outlive_core::log::fold::Effect as LogEffect;
 use outlive_core::log::{Entry, FencedBody, Record, RunRecord, Source};
 use outlive_core::session::input::Timer;
@@ -125,6 +125,7 @@ impl Task {
             WriteError::Fenced => {
                 tracing::warn!(session = %id, "append refused as fenced: somebody else owns the session; its processes are killed");
                 self.disown();
+                self.context.metrics.cluster.fenced();
                 if self.context.give_up(id) {
                     return;
                 }

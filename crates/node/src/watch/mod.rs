@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::api::Delivered;
 use crate::bus::{Cut, Severed, Tail};
-use crate::context::{Context, Indexed, Presence};
+use crate::context::{Context, Presence};
 use crate::problem;
 use patience::Patience;
 
@@ -106,7 +106,7 @@ pub(super) struct Reader<T> {
 enum Heard {
     Page(Result<Page, ReadError>),
     Live(Result<Arc<Entry>, Cut>),
-    Row(Result<Option<Indexed>, TableError>),
+    Row(Result<Option<Presence>, TableError>),
     Severed(Problem),
 }
 
@@ -198,7 +198,9 @@ impl<T: Telling> Reader<T> {
             problem = cut_off(severed) => Heard::Severed(problem),
             entry = next_live(live), if *mode == Mode::Live => Heard::Live(entry),
             page = read, if *mode == Mode::Log => Heard::Page(page),
-            row = context.indexed(*session), if *mode == Mode::Parted => Heard::Row(row),
+            row = context.indexed(*session), if *mode == Mode::Parted => {
+                Heard::Row(row.map(|row| row.map(|row| row.presence)))
+            }
         }
     }
 
@@ -250,7 +252,7 @@ impl<T: Telling> Reader<T> {
     }
 
     /// Of several nodes, another one may go on with the session.
-    fn parted(&mut self, row: Result<Option<Indexed>, TableError>) {
+    fn parted(&mut self, row: Result<Option<Presence>, TableError>) {
         self.mode = Mode::Log;
         if self.context.stop.is_cancelled() {
             return self.fail(problem::shutting_down());
@@ -260,7 +262,7 @@ impl<T: Telling> Reader<T> {
         }
         match row {
             Ok(None) => self.fail(problem::no_session(self.session)),
-            Ok(Some(row)) if row.presence == Presence::Ended => {}
+            Ok(Some(Presence::Ended)) => {}
             // A store that does not answer is found out by reading on.
             Ok(Some(_)) | Err(_) => {
                 let lanes = self.telling.lanes().clone();

@@ -16,6 +16,7 @@ use outlive_store::{
     TableWatch, Topic, Transport, Unavailable,
 };
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 /// Whether a node is reached.
 #[derive(Clone, Debug)]
@@ -120,7 +121,12 @@ impl Engine for GatedEngine {
         self.inner.all_dropped().await
     }
 
-    async fn trim(&self, session: SessionId, lanes: &BTreeSet<Lane>, before: Position) -> Result<u64, ReadError> {
+    async fn trim(
+        &self,
+        session: SessionId,
+        lanes: &BTreeSet<Lane>,
+        before: Position,
+    ) -> Result<u64, ReadError> {
         self.gate.pass().await;
         self.inner.trim(session, lanes, before).await
     }
@@ -144,7 +150,13 @@ impl Engine for GatedEngine {
         self.inner.get(table, key).await
     }
 
-    async fn put_if(&self, table: &str, key: &str, expected: Revision, value: &[u8]) -> Result<Revision, TableError> {
+    async fn put_if(
+        &self,
+        table: &str,
+        key: &str,
+        expected: Revision,
+        value: &[u8],
+    ) -> Result<Revision, TableError> {
         self.gate.pass().await;
         self.inner.put_if(table, key, expected, value).await
     }
@@ -175,7 +187,12 @@ impl Engine for GatedEngine {
         self.inner.put_blob(session, blob, file).await
     }
 
-    async fn put_blob_bytes(&self, session: SessionId, bytes: &[u8], mime: &str) -> Result<BlobRef, BlobError> {
+    async fn put_blob_bytes(
+        &self,
+        session: SessionId,
+        bytes: &[u8],
+        mime: &str,
+    ) -> Result<BlobRef, BlobError> {
         self.gate.pass().await;
         self.inner.put_blob_bytes(session, bytes, mime).await
     }
@@ -196,11 +213,12 @@ impl Engine for GatedEngine {
 pub struct GatedTransport {
     inner: MemoryTransport,
     gate: Gate,
+    listeners: TaskTracker,
 }
 
 impl GatedTransport {
     pub fn new(inner: MemoryTransport, gate: Gate) -> Self {
-        Self { inner, gate }
+        Self { inner, gate, listeners: TaskTracker::new() }
     }
 }
 
@@ -215,7 +233,7 @@ impl Transport for GatedTransport {
         let mut heard = self.inner.listen(topic);
         let (to, passed) = mpsc::channel(1_024);
         let gate = self.gate.clone();
-        tokio::spawn(async move {
+        self.listeners.spawn(async move {
             while let Some(heard) = heard.recv().await {
                 if gate.is_open() && to.send(heard).await.is_err() {
                     return;

@@ -14,6 +14,7 @@ use outlive_core::time::WallTime;
 use outlive_protocol::shim::{Notice, Numbered, ShimIdentity, StateNotice, ToShim, VERSION, Welcome};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::seams::{FoundShim, FromLink, LaunchOrder, Link, Runtimes};
@@ -23,6 +24,8 @@ use crate::seams::{FoundShim, FromLink, LaunchOrder, Link, Runtimes};
 pub struct Machine {
     shims: Mutex<BTreeMap<ProcessKey, Shim>>,
     changed: watch::Sender<u64>,
+    /// The readers of orders.
+    readers: TaskTracker,
 }
 
 struct Shim {
@@ -194,7 +197,7 @@ impl Machine {
         shim.link = Some(says);
         drop(shims);
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        self.readers.spawn(async move {
             while let Some(order) = orders.recv().await {
                 this.told(process, order);
             }

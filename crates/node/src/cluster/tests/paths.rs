@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outlive_protocol::http::{
-    Close, CellEdit, EditNotebook, OpenSession, Opened, Problem, SaveHow, SaveSession, SavedState, SessionView,
+    CellEdit, Close, EditNotebook, OpenSession, Opened, Problem, SaveHow, SaveSession, SavedState,
+    SessionView,
 };
 
 use super::world::{One, World, id};
@@ -117,7 +118,10 @@ async fn the_claim_of_a_path_moves_with_the_session_when_its_node_dies() {
     assert_eq!(open(heirs[0], &path).await.unwrap().session_id, opened.session_id);
     assert_eq!(there(open(others[0], &path).await.unwrap_err()), Some(claim.node));
     heirs[0].until(opened.session_id, |view| matches!(view.saved, Some(SavedState::Saved { .. }))).await;
-    assert!(std::fs::read_to_string(&path).unwrap().contains("\"2\""), "an edit that was answered is in the file");
+    assert!(
+        std::fs::read_to_string(&path).unwrap().contains("\"2\""),
+        "an edit that was answered is in the file"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +152,8 @@ async fn a_claim_that_its_claimant_died_with_is_replaced() {
         _ => outlive_store::faulty::Fault::None,
     });
     let (node, opening) = (Arc::clone(&nodes[0].node), path.display().to_string());
-    tokio::spawn(async move { node.open(OpenSession { path: Some(opening), ..Default::default() }).await });
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(async move { node.open(OpenSession { path: Some(opening), ..Default::default() }).await });
     let rows = world.until_rows("paths", 1).await;
     assert_eq!(rows, 1);
     assert_eq!(there(open(&nodes[1], &path).await.unwrap_err()), Some(id(1)), "it may still be made there");
@@ -187,7 +192,8 @@ async fn a_notebook_whose_file_the_new_node_does_not_reach_is_open_and_says_who_
 #[tokio::test(start_paused = true)]
 async fn a_volume_may_be_at_another_place_on_each_node() {
     let mut world = World::new();
-    world.volumes = |place, number| -> BTreeMap<_, _> { [("data".to_owned(), place.join(format!("v{number}")))].into() };
+    world.volumes =
+        |place, number| -> BTreeMap<_, _> { [("data".to_owned(), place.join(format!("v{number}")))].into() };
     let place = world.place.path().canonicalize().unwrap();
     for number in 1..=2 {
         std::fs::create_dir(place.join(format!("v{number}"))).unwrap();

@@ -52,6 +52,7 @@ async fn a_command_of_a_lost_node_goes_on_on_one_other() {
     assert_eq!((takeover.from_name.as_str(), takeover.why.as_str()), ("n1", "silent"));
     assert_eq!((takeover.to, takeover.epoch.0), (claim.node, 2));
     assert!(takeover.noticed_at <= takeover.claimed_at && takeover.claimed_at <= takeover.resumed_at);
+    assert_eq!(heir.node.cluster().await.takeovers, takeovers, "the node tells of it too");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,13 +110,16 @@ async fn when_the_claimant_dies_between_its_claim_and_what_follows_the_next_fini
     for one in &nodes[1..] {
         let (doomed, gate) = (Arc::clone(&doomed), one.gate.clone());
         one.faults.set(move |operation| match operation {
-            Operation::Append { lane, .. } if lane != Lane::Control && doomed.swap(false, Ordering::SeqCst) => {
+            Operation::Append { lane, .. }
+                if lane != Lane::Control && doomed.swap(false, Ordering::SeqCst) =>
+            {
                 gate.shut();
                 Fault::Delay(Duration::MAX)
             }
-            Operation::Append { .. } | Operation::Read { .. } | Operation::TableRead | Operation::TableWrite => {
-                Fault::None
-            }
+            Operation::Append { .. }
+            | Operation::Read { .. }
+            | Operation::TableRead
+            | Operation::TableWrite => Fault::None,
         });
     }
     nodes[0].kill();
@@ -143,7 +147,7 @@ async fn two_notices_of_one_death_are_one() {
     // Something that comes after them has been done.
     let (later, _) = nodes[1].command(2, RestartPolicy::permanent()).await;
     nodes[2].until_listed(later, |listed| listed.owner == Some(member(2, 1))).await;
-    tokio::time::sleep(GRACE).await;
+    world.pass(GRACE).await;
     assert_eq!((world.controls(session).await, launched(&nodes[1..])), (2, 2));
 }
 
@@ -155,13 +159,13 @@ async fn a_daemon_that_is_back_within_the_grace_finds_its_kernel_alive() {
     let (session, run, process) = nodes[0].busy_notebook().await;
     nodes[1].until_listed(session, |listed| listed.has_kernel).await;
     nodes[0].kill_daemon();
-    tokio::time::sleep(GRACE / 2).await;
+    world.pass(GRACE / 2).await;
     nodes[0].machine.text(process, run, "said while nobody was there");
     let back = nodes[0].reborn(&world, 2).await;
     back.until_ready().await;
     back.machine.finish(process, run);
     back.until(session, |view| view.runs.succeeded == 1).await;
-    tokio::time::sleep(GRACE * 2).await;
+    world.pass(GRACE * 2).await;
     assert_eq!(world.owner(session).await.map(|claim| (claim.node, claim.epoch.0)), Some((id(1), 2)));
     assert_eq!((back.machine.alive(), launched(&nodes[1..])), (vec![process], 0));
 }
@@ -184,7 +188,10 @@ async fn a_daemon_that_is_back_after_the_grace_kills_what_it_no_longer_owns() {
     assert_eq!(back.machine.alive(), Vec::<ProcessKey>::new(), "process {process} was not ours any more");
     back.until_ready().await;
     let asked = back.node.interrupt(session).await.unwrap_err();
-    assert_eq!((asked.code.as_str(), asked.elsewhere.map(|there| there.node)), ("elsewhere", Some(claim.node)));
+    assert_eq!(
+        (asked.code.as_str(), asked.elsewhere.map(|there| there.node)),
+        ("elsewhere", Some(claim.node))
+    );
     let runs = heir.node.runs(session).await.unwrap();
     assert!(runs.iter().any(|view| view.id == run && view.ended_at.is_some()), "{runs:?}");
 }
@@ -213,7 +220,10 @@ async fn an_owner_that_was_out_of_reach_kills_its_processes_and_writes_nothing()
     assert_eq!(by_the_old.count(), 0);
     nodes[0].until_ready().await;
     let asked = nodes[0].node.interrupt(session).await.unwrap_err();
-    assert_eq!((asked.code.as_str(), asked.elsewhere.map(|there| there.node)), ("elsewhere", Some(claim.node)));
+    assert_eq!(
+        (asked.code.as_str(), asked.elsewhere.map(|there| there.node)),
+        ("elsewhere", Some(claim.node))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,7 +233,8 @@ async fn what_is_asked_of_an_owner_while_it_loses_its_session_is_told_to_try_aga
     let (session, _) = nodes[0].command(1, RestartPolicy::permanent()).await;
     nodes[0].gate.shut();
     let asking = Arc::clone(&nodes[0].node);
-    let asked = tokio::spawn(async move { Api::stop(&*asking, session, Stop { force: false }).await });
+    let tasks = tokio_util::task::TaskTracker::new();
+    let asked = tasks.spawn(async move { Api::stop(&*asking, session, Stop { force: false }).await });
     world.until_owner(session, |claim| claim.node != id(1)).await;
     nodes[0].gate.open();
     let problem = asked.await.unwrap().unwrap_err();
@@ -240,7 +251,11 @@ async fn a_group_goes_on_with_the_tasks_that_may_be_begun_again() {
     nodes[2].until_listed(group, |listed| listed.owner.is_some()).await;
     let elsewhere = nodes[2].hold("g", true).await.unwrap_err();
     assert_eq!(elsewhere.elsewhere.map(|there| there.name).as_deref(), Some("n1"));
-    assert_eq!(nodes[2].node.groups().await.unwrap()[0].node.as_deref(), Some("n1"), "it is listed everywhere");
+    assert_eq!(
+        nodes[2].node.groups().await.unwrap()[0].node.as_deref(),
+        Some("n1"),
+        "it is listed everywhere"
+    );
     nodes[0].kill();
     let claim = world.until_owner(group, |claim| claim.node != id(1)).await;
     let heir = heir(&nodes, claim.node);

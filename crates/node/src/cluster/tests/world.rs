@@ -104,8 +104,7 @@ impl World {
     pub async fn node(&self, number: usize, life: u128, machine: Arc<Machine>) -> One {
         let (gate, faults) = (Gate::default(), Faults::default());
         let home = self.place.path().join(format!("n{number}"));
-        let engine =
-            GatedEngine::new(self.store.clone(), gate.clone(), faults.clone(), home.join("blobs"));
+        let engine = GatedEngine::new(self.store.clone(), gate.clone(), faults.clone(), home.join("blobs"));
         let settings = Settings {
             name: format!("n{number}"),
             url: Some(format!("http://10.0.0.{number}:8787")),
@@ -164,8 +163,7 @@ impl World {
     pub async fn log(&self, session: SessionId) -> Vec<Entry> {
         let (mut all, mut after) = (Vec::new(), Position(0));
         loop {
-            let page =
-                self.store.read(session, after, &LaneFilter::All, ReadLimit::default()).await.unwrap();
+            let page = self.store.read(session, after, &LaneFilter::All, ReadLimit::default()).await.unwrap();
             if page.through <= after {
                 return all;
             }
@@ -330,9 +328,8 @@ impl One {
                 match self.context().handle(session) {
                     Ok(Some(handle)) => {
                         let mut view = handle.view.clone();
-                        match view.wait_for(|view| is_so(view)).await {
-                            Ok(view) => return view.as_ref().clone(),
-                            Err(_) => {}
+                        if let Ok(view) = view.wait_for(|view| is_so(view)).await {
+                            return view.as_ref().clone();
                         }
                     }
                     Ok(None) => {}
@@ -343,6 +340,14 @@ impl One {
             }
         };
         tokio::time::timeout(PATIENCE, found).await.expect("it becomes so")
+    }
+}
+
+impl World {
+    /// Lets so much of the nodes' time go by: what is not to happen has not happened by then.
+    pub async fn pass(&self, time: Duration) {
+        let clock = RuntimesClock(self.began);
+        clock.until(clock.now().tick + time).await;
     }
 }
 

@@ -130,7 +130,9 @@ impl DocumentRecord {
                 let Snapshot { document, base, keys, state, .. } = &**snapshot;
                 (Some(document), [base.as_ref(), keys.as_ref(), state.as_ref()])
             }
-            Self::State(_) | Self::Updates(_) | Self::Rendered(_) | Self::Saved(_) => (None, [None, None, None]),
+            Self::State(_) | Self::Updates(_) | Self::Rendered(_) | Self::Saved(_) => {
+                (None, [None, None, None])
+            }
         };
         own.into_iter().chain(more.into_iter().flatten())
     }

@@ -36,8 +36,8 @@ use notebook::Opened;
 
 pub use fold::{Folded, control, facts_in, load, load_lanes};
 pub use notebook::{new, open};
-pub(crate) use resume::{Origin, gone, refuse_all};
 pub use resume::{Instead, Loss, NotResumed, resume, wake};
+pub(crate) use resume::{Origin, gone, refuse_all};
 
 /// Makes a session. Its path is claimed before anything is written; what fails leaves nothing behind.
 ///

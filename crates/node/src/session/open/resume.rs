@@ -330,7 +330,11 @@ fn here(context: &Context, place: Option<VolumePath>, path: &str) -> Result<Path
 
 /// A session that is taken up claims its notebook's file again: among all nodes, where its claim is there already unless
 /// it was never made, and on this machine.
-async fn claim_again(context: &Context, path: &Path, id: SessionId) -> Result<Box<dyn PathClaim>, ClaimError> {
+async fn claim_again(
+    context: &Context,
+    path: &Path,
+    id: SessionId,
+) -> Result<Box<dyn PathClaim>, ClaimError> {
     if let Some(cluster) = &context.cluster {
         let shown = || path.display().to_string();
         paths::claim(context, cluster, path, id).await.map_err(|not_taken| match not_taken {

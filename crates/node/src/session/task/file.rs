@@ -51,7 +51,8 @@ impl Task {
 
     /// The node that had the session before has the notebook's volume elsewhere.
     pub(super) async fn follow_volume(&mut self) -> Result<(), WriteError> {
-        let here = self.notebook.as_ref().and_then(|plane| plane.file.path()).map(|path| path.display().to_string());
+        let here =
+            self.notebook.as_ref().and_then(|plane| plane.file.path()).map(|path| path.display().to_string());
         if let (Some(here), Some(before)) = (here, &self.session.path)
             && here != *before
         {

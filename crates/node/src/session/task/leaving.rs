@@ -119,7 +119,11 @@ impl Task {
     }
 
     /// The session is to go to another node.
-    pub(super) async fn asked_to_hand_over(&mut self, grace_ms: u64, giving: Giving) -> Result<(), WriteError> {
+    pub(super) async fn asked_to_hand_over(
+        &mut self,
+        grace_ms: u64,
+        giving: Giving,
+    ) -> Result<(), WriteError> {
         match self.input(Input::HandOver { grace_ms }, None).await? {
             // Of two who ask the later one is told.
             Ok(()) => self.giving = Some(giving),

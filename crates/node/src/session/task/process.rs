@@ -139,6 +139,9 @@ impl Task {
             // Nothing that follows from it is begun before the process is known to be lost.
             self.carry_out(decision, None).await?;
         }
+        if let (Some(cluster), Some(takeover)) = (&self.context.cluster, self.session.takeovers.back()) {
+            cluster.has_taken_over(self.session.spec.id, &self.view.borrow().title, takeover);
+        }
         if self.session.has_process() {
             let process = self.session.process();
             let report = self.session.runtime.nowhere(process, now.wall);
