@@ -265,42 +265,29 @@ impl Machines {
                 }
             }
             ToShim::Refuse { .. } => acting.refuse(),
+            ToShim::Freeze => acting.freeze(false),
+            ToShim::Thaw => acting.thaw(),
             _ => {}
         }
     }
 
-    fn thaw_if(&self, world: &Arc<World>, life: Life, is_it: impl Fn(ProcessKey) -> bool) {
+    /// Does something with each process that is so.
+    fn each(&self, world: &Arc<World>, is_it: impl Fn(&Shim) -> bool, act: impl Fn(&mut Acting<'_>)) {
         let mut inner = self.lock();
-        let linked = inner.shims.iter_mut().filter(|(_, shim)| shim.is_linked(life));
-        for ((node, process), shim) in linked {
-            if is_it(*process) && shim.process.state == State::Frozen {
-                shim.process.state = State::Runs;
-                shim.heard = world.schedule.now();
-                world.tell(Some(*node), format_args!("{} is thawed", short(process)));
-                for (run, attempt) in std::mem::take(&mut shim.process.missed) {
-                    step_after(world, *node, *process, Duration::from_micros(50), run, attempt);
-                }
-            }
-        }
-    }
-
-    fn freeze_if(&self, world: &World, is_it: impl Fn(&Shim) -> bool) {
-        let mut inner = self.lock();
-        for ((node, process), shim) in &mut inner.shims {
-            if shim.process.state == State::Runs && is_it(shim) {
-                shim.process.state = State::Frozen;
-                world.tell(Some(*node), format_args!("{} is frozen", short(process)));
-            }
+        let Inner { shims, emitted } = &mut *inner;
+        for ((node, key), shim) in shims.iter_mut().filter(|(_, shim)| is_it(shim)) {
+            act(&mut Acting { world, node: *node, key: *key, shim, emitted });
         }
     }
 
     /// Shims whose daemon has been silent for long freeze what they hold.
-    pub fn guard(&self, world: &World) {
+    pub fn guard(&self, world: &Arc<World>) {
         let now = world.schedule.now();
-        self.freeze_if(world, |shim| {
+        let is_left = |shim: &Shim| {
             let patience = if shim.order.spec.program.is_kernel() { world.setup.kernel_grace } else { GUARD };
             now.since(shim.heard) > patience.max(GUARD_MIN)
-        });
+        };
+        self.each(world, is_left, |acting| acting.freeze(true));
     }
 }
 
@@ -487,6 +474,30 @@ impl Acting<'_> {
         }
     }
 
+    fn freeze(&mut self, by_guard: bool) {
+        if self.shim.process.state == State::Runs {
+            self.shim.process.state = State::Frozen;
+            self.world.tell(
+                Some(self.node),
+                format_args!("{} is frozen, by its guard: {by_guard}", short(self.key)),
+            );
+            self.state(StateNotice::Frozen { by_guard });
+        }
+    }
+
+    fn thaw(&mut self) {
+        self.shim.heard = self.world.schedule.now();
+        if self.shim.process.state != State::Frozen {
+            return;
+        }
+        self.shim.process.state = State::Runs;
+        self.world.tell(Some(self.node), format_args!("{} is thawed", short(self.key)));
+        for (run, attempt) in std::mem::take(&mut self.shim.process.missed) {
+            step_after(self.world, self.node, self.key, Duration::from_micros(50), run, attempt);
+        }
+        self.state(StateNotice::Thawed);
+    }
+
     fn refuse(&mut self) {
         self.shim.is_refused = true;
         let stop = StopEvidence { why: StopWhy::Disowned, step: StopStep::Kill };
@@ -595,11 +606,16 @@ impl Runtimes for Reached {
     }
 
     fn freeze_all(&self) {
-        self.world.machines.freeze_if(&self.world, |shim| shim.is_linked(self.life));
+        self.world.machines.each(
+            &self.world,
+            |shim| shim.is_linked(self.life),
+            |acting| acting.freeze(false),
+        );
     }
 
     fn thaw(&self, process: ProcessKey) {
-        self.world.machines.thaw_if(&self.world, self.life, |key| key == process);
+        let is_it = |shim: &Shim| shim.is_linked(self.life) && shim.identity.process == process;
+        self.world.machines.each(&self.world, is_it, |acting| acting.thaw());
     }
 
     fn stop_all(&self) {

@@ -100,11 +100,12 @@ impl Trouble {
         )
     }
 
-    /// Whether several nodes can have it and be expected to lose nothing else: the service that they share keeps what it
-    /// has acknowledged (docs/operations/cluster.md says how it is set up for that).
+    /// Whether several nodes can have it and nothing but what it hits is lost. Not with a service that forgets what it has
+    /// acknowledged, which is set up so that it does not; nor while one node does not hear another one that everybody else
+    /// hears: then a path that is being claimed may be claimed twice. Both are there for `--only`.
     #[must_use]
     pub const fn is_for_several(self) -> bool {
-        !matches!(self, Self::LostTail)
+        !matches!(self, Self::LostTail | Self::Deaf)
     }
 
     /// It begins.

@@ -85,6 +85,17 @@ impl Watcher {
                     node.attach_run(session, run, how).await
                 })
                 .await;
+            let now = self.world.schedule.now();
+            let came = match &called {
+                Called::Answered(Ok(_)) => "listens to",
+                Called::Answered(Err(_)) => "is refused by",
+                Called::Nobody | Called::Lost => "does not reach",
+            };
+            self.world.trace.remark(
+                now,
+                None,
+                format_args!("{} {came} n{node} from {cursor} on", self.name()),
+            );
             match called {
                 Called::Answered(Ok(mut heard)) => {
                     let patience = self.random.happens(150).then(|| self.random.millis(10..1_500));
