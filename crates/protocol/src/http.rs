@@ -51,6 +51,7 @@
 mod chunk;
 mod cluster;
 mod doctor;
+mod node;
 mod notebook;
 mod openai;
 mod runner;
@@ -59,7 +60,7 @@ use std::collections::BTreeMap;
 
 use outlive_core::diagnosis::{CauseCode, FailureReport};
 use outlive_core::id::{
-    Attempt, BootId, Generation, Incarnation, NodeId, Position, ReportId, RunId, RuntimeId, Seq, SessionId,
+    Attempt, Generation, Incarnation, Position, ReportId, RunId, RuntimeId, Seq, SessionId,
 };
 use outlive_core::runtime::{ExitStatus, LaunchSpec, RestartPolicy, StopStep, StopWhy};
 use outlive_core::session::RunOutcome;
@@ -72,6 +73,7 @@ use serde::{Deserialize, Serialize};
 pub use chunk::{ChunkView, base64, from_base64};
 pub use cluster::{ClusterNode, ClusterView, Drain, Drained, NodeState, TakeoverView};
 pub use doctor::{DoctorCheck, DoctorLevel, DoctorView};
+pub use node::{API_VERSION, Elsewhere, NodeView, StopNode};
 pub use notebook::{
     CellEdit, CellKindName, CellState, CellView, Close, EditNotebook, Edited, FileConflict, NewSession,
     NotebookView, OpenSession, Opened, SaveHow, SaveSession, SavedState, SetTrust, Where,
@@ -107,18 +109,6 @@ pub struct Problem {
     /// when it cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<Box<Elsewhere>>,
-}
-
-/// The node to ask instead.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Elsewhere {
-    /// Which.
-    pub node: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Where its API is; none: it cannot be reached from another machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
 }
 
 impl Problem {
@@ -170,37 +160,6 @@ impl Problem {
         self.facts.insert(name.to_owned(), value.into());
         self
     }
-}
-
-/// One daemon.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct NodeView {
-    /// Its id, kept in the state directory.
-    pub node: NodeId,
-    /// This start of it.
-    pub boot: BootId,
-    /// Its version, as `outlive --version` prints it.
-    pub version: String,
-    /// The API's version; a client of another one refuses to go on.
-    pub api: u32,
-    /// The daemon's pid.
-    pub pid: u32,
-    /// Its state directory.
-    pub state_directory: String,
-    /// When it started.
-    pub started_at: WallTime,
-    /// Whether it takes work: recovery is over.
-    pub ready: bool,
-}
-
-/// Version of the API that this build speaks.
-pub const API_VERSION: u32 = 1;
-
-/// How to stop a daemon.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct StopNode {
-    /// Leave kernels and commands running: the next daemon adopts them.
-    pub keep_runtimes: bool,
 }
 
 /// A new session.

@@ -79,7 +79,8 @@ mod tests {
         heard.add_content(&ChunkKind::Text, b"one");
         heard.add_content(&ChunkKind::Bytes, &large);
         logged.add(&Chunk::inline(ChunkKind::Text, WallTime(7), &b"one"[..]));
-        let blob = BlobRef { sha256: hex(&Sha256::digest(&large)), size: large.len() as u64, mime: "a/b".into() };
+        let blob =
+            BlobRef { sha256: hex(&Sha256::digest(&large)), size: large.len() as u64, mime: "a/b".into() };
         logged.add(&Chunk { kind: ChunkKind::Bytes, at: WallTime(8), payload: Payload::Blob(blob) });
         assert_eq!((heard.chunks(), heard.replay()), (2, logged.replay()));
     }

@@ -143,7 +143,13 @@ fn messages_to_shim() -> Vec<(&'static str, ToShim)> {
 
 fn task_order() -> TaskOrder {
     let checkpoint = Some(Saved { seq: Seq(41), file: "/var/lib/outlive/blobs/ba78".into() });
-    TaskOrder { task: "generate".into(), input: json!({"prompt": "h\u{e9}"}), key: "k-1".into(), checkpoint, replay: None }
+    TaskOrder {
+        task: "generate".into(),
+        input: json!({"prompt": "h\u{e9}"}),
+        key: "k-1".into(),
+        checkpoint,
+        replay: None,
+    }
 }
 
 fn notices_of_runners() -> Vec<(&'static str, StateNotice)> {
@@ -208,7 +214,14 @@ fn messages_from_shim() -> Vec<(&'static str, FromShim)> {
     let mut messages = vec![
         (
             "welcome",
-            FromShim::Welcome(Welcome { version: 1, identity, open_runs, last_src: Src(8), asks: None, frozen: false }),
+            FromShim::Welcome(Welcome {
+                version: 1,
+                identity,
+                open_runs,
+                last_src: Src(8),
+                asks: None,
+                frozen: false,
+            }),
         ),
         ("welcome-asking", FromShim::Welcome(asking)),
         ("welcome-frozen", FromShim::Welcome(frozen)),

@@ -163,8 +163,13 @@ pub fn to_shim() -> impl Strategy<Value = ToShim> {
         Just(ToShim::Beat),
         ".*".prop_map(|reason| ToShim::Refuse { reason }),
         (run(), ".*", ".*").prop_map(|(run, task, key)| {
-            let order =
-                TaskOrder { task, input: serde_json::json!([1, { "x": null }]), key, checkpoint: None, replay: None };
+            let order = TaskOrder {
+                task,
+                input: serde_json::json!([1, { "x": null }]),
+                key,
+                checkpoint: None,
+                replay: None,
+            };
             ToShim::Task { run, attempt: Attempt(3), order }
         }),
         run().prop_map(|run| ToShim::CancelTask { run, attempt: Attempt(3) }),
