@@ -245,6 +245,7 @@ impl Daemon {
 }
 
 /// Lets virtual time pass.
+#[expect(clippy::disallowed_methods, reason = "time is virtual: nothing is waited for")]
 pub async fn pass(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
