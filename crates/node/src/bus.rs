@@ -273,8 +273,8 @@ fn bytes(entry: &Entry) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use outlive_core::id::{Position, RunId, SessionId};
     use futures_util::FutureExt as _;
+    use outlive_core::id::{Position, RunId, SessionId};
     use outlive_core::log::{Fenced, Lane};
     use uuid::Uuid;
 

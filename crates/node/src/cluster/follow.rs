@@ -239,7 +239,11 @@ impl Drop for Owning {
 impl Sessions {
     /// Nothing is kept of a session that is neither owned nor watched here.
     fn tidy(&mut self, session: SessionId) {
-        if self.by_id.get(&session).is_some_and(|followed| followed.owner.is_none() && followed.wanted.is_empty()) {
+        if self
+            .by_id
+            .get(&session)
+            .is_some_and(|followed| followed.owner.is_none() && followed.wanted.is_empty())
+        {
             self.by_id.remove(&session);
         }
     }
@@ -361,7 +365,11 @@ impl Follower {
     }
 
     /// Publishes what stands behind `through`, until nothing more is said to be there.
-    async fn read_up_to(&mut self, through: &mut Position, head: &mut watch::Receiver<Position>) -> Result<(), End> {
+    async fn read_up_to(
+        &mut self,
+        through: &mut Position,
+        head: &mut watch::Receiver<Position>,
+    ) -> Result<(), End> {
         while *head.borrow_and_update() > *through {
             let Some((lanes, version)) = self.wanted() else { return Ok(()) };
             let read = self.inner.engine.read(self.session, *through, &lanes, ReadLimit::default()).await;

@@ -16,8 +16,8 @@ use outlive_protocol::http::{Problem, SessionView, StreamEvent};
 use tokio::sync::watch;
 
 use super::feed::Feed;
-use crate::bus::Severed;
 use crate::api::{AttachSession, Delivered, Events, From};
+use crate::bus::Severed;
 use crate::seams::Clock;
 use crate::session::Handle;
 use crate::session::handle::{Answer, Ask, Peer};

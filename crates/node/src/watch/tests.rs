@@ -188,7 +188,10 @@ async fn a_store_that_stays_silent_is_told() {
     print(&mut journal, &["a"]).await;
     let before = Instant::now();
     let ends = futures_util::future::join(live.to_the_end(), late.to_the_end()).await;
-    assert_eq!((ends.0.told.join(" "), ends.1.told.join(" ")), ("store-unavailable".into(), "store-unavailable".into()));
+    assert_eq!(
+        (ends.0.told.join(" "), ends.1.told.join(" ")),
+        ("store-unavailable".into(), "store-unavailable".into())
+    );
     let waited = u64::try_from(before.elapsed().as_millis()).unwrap();
     assert!((WATCH_PATIENCE_MS..2 * WATCH_PATIENCE_MS).contains(&waited), "{waited} ms");
     assert!(!there.bus.is_followed(session()));

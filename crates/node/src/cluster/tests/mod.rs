@@ -5,4 +5,5 @@ mod handover;
 mod machine;
 mod paths;
 mod takeover;
+mod watching;
 mod world;

@@ -224,17 +224,15 @@ fn stories() -> impl Strategy<Value = (u64, Vec<Op>)> {
 // P12, E4
 #[test]
 fn whoever_watches_on_any_node_ends_with_what_the_log_says() {
-    let played = runner(120, 1_000).run(&stories(), |(seed, ops)| {
-        play(seed, ops, Resets::Heeded).map_err(TestCaseError::fail)
-    });
+    let played = runner(120, 1_000)
+        .run(&stories(), |(seed, ops)| play(seed, ops, Resets::Heeded).map_err(TestCaseError::fail));
     played.unwrap();
 }
 
 /// The property above can fail: without resets it does.
 #[test]
 fn without_resets_it_would_not_be_so() {
-    let played = runner(120, 0).run(&stories(), |(seed, ops)| {
-        play(seed, ops, Resets::Ignored).map_err(TestCaseError::fail)
-    });
+    let played = runner(120, 0)
+        .run(&stories(), |(seed, ops)| play(seed, ops, Resets::Ignored).map_err(TestCaseError::fail));
     played.unwrap_err();
 }

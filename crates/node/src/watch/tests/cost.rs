@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use outlive_store::faulty::{Fault, Operation};
 use outlive_store::Faulty;
+use outlive_store::faulty::{Fault, Operation};
 
 use super::world::{Client, Seen, begin, chunks, node, nodes, open, other_run, print, session};
 
