@@ -2,6 +2,7 @@
 
 mod anybody;
 mod cost;
+mod speed;
 mod world;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ async fn a_run_that_another_node_takes_over_goes_on_for_everybody() {
     print(&mut third, &["B"]).await;
     end(&mut third).await;
     for client in clients {
-        let seen = client.to_the_end().await;
+        let seen = client.until_over().await;
         assert_eq!((seen.texts.join(""), seen.told.join(" ")), ("aB".to_owned(), "reset end".to_owned()));
     }
 }
@@ -79,7 +80,7 @@ async fn the_owners_tail_and_the_logs_never_mix() {
         }
     }
     end(&mut journal).await;
-    let seen = client.to_the_end().await;
+    let seen = client.until_over().await;
     assert_eq!((seen.texts.concat(), seen.told.join(" ")), (expected, "end".to_owned()));
     assert!(!nodes[1].bus.is_followed(session()));
 }
@@ -104,7 +105,7 @@ async fn a_session_that_leaves_memory_or_is_given_away_ends_no_stream() {
     assert!(nodes[0].bus.is_followed(session()));
     // Closed for good, though the run has no end: nothing will follow.
     journal.close().await.unwrap();
-    assert_eq!(client.to_the_end().await.told, ["end"]);
+    assert_eq!(client.until_over().await.told, ["end"]);
 }
 
 #[tokio::test]
@@ -116,7 +117,7 @@ async fn a_session_that_is_forgotten_ends_its_streams_with_a_reason() {
     let mut client = Client::attach(&nodes[1], Seen::default()).await.unwrap();
     client.until_text("a").await;
     store.drop_session(session()).await.unwrap();
-    assert_eq!(client.to_the_end().await.told, ["no-such-session"]);
+    assert_eq!(client.until_over().await.told, ["no-such-session"]);
 }
 
 #[tokio::test]
@@ -187,7 +188,7 @@ async fn a_store_that_stays_silent_is_told() {
     silent.store(true, Ordering::SeqCst);
     print(&mut journal, &["a"]).await;
     let before = Instant::now();
-    let ends = futures_util::future::join(live.to_the_end(), late.to_the_end()).await;
+    let ends = futures_util::future::join(live.until_over(), late.until_over()).await;
     assert_eq!(
         (ends.0.told.join(" "), ends.1.told.join(" ")),
         ("store-unavailable".into(), "store-unavailable".into())

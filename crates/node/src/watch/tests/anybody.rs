@@ -191,7 +191,7 @@ impl Scene {
 }
 
 async fn check(client: Client, output: &[String]) -> Result<(), String> {
-    let seen = client.to_the_end().await;
+    let seen = client.until_over().await;
     let ends = seen.told.iter().filter(|told| *told == "end").count();
     let strange = seen.told.iter().find(|told| !["end", "reset", "gap"].contains(&told.as_str()));
     match (seen.texts == output, ends, strange) {

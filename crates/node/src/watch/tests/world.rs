@@ -249,7 +249,7 @@ impl Client {
         }
     }
 
-    pub async fn to_the_end(mut self) -> Seen {
+    pub async fn until_over(mut self) -> Seen {
         while self.next().await {}
         self.seen
     }
