@@ -1,5 +1,7 @@
 //! The node: its start and recovery, its answers, its end.
 
+mod ending;
+mod looking;
 mod recover;
 mod retain;
 mod unwatched;
@@ -10,17 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use outlive_core::diagnosis::{FailureReport, Matchers};
 use outlive_core::id::{BootId, NodeId, RunId, SessionId};
-use outlive_core::limits::{READY_STORE_MS, SESSION_END_MS};
+use outlive_core::limits::READY_STORE_MS;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
     API_VERSION, Close, ClusterView, CreateSession, DoctorView, Drain, Drained, EditNotebook, Edited,
     Elsewhere, NewSession, NodeView, NotebookView, OpenSession, Opened, Problem, Restart, RunView,
-    RuntimeState, SaveSession, SessionView, Stop, StopNode, SubmitRuns, TakeoverView,
+    SaveSession, SessionView, Stop, StopNode, SubmitRuns, TakeoverView,
 };
 use outlive_store::Engine;
 use tokio_util::sync::CancellationToken;
@@ -32,16 +33,16 @@ use crate::budget::Budgets;
 use crate::bus::LocalBus;
 use crate::causes::Causes;
 use crate::cluster;
-use crate::context::{Context, Entered, Found, Presence, Seams};
+use crate::context::{Context, Presence, Seams};
 use crate::files::LocalFiles;
 use crate::hosted::Hosted;
 use crate::problem;
 use crate::runtimes::LocalRuntimes;
 use crate::seams::{Clock, Identity};
-use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk, KnownRun, Visiting};
-use crate::session::open::{self, Folded};
+use crate::session::handle::{Answer, Ask, DocumentAsk, FileAsk};
+use crate::session::open;
 use crate::session::peers::DocumentPeer;
-use crate::session::{view, with_sources};
+use crate::session::with_sources;
 use crate::watch;
 
 pub(crate) use recover::recover;
@@ -191,111 +192,6 @@ impl Node {
         if let Err(error) = self.context.engine.flush().await {
             tracing::error!(error = %with_sources(&error), "the store was not flushed");
         }
-    }
-
-    async fn row(&self, id: SessionId) -> Result<SessionView, Problem> {
-        match self.context.indexed(id).await.map_err(|error| problem::store(&error))? {
-            Some(row) => Ok(row.view),
-            None => Err(problem::no_session(id)),
-        }
-    }
-
-    /// The session if it is in memory, or about to be, to look at: it is not woken for that, and stays no longer.
-    async fn here(&self, id: SessionId) -> Result<Option<Entered>, Problem> {
-        loop {
-            match self.context.enter(id, Visiting::ToLook)? {
-                Found::Open(entered) => return Ok(Some(entered)),
-                Found::Moving(over) => over.cancelled().await,
-                Found::Absent => return Ok(None),
-            }
-        }
-    }
-
-    async fn ask(&self, id: SessionId, ask: Ask) -> Result<Answer, Problem> {
-        open::wake(&self.context, id).await?.handle.ask(ask).await
-    }
-
-    async fn done(&self, id: SessionId, ask: Ask) -> Result<SessionView, Problem> {
-        match self.ask(id, ask).await? {
-            Answer::Done(view) => Ok((*view).clone()),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn run(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
-        Ok(self.known_run(id, run).await?.view)
-    }
-
-    async fn known_run(&self, id: SessionId, run: RunId) -> Result<KnownRun, Problem> {
-        if let Some(entered) = self.here(id).await? {
-            match entered.handle.ask(Ask::Run(run)).await {
-                Ok(Answer::Run(known)) => return Ok(*known),
-                // It has ended or gone elsewhere meanwhile: its log is all there is here.
-                Err(problem) if ["session-ended", "session-moving"].contains(&&*problem.code) => {}
-                Err(problem) => return Err(problem),
-                Ok(other) => return Err(unexpected(&other)),
-            }
-        }
-        self.row(id).await?;
-        let _reading = Reading { context: Arc::clone(&self.context), id };
-        watch::known::known_run(&self.context, id, run).await
-    }
-
-    /// Whether what is known here of a session that is not open here is all that is known: else another living node has
-    /// it. One whose node is lost is told of by its log.
-    ///
-    /// # Errors
-    /// `elsewhere`.
-    fn is_told_here(&self, id: SessionId) -> Result<(), Problem> {
-        match self.context.is_here_or_nowhere(id) {
-            Err(problem) if problem.elsewhere.is_some() => Err(problem),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// A session that is not open here.
-    async fn told(&self, id: SessionId) -> Result<SessionView, Problem> {
-        self.is_told_here(id)?;
-        let row = self.context.indexed(id).await.map_err(|error| problem::store(&error))?;
-        let row = row.ok_or_else(|| problem::no_session(id))?;
-        if self.context.cluster.is_none() || row.presence != Presence::Open {
-            return Ok(row.view);
-        }
-        // Nobody is there to show it, and its row is as old as its last claim.
-        let Folded { hosted, fold, .. } = self.load(id).await?;
-        let view = hosted.map(|hosted| view::behind(None, hosted.view(fold.position()), fold.epoch()));
-        Ok(view.unwrap_or(row.view))
-    }
-
-    async fn has_ended(&self, id: SessionId) -> Result<bool, Problem> {
-        let row = self.context.indexed(id).await.map_err(|error| problem::store(&error))?;
-        Ok(row.is_none_or(|row| row.presence == Presence::Ended))
-    }
-
-    async fn load(&self, id: SessionId) -> Result<Folded, Problem> {
-        self.row(id).await?;
-        let _reading = Reading { context: Arc::clone(&self.context), id };
-        open::load(&self.context, id).await.map_err(|error| problem::store(&error))
-    }
-
-    /// The session to follow: woken if it is dormant, `None` if it has ended.
-    async fn followed(&self, id: SessionId) -> Result<Option<Entered>, Problem> {
-        match open::wake(&self.context, id).await {
-            Ok(entered) => Ok(Some(entered)),
-            Err(problem) if problem.code == "session-ended" => Ok(None),
-            Err(problem) => Err(problem),
-        }
-    }
-
-    /// Events of a session that may not be in memory: then what the store has opened for them is closed with them.
-    fn read_through(&self, id: SessionId, is_here: bool, events: Events) -> Events {
-        if is_here {
-            return events;
-        }
-        let reading = Reading { context: Arc::clone(&self.context), id };
-        Box::pin(events.inspect(move |_| {
-            let _held = &reading;
-        }))
     }
 }
 
@@ -608,66 +504,8 @@ impl Api for Node {
     }
 }
 
-/// Somebody reads the log of a session that is not in memory; afterwards the store need not keep it open.
-struct Reading {
-    context: Arc<Context>,
-    id: SessionId,
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        if self.context.is_here(self.id) || self.context.bus.is_followed(self.id) {
-            return;
-        }
-        let (context, id) = (Arc::clone(&self.context), self.id);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // Whoever opens it meanwhile opens it again: nothing is lost but that moment.
-            self.context.tasks.spawn_on(async move { context.engine.close_session(id).await }, &runtime);
-        }
-    }
-}
-
 pub(crate) fn unexpected(answer: &Answer) -> Problem {
     problem::internal(format!("the session answered something else: {answer:?}"))
-}
-
-impl Node {
-    /// As [`Self::end`], but a session that cannot be ended, for instance on a full disk, does not hold up the rest.
-    async fn end_in_time(&self, id: SessionId) {
-        let deadline = self.context.clock.now().tick + Duration::from_millis(SESSION_END_MS);
-        tokio::select! {
-            biased;
-            () = self.end(id) => {}
-            () = self.context.clock.until(deadline) => {
-                tracing::error!(session = %id, "the session did not end in time; its process is ended without it");
-            }
-        }
-    }
-
-    /// Stops a session's process, and the session unless it is a notebook that people edit, and waits for the end of that.
-    async fn end(&self, id: SessionId) {
-        let Ok(Some(entered)) = self.here(id).await else { return };
-        let mut view = entered.handle.view.clone();
-        let has_process = |view: &SessionView| match view.runtime.state {
-            RuntimeState::Launching
-            | RuntimeState::Idle
-            | RuntimeState::Busy
-            | RuntimeState::Unresponsive { .. }
-            | RuntimeState::Stopping { .. } => true,
-            RuntimeState::Down
-            | RuntimeState::Exited { .. }
-            | RuntimeState::Backoff { .. }
-            | RuntimeState::GaveUp { .. }
-            | RuntimeState::Unknown => false,
-        };
-        match entered.handle.ask(Ask::Drain).await {
-            // An error is the end of its task.
-            Ok(Answer::Resting) => drop(view.wait_for(|view| !has_process(view)).await),
-            Ok(_) => while view.changed().await.is_ok() {},
-            Err(problem) if problem.code == "session-ended" => while view.changed().await.is_ok() {},
-            Err(problem) => tracing::warn!(session = %id, %problem, "a session is not stopped"),
-        }
-    }
 }
 
 #[cfg(test)]

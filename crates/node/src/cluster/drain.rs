@@ -53,6 +53,13 @@ pub(crate) async fn drain(
     }
     // Before anything is given away: nobody gives us anything, and we claim nothing.
     cluster.standing.send_replace(Standing::Draining);
+    // What was begun before that is given away too.
+    let deadline = context.clock.now().tick + Duration::from_millis(SESSION_END_MS);
+    tokio::select! {
+        biased;
+        () = context.settled() => {}
+        () = context.clock.until(deadline) => tracing::warn!("a session is still being made or woken; it is not given away"),
+    }
     tracing::info!(node = %cluster.settings.name, sessions = context.handles().len(), "the node gives everything away");
     let given = context.handles().into_iter().map(|handle| give(context, cluster, handle, how));
     let mut given = futures_util::stream::iter(given).buffer_unordered(DRAIN_AT_ONCE);

@@ -340,6 +340,21 @@ impl Context {
             .collect()
     }
 
+    /// Returns when everything that is being made, woken or evicted at this moment is open or gone.
+    pub async fn settled(&self) {
+        let moving: Vec<CancellationToken> = {
+            let registry = self.registry();
+            let slots = registry.sessions.values().filter_map(|slot| match slot {
+                Slot::Moving(over) => Some(over.clone()),
+                Slot::Open(_) | Slot::Broken(_) => None,
+            });
+            slots.collect()
+        };
+        for over in moving {
+            over.cancelled().await;
+        }
+    }
+
     /// A session's task ended without its end.
     pub fn broken(&self, id: SessionId, why: String) {
         self.registry().sessions.insert(id, Slot::Broken(why));

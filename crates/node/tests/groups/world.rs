@@ -437,8 +437,13 @@ impl Runners {
     /// It becomes ready, with these handlers.
     pub fn ready(&self, process: ProcessKey, concurrency: u32) {
         let tasks = ["echo", "hold", "deaf", "flaky", "fatal"].map(str::to_owned).into();
-        let greeting =
-            Greeting { tasks, capabilities: BTreeSet::new(), concurrency, exact: BTreeSet::new(), sdk: Some("played".to_owned()) };
+        let greeting = Greeting {
+            tasks,
+            capabilities: BTreeSet::new(),
+            concurrency,
+            exact: BTreeSet::new(),
+            sdk: Some("played".to_owned()),
+        };
         self.state(process, StateNotice::Greeted { greeting });
         let progress = Progress::default();
         self.state(process, StateNotice::Entered { phase: Phase::Loading, progress: progress.clone() });
@@ -553,6 +558,7 @@ impl Runners {
             open_runs: Vec::new(),
             last_src: Src(shim.records.len() as u64),
             asks: None,
+            frozen: false,
         };
         says.try_send(FromLink::Welcome(Box::new(welcome))).unwrap();
         for record in shim.records.iter().filter(|record| record.src > acked) {
