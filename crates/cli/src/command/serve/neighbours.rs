@@ -44,9 +44,8 @@ pub(super) async fn keep(
 
 /// The nodes that are there, or about to be, and can be reached; by name.
 fn known(members: &Members) -> Vec<Known> {
-    let there = members
-        .alive()
-        .filter_map(|(_, seen)| Some(Known { name: seen.name.clone(), url: seen.url.clone()? }));
+    let there = members.seen.values().filter(|seen| !seen.is_gone());
+    let there = there.filter_map(|seen| Some(Known { name: seen.name.clone(), url: seen.url.clone()? }));
     let mut known: Vec<Known> = there.collect();
     known.sort_by(|a, b| a.name.cmp(&b.name));
     known
