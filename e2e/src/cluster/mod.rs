@@ -179,7 +179,7 @@ impl Cluster {
             connection.set_read_timeout(Duration::from_secs(1)).ok()?;
             let mut connection = connection;
             let response = connection.request("GET", &path, None).ok()?;
-            let owner = response.json()["node"]["name"].as_str()?.to_owned();
+            let owner = response.json()["node"].as_str()?.to_owned();
             self.members.iter().position(|member| member.name == owner)
         })
     }
