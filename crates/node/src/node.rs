@@ -3,7 +3,7 @@
 mod ending;
 mod looking;
 mod recover;
-mod retain;
+pub(crate) mod retain;
 mod unwatched;
 
 use std::fs::File;

@@ -50,7 +50,7 @@ pub(super) async fn retain(context: &Context) -> Result<(), TableError> {
 }
 
 /// Whether this node is the one of the living that is to forget a session. One that is not ready leaves it to the others.
-fn is_meant_here(context: &Context, session: SessionId) -> bool {
+pub(crate) fn is_meant_here(context: &Context, session: SessionId) -> bool {
     let Some(cluster) = &context.cluster else { return true };
     if *cluster.standing.borrow() != Standing::Ready {
         return false;

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use outlive_core::diagnosis::{CauseCode, FailureReport};
+use outlive_core::id::SessionId;
 use outlive_core::log::fold::Ownership;
 use outlive_core::runtime::{RestartPolicy, StopWhy};
 use outlive_protocol::http::{Drain, OpenSession, SubmitRuns};
 use tokio::time::Instant;
 
-use super::world::{World, id};
+use super::world::{One, World, id};
 use crate::api::{Api, Groups};
 use crate::cluster::Standing;
 use crate::context::Presence;
+use crate::node::retain::is_meant_here;
 use crate::session::open::control;
 
 // A9, E2
@@ -81,6 +83,22 @@ async fn what_drains_sends_whatever_is_new_to_another() {
     assert_eq!(refused.elsewhere.map(|there| there.node), Some(id(2)));
     let refused = nodes[0].node.new_session(Default::default()).await.unwrap_err();
     assert_eq!(refused.code, "elsewhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_session_is_forgotten_by_one_node_and_by_another_when_that_is_gone() {
+    let world = World::new();
+    let nodes = world.nodes(3).await;
+    let session = SessionId::from_uuid(uuid::Uuid::from_u128(7));
+    let meant = |one: &&One| is_meant_here(one.context(), session);
+    let first: Vec<&One> = nodes.iter().filter(meant).collect();
+    let [first] = first[..] else { panic!("exactly one forgets it") };
+    first.kill();
+    let left: Vec<&One> = nodes.iter().filter(|one| one.context().who != first.context().who).collect();
+    for one in &left {
+        one.until_members(2).await;
+    }
+    assert_eq!(left.into_iter().filter(meant).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
