@@ -180,7 +180,8 @@ impl Takeovers {
         for (session, listed) in self.cluster.directory.open(|_| true) {
             let is_orphan = match listed.owner {
                 None => true,
-                Some(owner) if owner == self.cluster.me => false,
+                // A claim of ours that did not come to its end.
+                Some(owner) if owner == self.cluster.me => !self.context.is_here(session),
                 Some(owner) => match members.seen.get(&owner) {
                     Some(seen) => {
                         self.plan.heard(owner);
@@ -273,14 +274,12 @@ async fn take(context: &Arc<Context>, orphan: Orphan, notice: Option<Notice>) ->
     let id = orphan.session;
     let Some(cluster) = &context.cluster else { return Outcome::Settled };
     match cluster.directory.get(id) {
-        Some(row) if row.presence == Presence::Open && row.owner == orphan.owner => {}
+        // Ours: a claim of ours that did not come to its end.
+        Some(row)
+            if row.presence == Presence::Open
+                && (row.owner == orphan.owner || row.owner == Some(cluster.me)) => {}
         // It has another owner, or nobody needs it open.
         Some(_) | None => return Outcome::Settled,
-    }
-    // Whoever was thought lost and is heard again keeps what it has.
-    let is_back = |owner| cluster.members.borrow().seen.get(&owner).is_some_and(Seen::is_alive);
-    if orphan.owner.is_some_and(is_back) {
-        return Outcome::Settled;
     }
     let instead = match in_whose_place(context, cluster, id, notice.as_ref()).await {
         Ok(Some(instead)) => instead,
@@ -352,6 +351,10 @@ async fn in_whose_place(
     if owner == cluster.me {
         // It is claimed by an attempt of ours that did not come to its end.
         return Ok((!context.is_here(id)).then(|| Instead::OfNobody(Vec::new())));
+    }
+    // Whoever was thought lost and is heard again keeps what it has.
+    if cluster.members.borrow().seen.get(&owner).is_some_and(Seen::is_alive) {
+        return Ok(None);
     }
     Ok(match notice.filter(|notice| notice.loss.from == owner) {
         Some(notice) => Some(Instead::Of(notice.loss.clone())),
