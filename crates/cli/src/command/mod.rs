@@ -19,6 +19,7 @@ pub mod new;
 pub mod nodes;
 pub mod open;
 pub mod ps;
+mod rerun;
 pub mod rest;
 pub mod restart;
 pub mod run;

@@ -6,6 +6,7 @@ use outlive_protocol::http::NewSession;
 
 use super::attach::quietly;
 use super::open::{tell, variables};
+use super::rerun::Rerun;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::{Failure, doing};
@@ -24,6 +25,9 @@ pub struct Args {
     /// Start the kernel now instead of with the first run
     #[arg(long)]
     start: bool,
+    /// What is run again by itself when its node is lost or drained
+    #[arg(long, value_enum, default_value_t = Rerun::None)]
+    rerun: Rerun,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +44,7 @@ impl Args {
             cwd: Some(launch::utf8(&launch::absolute(std::path::Path::new("."))?)?),
             env: Some(variables()?),
             memory_bytes_max: None,
-            ..NewSession::default()
+            on_node_loss: self.rerun.policy(),
         };
         let opened = client.new_session(&request).await.map_err(|error| doing("make a notebook", error))?;
         tell(&opened, self.json)

@@ -8,6 +8,7 @@ use outlive_core::session::spec::{StartWhen, Trust};
 use outlive_protocol::http::{OpenSession, Opened};
 
 use super::attach::quietly;
+use super::rerun::Rerun;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::{Failure, doing};
@@ -29,6 +30,9 @@ pub struct Args {
     /// Start the kernel now instead of with the first run (the notebook must be trusted)
     #[arg(long)]
     start: bool,
+    /// What is run again by itself when its node is lost or drained
+    #[arg(long, value_enum, default_value_t = Rerun::None)]
+    rerun: Rerun,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -43,6 +47,7 @@ impl Args {
             start: self.start.then_some(StartWhen::AtOnce),
             trust: self.trust.then_some(Trust::Trusted),
             env: Some(variables()?),
+            on_node_loss: self.rerun.policy(),
             ..OpenSession::default()
         };
         let path = launch::utf8(&launch::absolute(&self.what)?)?;

@@ -8,11 +8,12 @@ use clap::ValueEnum;
 use outlive_core::id::SessionId;
 use outlive_core::limits;
 use outlive_core::runtime::{RestartPolicy, RestartType};
-use outlive_core::session::spec::{HangPolicy, OnNodeLoss, Workload};
+use outlive_core::session::spec::{HangPolicy, Workload};
 use outlive_protocol::http::{CreateSession, SessionView};
 use serde_json::Value;
 
 use super::attach::{self, How};
+use super::rerun::Rerun;
 use crate::client::{Client, Twice};
 use crate::config::Config;
 use crate::daemon::Daemon;
@@ -58,6 +59,9 @@ pub struct Args {
     /// What is done when it stops answering
     #[arg(long, value_enum, default_value_t = OnHang::Report, help_heading = "Limits and policies")]
     on_hang: OnHang,
+    /// What is run again by itself when its node is lost or drained
+    #[arg(long, value_enum, default_value_t = Rerun::None, help_heading = "Limits and policies")]
+    rerun: Rerun,
     /// Keep the session and its kernel when the work is done
     #[arg(long, help_heading = "Limits and policies")]
     keep: bool,
@@ -144,7 +148,7 @@ impl Args {
             launch,
             restart: self.restart.policy(),
             on_hang: self.on_hang.policy(),
-            on_node_loss: OnNodeLoss::default(),
+            on_node_loss: self.rerun.policy(),
             keep: self.keep,
             parameters,
         })

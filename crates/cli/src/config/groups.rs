@@ -18,7 +18,7 @@ use outlive_core::group::Strategy;
 use outlive_core::limits;
 use outlive_core::runtime::runner::{Speaks, Watchdogs};
 use outlive_core::runtime::{RestartPolicy, RestartType};
-use outlive_core::session::spec::HangPolicy;
+use outlive_core::session::spec::{AfterLoss, HangPolicy};
 use outlive_protocol::http::GroupConfig;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -34,7 +34,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const MISTAKES_MAX: usize = 20;
 
 /// The keys of `[group.NAME]`.
-const GROUP_KEYS: [&str; 15] = [
+const GROUP_KEYS: [&str; 16] = [
     "command",
     "count",
     "strategy",
@@ -47,6 +47,7 @@ const GROUP_KEYS: [&str; 15] = [
     "period",
     "backoff",
     "on_hang",
+    "on_node_loss",
     "wait",
     "cancel_grace",
     "watch",
@@ -62,6 +63,7 @@ const RESTARTS: [(&str, RestartType); 3] = [
     ("transient", RestartType::Transient),
     ("temporary", RestartType::Temporary),
 ];
+const ON_NODE_LOSS: [(&str, AfterLoss); 2] = [("restart", AfterLoss::Restart), ("leave", AfterLoss::Leave)];
 const ON_HANG: [(&str, HangPolicy); 2] = [("report", HangPolicy::Report), ("restart", HangPolicy::Restart)];
 
 /// Reads a file: its groups in the order in which they stand there, for a caller with this environment.
@@ -147,6 +149,7 @@ struct Draft {
     speaks: Speaks,
     restart: RestartPolicy,
     on_hang: HangPolicy,
+    on_node_loss: Option<AfterLoss>,
     wait_ms: Option<u64>,
     cancel_grace_ms: Option<u64>,
     watch: Watchdogs,
@@ -170,6 +173,7 @@ impl Draft {
                 backoff_ms_max: limits::BACKOFF_MS_MAX,
             },
             on_hang: HangPolicy::Restart,
+            on_node_loss: None,
             wait_ms: None,
             cancel_grace_ms: None,
             watch: Watchdogs::default(),
@@ -241,7 +245,7 @@ impl Reader<'_> {
                 strategy: draft.strategy,
                 restart: draft.restart,
                 on_hang: draft.on_hang,
-                on_node_loss: None,
+                on_node_loss: draft.on_node_loss,
                 wait_ms: draft.wait_ms,
                 cancel_grace_ms: draft.cancel_grace_ms,
             },
@@ -275,6 +279,7 @@ impl Reader<'_> {
                 draft.restart.backoff_ms_max = limits::BACKOFF_MS_MAX.max(draft.restart.backoff_ms);
             }
             "on_hang" => set(&mut draft.on_hang, self.choice(name, value, &ON_HANG)),
+            "on_node_loss" => draft.on_node_loss = self.choice(name, value, &ON_NODE_LOSS),
             "wait" => draft.wait_ms = self.span(name, value, 0),
             "cancel_grace" => draft.cancel_grace_ms = self.span(name, value, 0),
             "watch" => self.watch(&mut draft.watch, value),

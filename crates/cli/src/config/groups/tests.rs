@@ -71,6 +71,7 @@ restarts_max = 7
 period = "2m"
 backoff = "20s"
 on_hang = "report"
+on_node_loss = "leave"
 wait = "0"
 cancel_grace = "1s"
 [group.llm.watch]
@@ -103,7 +104,7 @@ protocol = "none"
         "from another terminal it is the same group"
     );
     assert_eq!(second.launch.memory_bytes_max, Some(8 << 30));
-    assert_eq!(config.strategy, Strategy::OneForAll);
+    assert_eq!((config.strategy, config.on_node_loss), (Strategy::OneForAll, Some(AfterLoss::Leave)));
     let restart = config.restart;
     assert_eq!((restart.restart, restart.restarts_max), (RestartType::Transient, 7));
     assert_eq!((restart.period_ms, restart.backoff_ms, restart.backoff_ms_max), (120_000, 20_000, 20_000));
@@ -135,7 +136,7 @@ runners.toml:3:1: unknown key `comand_line`
   |
 3 | comand_line = 1
   | ^^^^^^^^^^^
-  = the keys are: command, count, strategy, cwd, env, memory, protocol, restart, restarts_max, period, backoff, on_hang, wait, cancel_grace, watch";
+  = the keys are: command, count, strategy, cwd, env, memory, protocol, restart, restarts_max, period, backoff, on_hang, on_node_loss, wait, cancel_grace, watch";
     assert_eq!(wrong("[group.a]\ncommand = \"cat\"\ncomand_line = 1\n"), expected);
     let expected = "\
 runners.toml:2:1: unknown key `comand`
@@ -170,6 +171,7 @@ fn each_kind_of_mistake_has_words() {
         ("period = \"0\"", "`period` is longer than that"),
         ("memory = \"lots\"", "`memory`: expected a size, for instance 512M or 2G"),
         ("restart = true", "`restart` is a string, not a boolean"),
+        ("on_node_loss = \"wait\"", "`on_node_loss` is \"restart\" or \"leave\""),
         ("on_hang = \"interrupt\"", "`on_hang` is \"report\" or \"restart\""),
         ("env = [1]", "`env` is a table, not an array"),
         ("env = { A = [1] }", "a variable is text, not an array"),

@@ -238,8 +238,13 @@ impl Document {
         match (&fenced.body, effect) {
             (FencedBody::Journal(events), _) => {
                 for event in events {
-                    if let Happened::RunsQueued(runs) = &event.what {
-                        runs.iter().for_each(|run| self.queued(run));
+                    match &event.what {
+                        Happened::RunsQueued(runs) => runs.iter().for_each(|run| self.queued(run)),
+                        Happened::RunWaitsAgain { run } => {
+                            self.ended(*run, session);
+                            session.runs.get(run).into_iter().for_each(|run| self.queued(&run.new));
+                        }
+                        _ => {}
                     }
                 }
                 false
