@@ -4,7 +4,6 @@
 //! `cargo test -p outlive-node --lib watch::tests::speed -- --ignored --nocapture`
 
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
-#![expect(clippy::print_stdout, reason = "its figures are for a person")]
 
 use std::time::Instant;
 
