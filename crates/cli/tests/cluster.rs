@@ -233,7 +233,7 @@ fn clients_of_a_node_that_dies_or_freezes_go_on_with_another_and_nothing_comes_t
     let session = counting(&one);
     let shown = other.until(&["ps", "--json"], |view| view[0]["node"] == "a");
     assert_eq!(shown[0]["id"].as_str(), Some(session.as_str()));
-    let (mut client, mut out) = one.attach(&session);
+    let (client, mut out) = one.attach(&session);
     assert_eq!(line(&mut out), "1 of 1");
     assert_eq!(line(&mut out), "2 of 1");
     // Frozen: its sockets stay open, and nothing comes.

@@ -193,14 +193,15 @@ async fn blobs(from: &dyn Engine, to: &dyn Engine, id: SessionId) -> Result<u64,
         .map_err(|source| MoveError::Blob { sha256: "(all)".to_owned(), source })?;
     let Some(directory) = directory else { return Ok(0) };
     let mut count = 0;
-    for entry in std::fs::read_dir(&directory).map_err(MoveError::Listing)? {
-        let path = entry.map_err(MoveError::Listing)?.path();
+    let mut entries = tokio::fs::read_dir(&directory).await.map_err(MoveError::Listing)?;
+    while let Some(entry) = entries.next_entry().await.map_err(MoveError::Listing)? {
+        let path = entry.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         // What a shim was still writing has another name.
         if name.len() != 64 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             continue;
         }
-        let size = path.metadata().map_err(MoveError::Listing)?.len();
+        let size = entry.metadata().await.map_err(MoveError::Listing)?.len();
         let blob = BlobRef { sha256: name, size, mime: String::new() };
         let put = to.put_blob(id, &blob, &path).await;
         put.map_err(|source| MoveError::Blob { sha256: blob.sha256, source })?;

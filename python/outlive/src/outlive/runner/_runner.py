@@ -107,8 +107,8 @@ class Runner:
 
         ``exact`` says that the handler, begun anew with the same input and saved state, sends the same chunks again,
         cut in the same way: a model that samples with a fixed seed, a simulation. Then a task that was submitted as
-        idempotent goes on elsewhere without anybody seeing a break: what it sends again is compared and dropped. If it is not the
-        same, the task ends with an error.
+        idempotent goes on elsewhere without anybody seeing a break: what it sends again is compared and dropped. If it
+        is not the same, the task ends with an error.
         """
 
         def declare(function: F) -> F:
