@@ -53,6 +53,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "outlive-fuzz",
         &["outlive-core", "outlive-protocol", "outlive-store", "outlive-jupyter", "outlive-document"],
     ),
+    // The real node over seams that are made up.
+    (
+        "outlive-sim",
+        &["outlive-core", "outlive-document", "outlive-node", "outlive-protocol", "outlive-store"],
+    ),
     ("outlive-bench", &["outlive-e2e", "outlive-store-nats"]),
     ("xtask", &[]),
 ];
