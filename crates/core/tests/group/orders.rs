@@ -162,6 +162,13 @@ fn finished(world: &World, run: RunId, how: u8, stale: bool) -> ProcessInput {
     ProcessInput::RunFinished { run, attempt, outcome: outcome(how), execution_count: None }
 }
 
+/// A runner stops a task at a step.
+fn stopped(world: &World, run: RunId) -> ProcessInput {
+    let outcome = RunOutcome::Cancelled { why: CancelWhy::Stopped };
+    let attempt = world.group.tasks[&run].attempt;
+    ProcessInput::RunFinished { run, attempt, outcome, execution_count: None }
+}
+
 fn inputs(world: &mut World, deed: &Deed, member: usize, back: u64) -> Vec<Input> {
     let process = world.process_before(member, back);
     let which = |n: &Option<u8>| n.map(|n| runtime(usize::from(n) % world.group.members.len()));
@@ -235,18 +242,9 @@ fn inputs(world: &mut World, deed: &Deed, member: usize, back: u64) -> Vec<Input
             told(RunnerInput::Violated { what: "garbage".to_owned(), is_fatal: *fatal, id })
         }
         Deed::Timers => timers(&world.group, world.now).into_iter().map(|(t, _)| Input::Timer(t)).collect(),
-        Deed::NextTimer => {
-            world.next_timer();
-            Vec::new()
-        }
         Deed::HandOver => vec![Input::HandOver],
-        Deed::Steps(n) => {
-            let Some(run) = nth(world, member, *n) else { return Vec::new() };
-            let attempt = world.group.tasks[&run].attempt;
-            let outcome = RunOutcome::Cancelled { why: CancelWhy::Stopped };
-            said(ProcessInput::RunFinished { run, attempt, outcome, execution_count: None })
-        }
-        Deed::NodeLost => unreachable!("done by the world"),
+        Deed::Steps(n) => nth(world, member, *n).map_or_else(Vec::new, |run| said(stopped(world, run))),
+        Deed::NodeLost | Deed::NextTimer => unreachable!("done by the world"),
         Deed::Forget(n) => vec![Input::Forget(any_task(world, *n).into_iter().collect())],
     }
 }
@@ -279,9 +277,16 @@ fn lives_through(spec: GroupSpec, deeds: Vec<(Deed, u8, u64, usize)>) -> World {
     let mut world = World::new(spec);
     for (deed, member, back, budget) in deeds {
         let member = usize::from(member) % world.group.members.len();
-        if let Deed::NodeLost = deed {
-            world.is_lost(budget);
-            continue;
+        match deed {
+            Deed::NodeLost => {
+                world.is_lost(budget);
+                continue;
+            }
+            Deed::NextTimer => {
+                world.next_timer();
+                continue;
+            }
+            _ => {}
         }
         for input in inputs(&mut world, &deed, member, back) {
             // What is refused has changed nothing: the world has asked.
