@@ -4,7 +4,7 @@
 //! that folder. Of several nodes it is a spool: the engine takes from it what a record names, before the record is
 //! there, and what another node has put is brought here before somebody needs it as a file ([`bring`]).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -36,9 +36,8 @@ pub(crate) async fn open(engine: &dyn Engine, session: SessionId, sha256: &str) 
 pub async fn open_in(folder: PathBuf, sha256: &str) -> Result<File, BlobError> {
     check_name(sha256)?;
     let place = folder.join(sha256);
-    let opened = tokio::task::spawn_blocking(move || open_plain(&place)).await;
-    let opened = opened.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
-    opened
+    crate::aside::run(move || open_plain(&place))
+        .await
         .map_err(|error| Unavailable::new(format!("open blob {sha256}"), error))?
         .ok_or_else(|| BlobError::Missing { sha256: sha256.to_owned() })
 }
@@ -71,13 +70,14 @@ pub(crate) async fn bring(
 ) -> Result<(), BlobError> {
     let place = folder.join(&blob.sha256);
     // It came by rename, so it is whole.
-    if tokio::fs::metadata(&place).await.is_ok_and(|there| there.len() == blob.size) {
+    let looked = place.clone();
+    let found = crate::aside::run(move || fs::metadata(looked)).await;
+    if found.is_ok_and(|there| there.len() == blob.size) {
         return Ok(());
     }
     let content = engine.get_blob(session, &blob.sha256).await?;
     let folder = folder.to_owned();
-    let copied = tokio::task::spawn_blocking(move || copy(content, &folder, &place)).await;
-    let copied = copied.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+    let copied = crate::aside::run(move || copy(content, &folder, &place)).await;
     copied.map_err(|error| Unavailable::new(format!("copy blob {} here", blob.sha256), error).into())
 }
 
