@@ -1063,6 +1063,28 @@ fn a_command_goes_on_by_its_restart_type_when_its_node_is_lost() {
 }
 
 #[test]
+fn a_command_that_is_started_again_has_an_attempt_for_its_process_wherever_the_daemon_died() {
+    for budget in 0..6 {
+        let mut world = command_of(RestartPolicy::permanent(), Rerun::None);
+        let (run, first) = (world.session.running.expect("it is begun"), world.session.process());
+        world.give(Input::Process(first, ProcessInput::Spawned { pid: 7 }), usize::MAX);
+        world.give(Input::Process(first, ProcessInput::Ready), usize::MAX);
+        let exited = world.exit(first, ExitStatus::Code { code: 3 });
+        world.give(exited, usize::MAX);
+        world.give(Input::Process(first, ProcessInput::Drained(Box::default())), usize::MAX);
+        let again = Input::Timer(Timer::Backoff(first.incarnation));
+        world.give(again.clone(), budget);
+        world.settle(usize::MAX);
+        if matches!(world.session.runtime.status, Status::Backoff { .. }) {
+            world.give(again, usize::MAX);
+        }
+        assert_eq!(world.session.runtime.status, Status::Launching, "after {budget} facts");
+        assert_eq!(world.session.runs[&run].attempt, Attempt(2), "after {budget} facts");
+        world.check();
+    }
+}
+
+#[test]
 fn a_cell_has_its_grace_when_its_node_is_drained_and_then_ends_as_drained_and_not_as_a_crash() {
     // A9 (drain), E2
     let mut world = ready(of_policy(Rerun::None, AfterLoss::Restart));

@@ -119,7 +119,10 @@ fn open(session: &Session, now: Now) -> Decision {
             stop_process(session, StopWhy::Rest, StopStep::Ask, now)
         }
         // A command's process begins with its run, so that all its output has one.
-        Status::Launching if session.is_command() => start_next(session, now),
+        Status::Launching if session.is_command() => {
+            let opened = open_again(session, now);
+            if opened.is_none() { start_next(session, now) } else { opened }
+        }
         Status::Ready(_) => {
             let started = start_next(session, now);
             if started.is_none() { finish_when_done(session, now) } else { started }
@@ -148,6 +151,20 @@ fn hand_over(session: &Session, now: Now) -> Decision {
         | Status::Exited(_)
         | Status::Backoff { .. }
         | Status::GaveUp { .. } => Decision::none(),
+    }
+}
+
+/// A crash came between the launch of a command's next process and the attempt that it is for.
+fn open_again(session: &Session, now: Now) -> Decision {
+    let running = session.running.and_then(|id| Some((id, session.runs.get(&id)?)));
+    match running {
+        Some((id, run)) if matches!(run.state, RunState::Running { process, .. } if process != session.process()) => {
+            let (attempt, code) = (run.attempt.next(), run.new.source.clone());
+            Decision::none().fact(Fact::RunOpened { run: id, attempt, base: None, at: now.wall }).effect(
+                Effect::Execute { process: session.process(), run: id, attempt, code },
+            )
+        }
+        Some(_) | None => Decision::none(),
     }
 }
 
