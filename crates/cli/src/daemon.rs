@@ -83,9 +83,15 @@ impl Daemon {
         Self { config, children: Mutex::new(JoinSet::new()) }
     }
 
-    /// Whether one may be started when none runs.
-    pub const fn may_start(&self) -> bool {
-        self.config.start_daemon.value && !self.is_remote()
+    /// Whether one may be started when none runs. One that was a node of a cluster is not started alone in its place: it
+    /// would not have the cluster's sessions.
+    pub fn may_start(&self) -> bool {
+        self.config.start_daemon.value && !self.is_remote() && !self.is_missing_its_cluster()
+    }
+
+    /// Whether this machine's daemon was a node, and the configuration does not say of which cluster.
+    fn is_missing_its_cluster(&self) -> bool {
+        !self.config.cluster.is_on() && Nodes::read(&self.config.socket.value).is_some()
     }
 
     /// Whether daemons are named by their URLs: they may be on other machines.
@@ -270,6 +276,11 @@ impl Daemon {
                 Ok(client) => return Ok(client),
                 Err(failure) => failure,
             },
+            Ok(None) if self.config.start_daemon.value => {
+                Failure::new(Exit::Daemon, "this machine's node of the cluster does not run, and no other node answers").hint(
+                    "`outlive serve --cluster nats://HOST:PORT` starts it; `servers` in [cluster] of the configuration lets any command do that",
+                )
+            }
             Ok(None) => {
                 let origin = &self.config.start_daemon.origin;
                 Failure::new(Exit::Daemon, "no daemon runs, and none may be started")

@@ -483,6 +483,27 @@ async fn daemons_that_are_named_by_url_are_asked_in_turn_with_the_token() {
     assert!(failure.what.contains("$OUTLIVE_URL"), "{failure:?}");
 }
 
+#[tokio::test]
+async fn a_daemon_that_was_a_node_is_not_started_alone_in_its_place() {
+    let mut other = Fake::new();
+    let url = other.listen_tcp(vec![]).await;
+    let here = Fake::new();
+    here.knows(&[&url]);
+    // It may be started, but the configuration says nothing of a cluster.
+    let daemon = here.daemon_with(&[("OUTLIVE_START_DAEMON", "true")]);
+    assert!(!daemon.may_start());
+    let client = daemon.connect_or_start(&mut crate::daemon::silent).await.expect("the other node");
+    assert_eq!(client.way().to_string(), url);
+    drop(other);
+    here.knows(&["http://127.0.0.1:1"]);
+    let failure = daemon.connect_or_start(&mut crate::daemon::silent).await.expect_err("nobody");
+    assert!(failure.hint.expect("a hint").contains("--cluster"), "{}", failure.what);
+    let clustered = [("OUTLIVE_START_DAEMON", "true"), ("OUTLIVE_CLUSTER_SERVERS", "nats://127.0.0.1:1")];
+    assert!(here.daemon_with(&clustered).may_start(), "it is started as a node");
+    Nodes::remove(&here.socket());
+    assert!(daemon.may_start(), "one that was never a node");
+}
+
 /// What was certainly not done is done again by another node; what may have been done is not.
 #[tokio::test]
 async fn a_call_is_repeated_where_that_is_harmless() {

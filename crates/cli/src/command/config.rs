@@ -45,9 +45,10 @@ impl Args {
         let exists = if config.file.exists() { "" } else { " (does not exist)" };
         terminal::line(paint.text(Ink::Dim, format!("# {}{exists}", config.file.display())))?;
         let width = rows.iter().map(|(_, value, ..)| value.len()).max().unwrap_or(0);
+        let names = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
         for (name, value, origin, about) in rows {
             let comment = paint.text(Ink::Dim, format!("# {origin}; {about}"));
-            let (name, gap) = (paint.text(Ink::Bold, name), " ".repeat(16_usize.saturating_sub(name.len())));
+            let (name, gap) = (paint.text(Ink::Bold, name), " ".repeat(names - name.len()));
             terminal::line(format!("{name}{gap} = {value:width$}  {comment}"))?;
         }
         Ok(Exit::Ok)
