@@ -1,12 +1,14 @@
 //! A daemon that is killed before each of its appends in turn, and the one that comes after it: each task ends once, with
 //! all its output and none of it twice, and every process has its end.
 
-use outlive_core::id::RunId;
+use outlive_core::id::{Cursor, RunId};
 use outlive_core::log::ChunkKind;
+use outlive_core::runtime::runner::Replay;
 use outlive_core::runtime::{ExitStatus, RestartPolicy};
 use outlive_core::session::RunOutcome;
 use outlive_node::api::{Api, Groups};
 use outlive_protocol::http::{GroupConfig, RunView, Stop, SubmitTask};
+use outlive_protocol::replay::Said;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -194,5 +196,55 @@ fn tasks_run_on_while_no_daemon_is_there_and_a_runner_that_was_lost_with_its_shi
         daemon
             .until(|view| view.last_report.as_ref().is_some_and(|report| report.code.as_str() != "shim-lost"))
             .await;
+    });
+}
+
+/// What the next attempt of a task has to say again.
+fn again(texts: &[&str]) -> Replay {
+    let mut said = Said::default();
+    texts.iter().for_each(|text| said.add_content(&ChunkKind::Text, text.as_bytes()));
+    said.replay()
+}
+
+#[test]
+fn a_task_that_is_replayed_exactly_goes_on_unseen_also_when_another_daemon_knows_only_the_log() {
+    // E10
+    let world = World::new();
+    let texts = async |daemon: &Daemon, run: &RunView, count: usize| {
+        let (mut told, mut events) = (Told::default(), daemon.attach(run, Cursor::default()).await);
+        while told.texts().len() < count {
+            assert!(told.next(&mut events).await);
+        }
+    };
+    let (run, first) = life(async {
+        let daemon = world.daemon().await;
+        daemon.node.up("g", tireless()).await.unwrap();
+        let run = daemon.submit(SubmitTask { idempotent: true, ..task("sample", json!({})) }).await;
+        let (first, order) = world.runners.given(run.id, 1).await;
+        assert_eq!(order.replay, None);
+        world.runners.text(first, run.id, "kept");
+        world.runners.checkpoint(first, run.id, 3);
+        for text in ["1", "2"] {
+            world.runners.text(first, run.id, text);
+        }
+        texts(&daemon, &run, 3).await;
+        (run, first)
+    });
+    life(async {
+        let daemon = world.daemon().await;
+        world.runners.text(first, run.id, "3");
+        texts(&daemon, &run, 4).await;
+        world.runners.dies(first, ExitStatus::Signal { number: 9, core_dumped: false }, None);
+        let (second, order) = world.runners.given(run.id, 2).await;
+        assert_eq!(order.replay, Some(again(&["1", "2", "3"])), "what stands behind its checkpoint");
+        world.runners.text(second, run.id, "4");
+        texts(&daemon, &run, 5).await;
+        world.runners.dies(second, ExitStatus::Signal { number: 9, core_dumped: false }, None);
+        let (third, order) = world.runners.given(run.id, 3).await;
+        assert_eq!(order.replay, Some(again(&["1", "2", "3", "4"])), "what both have said");
+        world.runners.finish(third, run.id, RunOutcome::Succeeded);
+        let told = daemon.read(&run).await;
+        assert_eq!(told.texts(), ["kept", "1", "2", "3", "4"]);
+        assert_eq!((told.resets.len(), told.chunks.len()), (0, 5), "nobody is told of a death");
     });
 }

@@ -436,12 +436,12 @@ impl Runners {
 
     /// It becomes ready, with these handlers.
     pub fn ready(&self, process: ProcessKey, concurrency: u32) {
-        let tasks = ["echo", "hold", "deaf", "flaky", "fatal"].map(str::to_owned).into();
+        let tasks = ["echo", "hold", "deaf", "flaky", "fatal", "sample"].map(str::to_owned).into();
         let greeting = Greeting {
             tasks,
             capabilities: BTreeSet::new(),
             concurrency,
-            exact: BTreeSet::new(),
+            exact: BTreeSet::from(["sample".to_owned()]),
             sdk: Some("played".to_owned()),
         };
         self.state(process, StateNotice::Greeted { greeting });
