@@ -380,7 +380,9 @@ impl Projection {
                 CancelWhy::EarlierFailure => failure::cancelled("a cell before it failed"),
                 CancelWhy::Interrupted => failure::cancelled("it was interrupted"),
                 CancelWhy::Stopped => failure::cancelled("its kernel was stopped while it ran"),
-                CancelWhy::NodeDrained => failure::cancelled("its node gave the notebook to another while it ran"),
+                CancelWhy::NodeDrained => {
+                    failure::cancelled("its node gave the notebook to another while it ran")
+                }
             },
         };
         self.show(cell).push_failure(failure);

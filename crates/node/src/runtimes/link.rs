@@ -501,14 +501,7 @@ mod tests {
                 let mut told = shim.told();
                 let (heard, over) = tokio::join!(
                     shim.serve(hello),
-                    connection(
-                        &shim.inner,
-                        &shim.directory,
-                        &mut talk,
-                        &mut ends,
-                        &mut waiting,
-                        &mut told
-                    )
+                    connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting, &mut told)
                 );
                 assert!(matches!(over, Over::Broken(_)));
                 assert_eq!((acked(&heard), talk.passed), (Src(0), Src(1)), "nothing was stored yet");
@@ -518,14 +511,7 @@ mod tests {
                 let mut told = shim.told();
                 let (heard, _) = tokio::join!(
                     shim.serve(last),
-                    connection(
-                        &shim.inner,
-                        &shim.directory,
-                        &mut talk,
-                        &mut ends,
-                        &mut waiting,
-                        &mut told
-                    )
+                    connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting, &mut told)
                 );
                 assert_eq!(acked(&heard) == Src(1), heard.len() == 1, "{heard:?}");
             }
@@ -551,14 +537,7 @@ mod tests {
             let mut told = shim.told();
             let (heard, over) = tokio::join!(
                 shim.serve(|message| matches!(message, ToShim::Goodbye)),
-                connection(
-                    &shim.inner,
-                    &shim.directory,
-                    &mut talk,
-                    &mut ends,
-                    &mut waiting,
-                    &mut told
-                )
+                connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting, &mut told)
             );
             assert!(matches!(over, Over::Released), "{heard:?}");
         };
@@ -591,14 +570,8 @@ mod tests {
                 link.from.recv().await
             };
             let mut told = shim.told();
-            let serve = connection(
-                &shim.inner,
-                &shim.directory,
-                &mut talk,
-                &mut ends,
-                &mut waiting,
-                &mut told,
-            );
+            let serve =
+                connection(&shim.inner, &shim.directory, &mut talk, &mut ends, &mut waiting, &mut told);
             let (heard, over) = tokio::join!(serving, serve);
             assert!(matches!(over, Over::Broken(_)), "and talked to until it goes");
             let Some(FromLink::Welcome(welcome)) = heard else { panic!("{heard:?}") };
