@@ -246,11 +246,12 @@ impl Machines {
                 let script = Script::of_task(&order);
                 acting.begin(run, attempt, script);
             }
-            ToShim::CancelTask { run, attempt } => {
-                if acting.shim.process.works.get(&run).is_some_and(|work| work.attempt == attempt) {
-                    acting.finish(run, RunOutcome::Cancelled { why: CancelWhy::User });
-                }
+            ToShim::CancelTask { run, attempt }
+                if acting.shim.process.works.get(&run).is_some_and(|work| work.attempt == attempt) =>
+            {
+                acting.finish(run, RunOutcome::Cancelled { why: CancelWhy::User });
             }
+            ToShim::CancelTask { .. } => {}
             ToShim::Interrupt => acting.interrupt(),
             ToShim::Stop { why, from } => {
                 let stop = StopEvidence { why, step: from };

@@ -191,26 +191,24 @@ impl Engine for Reached {
         let lagging = self.world.store.lock().faults.lagging;
         let mut random = self.world.seed.draw((self.life.node, "lag", session));
         let lag = random.happens(lagging).then(|| random.millis(1..600));
-        let page = self
-            .read_as("read", session, move |world| {
-                let mut page = at_once(world.store.truth.read(session, after, &lanes, limit))?;
-                if let Some(lag) = lag {
-                    let inner = world.store.lock();
-                    let since = world.schedule.now() - lag;
-                    let is_new = |entry: &Entry| {
-                        inner.stored.get(&(session, entry.position)).is_some_and(|stored| stored.at > since)
-                    };
-                    // There is more, and who reads on gets it: only an answer that is empty says that this is all.
-                    if let Some(n) = page.entries.iter().position(is_new).filter(|n| *n > 0) {
-                        page.entries.truncate(n);
-                        page.through = page.entries.last().map_or(after, |entry| entry.position);
-                    }
+        self.read_as("read", session, move |world| {
+            let mut page = at_once(world.store.truth.read(session, after, &lanes, limit))?;
+            if let Some(lag) = lag {
+                let inner = world.store.lock();
+                let since = world.schedule.now() - lag;
+                let is_new = |entry: &Entry| {
+                    inner.stored.get(&(session, entry.position)).is_some_and(|stored| stored.at > since)
+                };
+                // There is more, and who reads on gets it: only an answer that is empty says that this is all.
+                if let Some(n) = page.entries.iter().position(is_new).filter(|n| *n > 0) {
+                    page.entries.truncate(n);
+                    page.through = page.entries.last().map_or(after, |entry| entry.position);
                 }
-                Ok(page)
-            })
-            .await
-            .map_err(ReadError::from)?;
-        page
+            }
+            Ok(page)
+        })
+        .await
+        .map_err(ReadError::from)?
     }
 
     async fn head(&self, session: SessionId) -> Result<watch::Receiver<Position>, ReadError> {
