@@ -16,32 +16,26 @@
 //!
 //! Each chunk says its run, its attempt (but for `exact`) and its number.
 
-mod reached;
+mod acting;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use outlive_core::diagnosis::Evidence;
 use outlive_core::diagnosis::evidence::StopEvidence;
 use outlive_core::id::{Attempt, ProcessKey, RunId, SessionId, Src};
-use outlive_core::log::{Chunk, ChunkKind};
-use outlive_core::runtime::{ExitReport, ExitStatus, Program, StopStep, StopWhy};
-use outlive_core::session::RunOutcome;
-use outlive_core::session::outcome::CancelWhy;
-use outlive_core::time::{Tick, WallTime};
+use outlive_core::runtime::{ExitStatus, StopStep, StopWhy};
+use outlive_core::time::Tick;
 use outlive_node::seams::{FoundShim, FromLink, LaunchOrder, Link, Runtimes};
-use outlive_protocol::shim::{Notice, Numbered, ShimIdentity, StateNotice, ToShim, VERSION, Welcome};
-use serde_json::{Value, json};
+use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, VERSION, Welcome};
 use tokio::sync::mpsc;
 
 use crate::schedule::{Life, Place};
 use crate::store::short;
 use crate::world::{World, node_id};
-use script::{How, Script};
-
-pub use reached::Reached;
+use acting::Acting;
+use script::Script;
 
 /// Records that may be on their way to a node.
 const RECORDS: usize = 100_000;
@@ -246,12 +240,7 @@ impl Machines {
                 let script = Script::of_task(&order);
                 acting.begin(run, attempt, script);
             }
-            ToShim::CancelTask { run, attempt }
-                if acting.shim.process.works.get(&run).is_some_and(|work| work.attempt == attempt) =>
-            {
-                acting.finish(run, RunOutcome::Cancelled { why: CancelWhy::User });
-            }
-            ToShim::CancelTask { .. } => {}
+            ToShim::CancelTask { run, attempt } => acting.cancel(run, attempt),
             ToShim::Interrupt => acting.interrupt(),
             ToShim::Stop { why, from } => {
                 let stop = StopEvidence { why, step: from };
@@ -339,216 +328,116 @@ fn send(world: &World, node: usize, process: ProcessKey, shim: &mut Shim, said: 
     });
 }
 
-/// A process that does something.
-struct Acting<'a> {
-    world: &'a Arc<World>,
-    node: usize,
-    key: ProcessKey,
-    shim: &'a mut Shim,
-    emitted: &'a mut BTreeMap<RunId, Vec<Emitted>>,
+/// The processes of one machine, for one life of its node.
+pub struct Reached {
+    world: Arc<World>,
+    life: Life,
 }
 
-impl Acting<'_> {
-    fn says(&mut self, notice: Notice) {
-        self.shim.last = self.shim.last.next();
-        let record = Numbered { src: self.shim.last, at: self.wall(), notice };
-        self.shim.records.insert(record.src, record.clone());
-        send(self.world, self.node, self.key, self.shim, FromLink::Record(record));
+impl Reached {
+    /// The processes, for this life of a node.
+    #[must_use]
+    pub fn new(world: Arc<World>, life: Life) -> Self {
+        Self { world, life }
     }
+}
 
-    fn state(&mut self, state: StateNotice) {
-        self.says(Notice::State(state));
-    }
-
-    fn wall(&self) -> WallTime {
-        self.world.wall(self.node)
-    }
-
-    fn output(&mut self, run: RunId, kind: ChunkKind, text: &str) {
-        let chunks = vec![Chunk::inline(kind, self.wall(), text.as_bytes())];
-        self.says(Notice::Output { run: Some(run), chunks });
-    }
-
-    fn execute(&mut self, run: RunId, attempt: Attempt, code: String) {
-        if self.shim.process.state == State::Ended || !self.shim.process.known.insert((run, attempt)) {
-            return;
-        }
-        match &self.shim.order.spec.program {
-            Program::Command { argv } => {
-                let script = Script::of_command(argv);
-                self.state(StateNotice::Spawned { pid: 1, pid_start: 1 });
-                self.state(StateNotice::RunStarted { run, attempt });
-                self.state(StateNotice::Ready { kernel_info: Value::Null });
-                self.start(run, attempt, script);
-            }
-            Program::Kernel { .. } | Program::OfNotebook { .. } | Program::Runner { .. } => {
-                self.shim.process.waiting.push_back((run, attempt, code));
-                self.next_code();
-            }
-        }
-    }
-
-    fn next_code(&mut self) {
-        if !self.shim.process.works.is_empty() {
-            return;
-        }
-        let Some((run, attempt, code)) = self.shim.process.waiting.pop_front() else { return };
-        self.state(StateNotice::RunStarted { run, attempt });
-        self.start(run, attempt, Script::of_code(&code));
-    }
-
-    fn begin(&mut self, run: RunId, attempt: Attempt, script: Script) {
-        if self.shim.process.state != State::Ended && self.shim.process.known.insert((run, attempt)) {
-            self.start(run, attempt, script);
-        }
-    }
-
-    fn start(&mut self, run: RunId, attempt: Attempt, script: Script) {
-        self.world.tell(
-            Some(self.node),
-            format_args!("{} begins {} attempt {attempt}", short(self.key), short(run)),
-        );
-        let step = script.from;
-        let wait = script.every;
-        self.shim.process.works.insert(run, Work { attempt, script, step });
-        step_after(self.world, self.node, self.key, wait, run, attempt);
-    }
-
-    fn step(&mut self, run: RunId, attempt: Attempt) {
-        let process = &mut self.shim.process;
-        match process.state {
-            State::Ended => return,
-            State::Frozen => return process.missed.push((run, attempt)),
-            State::Runs => {}
-        }
-        let Some(work) = process.works.get_mut(&run).filter(|work| work.attempt == attempt) else { return };
-        if work.script.how == How::Holds {
-            return;
-        }
-        work.step += 1;
-        let (step, script) = (work.step, work.script.clone());
-        if step > script.n {
-            return self.end(run, &script);
-        }
-        if script.how == How::Dies && attempt == Attempt(1) && step == script.n / 2 + 1 {
-            return self.dies(ExitStatus::Signal { number: 11, core_dumped: false }, None);
-        }
-        let text = script.text(run, attempt, step);
-        let (at, node, process) = (self.world.schedule.now(), self.node, self.key);
-        let emitted = Emitted { at, node, process, attempt, step, text: text.clone() };
-        self.emitted.entry(run).or_default().push(emitted);
-        self.output(run, script.kind, &text);
-        if script.how == How::Saves && step.is_multiple_of(3) {
-            let blob = self.world.saved.clone();
-            self.state(StateNotice::Checkpointed { run, attempt, blob });
-        }
-        step_after(self.world, self.node, self.key, script.every, run, attempt);
-    }
-
-    fn end(&mut self, run: RunId, script: &Script) {
-        match script.code {
-            Some(code) => {
-                self.shim.process.works.remove(&run);
-                self.dies(ExitStatus::Code { code }, None);
-            }
-            None => self.finish(run, RunOutcome::Succeeded),
-        }
-    }
-
-    fn finish(&mut self, run: RunId, outcome: RunOutcome) {
-        let Some(work) = self.shim.process.works.remove(&run) else { return };
-        self.shim.process.count += 1;
-        let execution_count = Some(self.shim.process.count);
-        if outcome.is_success() && work.script.kind == ChunkKind::Text {
-            self.output(run, ChunkKind::Result, &json!(work.script.n).to_string());
-        }
-        let attempt = work.attempt;
-        self.state(StateNotice::RunFinished { run, attempt, outcome, execution_count });
-        self.next_code();
-    }
-
-    fn interrupt(&mut self) {
-        let running: Vec<RunId> = self.shim.process.works.keys().copied().collect();
-        for run in running {
-            if matches!(self.shim.order.spec.program, Program::Command { .. }) {
-                return self.dies(ExitStatus::Signal { number: 2, core_dumped: false }, None);
-            }
-            let (ename, evalue) = ("KeyboardInterrupt".to_owned(), String::new());
-            self.finish(run, RunOutcome::Raised { ename, evalue });
-        }
-    }
-
-    fn freeze(&mut self, by_guard: bool) {
-        if self.shim.process.state == State::Runs {
-            self.shim.process.state = State::Frozen;
-            self.world.tell(
-                Some(self.node),
-                format_args!("{} is frozen, by its guard: {by_guard}", short(self.key)),
-            );
-            self.state(StateNotice::Frozen { by_guard });
-        }
-    }
-
-    fn thaw(&mut self) {
-        self.shim.heard = self.world.schedule.now();
-        if self.shim.process.state != State::Frozen {
-            return;
-        }
-        self.shim.process.state = State::Runs;
-        self.world.tell(Some(self.node), format_args!("{} is thawed", short(self.key)));
-        for (run, attempt) in std::mem::take(&mut self.shim.process.missed) {
-            step_after(self.world, self.node, self.key, Duration::from_micros(50), run, attempt);
-        }
-        self.state(StateNotice::Thawed);
-    }
-
-    fn refuse(&mut self) {
-        self.shim.is_refused = true;
-        let stop = StopEvidence { why: StopWhy::Disowned, step: StopStep::Kill };
-        later(self.world, self.node, self.key, Duration::from_millis(5), move |mut acting| {
-            acting.dies(ExitStatus::Code { code: 0 }, Some(stop));
-        });
-    }
-
-    fn dies(&mut self, status: ExitStatus, stop: Option<StopEvidence>) {
-        if std::mem::replace(&mut self.shim.process.state, State::Ended) == State::Ended {
-            return;
-        }
-        self.world.tell(Some(self.node), format_args!("{} ends: {status}", short(self.key)));
-        self.shim.process.works.clear();
-        self.shim.process.waiting.clear();
-        let evidence = Evidence { stop, ..Evidence::default() };
-        let report = ExitReport {
-            process: self.key,
+impl Runtimes for Reached {
+    fn launch(&self, order: LaunchOrder) -> Link {
+        let (world, life, key) = (&self.world, self.life, order.process);
+        world.tell(Some(life.node), format_args!("{} is launched for {}", short(key), short(order.session)));
+        let identity = ShimIdentity {
+            session: order.session,
+            process: key,
+            node: node_id(life.node),
+            machine_boot: "one".to_owned(),
+            shim_pid: 1,
+            shim_start: 1,
             pid: Some(1),
-            started_at: WallTime(0),
-            exited_at: self.wall(),
-            status,
-            evidence: evidence.clone(),
+            pid_start: Some(1),
+            cgroups: Vec::new(),
         };
-        self.state(StateNotice::Exited { report: Box::new(report) });
-        self.state(StateNotice::Drained { evidence: Box::new(evidence) });
+        let process = Process {
+            state: State::Runs,
+            works: BTreeMap::new(),
+            known: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            count: 0,
+            missed: Vec::new(),
+        };
+        let now = world.schedule.now();
+        let program = order.spec.program.clone();
+        let shim = Shim {
+            identity,
+            order,
+            records: BTreeMap::new(),
+            last: Src(0),
+            acked: Src(0),
+            link: None,
+            process,
+            told_at: now,
+            said_at: now,
+            heard: now,
+            is_refused: false,
+        };
+        let before = world.machines.lock().shims.insert((life.node, key), shim);
+        assert!(before.is_none(), "{key} is launched twice on one machine");
+        let link = world.machines.connect(world, life, key, Src(0));
+        let wait = world.seed.draw(("boot", life.node, key)).millis(1..80);
+        later(world, life.node, key, wait, move |mut acting| acting.boots(&program));
+        link
     }
-}
 
-impl Acting<'_> {
-    fn boots(&mut self, program: &Program) {
-        if self.shim.process.state == State::Ended {
-            return;
+    fn adopt(&self, found: &FoundShim, acked: Src) -> Link {
+        let key = found.identity.process;
+        self.world.tell(Some(self.life.node), format_args!("{} is adopted behind {acked}", short(key)));
+        self.world.machines.connect(&self.world, self.life, key, acked)
+    }
+
+    fn found(&self) -> Vec<FoundShim> {
+        let inner = self.world.machines.lock();
+        let mine = inner.shims.iter().filter(|((node, _), shim)| *node == self.life.node && !shim.is_refused);
+        mine.map(|(_, shim)| FoundShim { identity: shim.identity.clone(), of_earlier_boot: false }).collect()
+    }
+
+    fn refuse(&self, found: &FoundShim, reason: &str) {
+        let (node, process) = (self.life.node, found.identity.process);
+        self.world.tell(Some(node), format_args!("{} is refused: {reason}", short(process)));
+        later(&self.world, node, process, Duration::from_micros(100), |mut acting| acting.refuse());
+    }
+
+    fn freeze_all(&self) {
+        self.world.machines.each(
+            &self.world,
+            |shim| shim.is_linked(self.life),
+            |acting| acting.freeze(false),
+        );
+    }
+
+    fn thaw(&self, process: ProcessKey) {
+        let is_it = |shim: &Shim| shim.is_linked(self.life) && shim.identity.process == process;
+        self.world.machines.each(&self.world, is_it, |acting| acting.thaw());
+    }
+
+    fn stop_all(&self) {
+        let mine: Vec<_> = {
+            let inner = self.world.machines.lock();
+            let linked = inner.shims.iter().filter(|(_, shim)| shim.is_linked(self.life));
+            linked.map(|((_, process), _)| *process).collect()
+        };
+        for process in mine {
+            let stop = StopEvidence { why: StopWhy::Drain, step: StopStep::Term };
+            later(&self.world, self.life.node, process, Duration::from_millis(2), move |mut acting| {
+                acting.dies(ExitStatus::Signal { number: 15, core_dumped: false }, Some(stop));
+            });
         }
-        match program {
-            Program::Command { .. } => {}
-            Program::Kernel { .. } | Program::OfNotebook { .. } => {
-                self.state(StateNotice::Spawned { pid: 1, pid_start: 1 });
-                self.state(StateNotice::Ready { kernel_info: Value::Null });
-            }
-            Program::Runner { .. } => {
-                self.state(StateNotice::Spawned { pid: 1, pid_start: 1 });
-                self.state(StateNotice::Greeted { greeting: script::greeting() });
-                let (phase, progress) = (outlive_core::runtime::runner::Phase::Ready, Default::default());
-                self.state(StateNotice::Entered { phase, progress });
-                self.state(StateNotice::Ready { kernel_info: Value::Null });
-            }
+    }
+
+    fn beat_all(&self) {
+        let now = self.world.schedule.now();
+        let mut inner = self.world.machines.lock();
+        for shim in inner.shims.values_mut().filter(|shim| shim.is_linked(self.life)) {
+            shim.heard = now;
         }
     }
 }

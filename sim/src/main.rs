@@ -9,9 +9,9 @@ use outlive_sim::story::{Story, Trouble};
 use outlive_sim::trace::Telling;
 
 /// Several nodes over a made-up world in which everything fails that can.
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes")]
 #[derive(Parser)]
 #[command(name = "cargo xtask sim")]
-#[expect(clippy::struct_excessive_bools, reason = "independent flags of a command line")]
 struct Arguments {
     /// How many seeds.
     #[arg(long, default_value_t = 500)]

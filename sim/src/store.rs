@@ -4,32 +4,23 @@
 //! a question arrives after a while, or never, or when nobody waits for it any more; so does its answer.
 
 mod reached;
+mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::hash::Hash;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use futures_util::future::{Either, select};
 use outlive_core::id::{Position, Revision, SessionId};
-use outlive_core::log::record::ControlChange;
-use outlive_core::log::{BlobRef, Entry, FencedBody, Lane, Record, RunRecord};
+use outlive_core::log::{Entry, Lane};
 use outlive_core::time::Tick;
-use outlive_store::{
-    AppendError, BlobError, Change, Dropped, Durability, Engine, Guard, LaneFilter, Memory, Page, ReadError,
-    ReadLimit, Row, TableError, TableEvent, TableWatch, Unavailable, Usage,
-};
-use tokio::sync::{broadcast, oneshot, watch};
+use outlive_store::{Change, Durability, Engine as _, LaneFilter, Memory, ReadLimit, Row, TableEvent};
+use tokio::sync::{broadcast, watch};
 
 use crate::schedule::{Life, Place};
 use crate::world::World;
-
 pub use reached::Reached;
+pub(crate) use words::short;
 
 /// How long a node waits for an answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -281,90 +272,4 @@ impl Store {
 /// The result of something that never waits.
 pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("what is in memory is not waited for")
-}
-
-/// Why there is no answer.
-enum Failed {
-    /// Nothing was done.
-    Refused,
-    /// It may have been done.
-    Unknown,
-}
-
-/// What becomes of a question.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    Good,
-    LostAnswer,
-    LostQuestion,
-    Late,
-    Refused,
-}
-
-/// Stores a record, in the store itself.
-fn store(
-    world: &Arc<World>,
-    life: Life,
-    (session, lane, guard): (SessionId, Lane, Guard),
-    record: &Record,
-    durability: Durability,
-) -> Result<Position, AppendError> {
-    let appended = at_once(world.store.truth.append(session, lane, guard, record, durability));
-    match &appended {
-        Ok(position) => {
-            let at = world.schedule.now();
-            let stored = Stored { at, by: life, lane, is_acknowledged: false, durability };
-            world.store.lock().stored.insert((session, *position), stored);
-            world.tell(
-                Some(life.node),
-                format_args!("stored {} {position} {}", short(session), said(lane, record)),
-            );
-            world.store.announce(world, session);
-        }
-        Err(error) => world.tell(
-            Some(life.node),
-            format_args!("refused {} {}: {error}", short(session), said(lane, record)),
-        ),
-    }
-    appended
-}
-
-/// The end of an id: its beginning is the same for all that one seed makes.
-pub(crate) fn short(id: impl std::fmt::Display) -> String {
-    let id = id.to_string();
-    id[id.len().saturating_sub(4)..].to_owned()
-}
-
-/// A record in a few words.
-fn said(lane: Lane, record: &Record) -> String {
-    match record {
-        Record::Control(control) => match &control.change {
-            ControlChange::Claim { epoch, node, .. } => format!("Claim {epoch} by {}", short(node)),
-            other => format!("{other:?}"),
-        },
-        Record::Fenced(fenced) => match (&fenced.body, lane) {
-            (FencedBody::Journal(events), _) => {
-                let names: Vec<String> =
-                    events.iter().map(|event| name(&format!("{:?}", event.what))).collect();
-                format!("journal {names:?}")
-            }
-            (FencedBody::Document(_), _) => "document".to_owned(),
-            (FencedBody::Run(RunRecord::Data { attempt, first, chunks }), Lane::Run(run)) => {
-                format!("run {} Data {attempt}.{first}+{}", short(run), chunks.len())
-            }
-            (FencedBody::Run(other), Lane::Run(run)) => {
-                format!("run {} {}", short(run), clip(&format!("{other:?}")))
-            }
-            (other, _) => clip(&format!("{other:?}")),
-        },
-        other => clip(&format!("{other:?}")),
-    }
-}
-
-fn name(text: &str) -> String {
-    text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(120).collect()
 }

@@ -1,6 +1,45 @@
-//! The store as one node reaches it: what is lost, late, doubled or refused on the way.
+//! The store as one life of a node reaches it.
 
-use super::*;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::hash::Hash;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::{Either, select};
+use outlive_core::id::{Position, Revision, SessionId};
+use outlive_core::log::{BlobRef, Entry, Lane, Record};
+use outlive_store::{
+    AppendError, BlobError, Change, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadError,
+    ReadLimit, Row, TableError, TableEvent, TableWatch, Unavailable, Usage,
+};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::words::{said, short};
+use super::{ANSWER, CHANGES, Stored, at_once};
+use crate::schedule::{Life, Place};
+use crate::world::World;
+
+/// Why there is no answer.
+enum Failed {
+    /// Nothing was done.
+    Refused,
+    /// It may have been done.
+    Unknown,
+}
+
+/// What becomes of a question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Good,
+    LostAnswer,
+    LostQuestion,
+    Late,
+    Refused,
+}
 
 /// The store as one life of a node reaches it.
 pub struct Reached {
@@ -125,7 +164,12 @@ fn arrive<T: Send + 'static>(
             let rest = silent.since(schedule.now()) + Duration::from_micros(50);
             return arrive(question, rest, is_answered, work);
         }
-        let result = work(&question.world);
+        // The store of a node that is alone ends with it.
+        let world = &question.world;
+        if world.setup.nodes == 1 && world.life(question.life.node) != Some(question.life) {
+            return;
+        }
+        let result = work(world);
         let Some(answer) = question.answer.take().filter(|_| is_answered) else { return };
         let (world, life) = (Arc::clone(&question.world), question.life);
         schedule.after(question.back, Place::Node(life), move || {
@@ -138,6 +182,34 @@ fn arrive<T: Send + 'static>(
 
 fn unavailable(what: &str) -> Unavailable {
     Unavailable::new(what, io::Error::other("the made-up store does not answer"))
+}
+
+/// Stores a record, in the store itself.
+fn store(
+    world: &Arc<World>,
+    life: Life,
+    (session, lane, guard): (SessionId, Lane, Guard),
+    record: &Record,
+    durability: Durability,
+) -> Result<Position, AppendError> {
+    let appended = at_once(world.store.truth.append(session, lane, guard, record, durability));
+    match &appended {
+        Ok(position) => {
+            let at = world.schedule.now();
+            let stored = Stored { at, by: life, lane, is_acknowledged: false, durability };
+            world.store.lock().stored.insert((session, *position), stored);
+            world.tell(
+                Some(life.node),
+                format_args!("stored {} {position} {}", short(session), said(lane, record)),
+            );
+            world.store.announce(world, session);
+        }
+        Err(error) => world.tell(
+            Some(life.node),
+            format_args!("refused {} {}: {error}", short(session), said(lane, record)),
+        ),
+    }
+    appended
 }
 
 #[async_trait]
@@ -344,8 +416,7 @@ impl Engine for Reached {
         let folder = self.blobs.clone();
         self.read_as("blob", session, move |world| {
             let blob = at_once(world.store.truth.put_blob_bytes(session, &bytes, &mime))?;
-            File::create(folder.join(&blob.sha256))
-                .and_then(|mut file| io::Write::write_all(&mut file, &bytes))
+            std::fs::write(folder.join(&blob.sha256), &bytes)
                 .map_err(|error| Unavailable::new("write a blob", error))?;
             Ok(blob)
         })

@@ -206,7 +206,8 @@ impl Client {
         });
         match submitted.await {
             Ok(Some(view)) => {
-                let given = Given { session: view.session, what: what.to_owned(), n, is_unwanted: false };
+                let given =
+                    Given { session: view.session, what: what.to_owned(), n: Some(n), is_unwanted: false };
                 self.ledger.give(id, given);
                 self.watch(view.session, id);
                 if what == "holds" || self.random.happens(100) {
@@ -244,7 +245,7 @@ impl Client {
         if let Some(session) = self.create(create).await {
             let asked = self.ask(Again::Always, move |node| async move { node.runs(session).await }.boxed());
             match asked.await {
-                Ok(Some(runs)) => self.given(session, &runs, "command", says),
+                Ok(Some(runs)) => self.given(session, &runs, "command", Some(says)),
                 Ok(None) => {}
                 Err(problem) => {
                     self.ledger.note(format!("the runs of {} are refused: {problem:?}", short(session)))
@@ -302,7 +303,7 @@ impl Client {
             async move { node.submit(session, work).await }.boxed()
         });
         match submitted.await {
-            Ok(Some(runs)) => self.given(session, &runs, what, says),
+            Ok(Some(runs)) => self.given(session, &runs, what, Some(says)),
             Ok(None) => {}
             // After its kernel has died for good.
             Err(problem) if problem.status == 409 => self.restart(session).await,
@@ -351,7 +352,7 @@ impl Client {
                     async move { node.submit(session, work).await }.boxed()
                 });
                 if let Ok(Some(runs)) = submitted.await {
-                    self.given(session, &runs, "code", says);
+                    self.given(session, &runs, "cell", None);
                 }
             }
             self.wait(200..3_000).await;
@@ -399,7 +400,7 @@ impl Client {
         }
     }
 
-    fn given(&mut self, session: SessionId, runs: &[RunView], what: &str, n: u64) {
+    fn given(&mut self, session: SessionId, runs: &[RunView], what: &str, n: Option<u64>) {
         for run in runs {
             let given = Given { session, what: what.to_owned(), n, is_unwanted: false };
             self.ledger.give(run.id, given);

@@ -13,8 +13,8 @@ pub struct Given {
     pub session: SessionId,
     /// What kind it is: a task's name, `code` or `command`.
     pub what: String,
-    /// How many chunks it says.
-    pub n: u64,
+    /// How many chunks it says; `None`: a cell that waits is not queued again, and says what it said when it was queued.
+    pub n: Option<u64>,
     /// Somebody wanted it cancelled, or its process stopped.
     pub is_unwanted: bool,
 }

@@ -104,6 +104,12 @@ impl Watcher {
                         Over::Stream => {}
                     }
                 }
+                // It went with the power, and whoever asked for it was told so soon that it may have.
+                Called::Answered(Err(problem))
+                    if problem.status == 404 && self.world.store.is_torn(self.session) =>
+                {
+                    return self.ledger.done(&name);
+                }
                 Called::Answered(Err(problem)) => {
                     self.hint = problem.elsewhere.and_then(|at| (0..nodes).find(|n| node_id(*n) == at.node));
                     let wait = self.random.millis(20..200);
