@@ -69,16 +69,19 @@ pub(crate) async fn bring(
     blob: &BlobRef,
 ) -> Result<(), BlobError> {
     let place = folder.join(&blob.sha256);
-    // It came by rename, so it is whole.
     let looked = place.clone();
-    let found = crate::aside::run(move || fs::metadata(looked)).await;
-    if found.is_ok_and(|there| there.len() == blob.size) {
+    if crate::aside::run(move || size(&looked)).await.is_ok_and(|size| size == blob.size) {
         return Ok(());
     }
     let content = engine.get_blob(session, &blob.sha256).await?;
     let folder = folder.to_owned();
     let copied = crate::aside::run(move || copy(content, &folder, &place)).await;
     copied.map_err(|error| Unavailable::new(format!("copy blob {} here", blob.sha256), error).into())
+}
+
+/// Of a file that came by rename, so that it is whole.
+fn size(place: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(place)?.len())
 }
 
 fn copy(mut content: File, folder: &Path, place: &Path) -> io::Result<()> {
