@@ -68,7 +68,11 @@ pub fn recover_member(group: &Group, process: ProcessKey) -> Vec<Effect> {
 pub fn timers(group: &Group, now: Now) -> Vec<(Timer, Duration)> {
     let mut timers = Vec::new();
     let until = |at: WallTime| Duration::from_micros(at.0.saturating_sub(now.wall.0));
-    let after = |since: WallTime, ms: u64| until(WallTime(since.0.saturating_add(ms.saturating_mul(1_000))));
+    // Another node may have written down since when, by a clock that is hours ahead: nobody waits longer than he was to.
+    let after = |since: WallTime, ms: u64| {
+        let left = until(WallTime(since.0.saturating_add(ms.saturating_mul(1_000))));
+        left.min(Duration::from_millis(ms))
+    };
     for member in &group.members {
         if let Status::Backoff { after_ms } = member.runtime.status {
             let timer = Timer::Backoff(member.id, member.runtime.incarnation);
