@@ -18,9 +18,8 @@ pub(super) fn said(lane: Lane, record: &Record) -> String {
         },
         Record::Fenced(fenced) => match (&fenced.body, lane) {
             (FencedBody::Journal(events), _) => {
-                let names: Vec<String> =
-                    events.iter().map(|event| name(&format!("{:?}", event.what))).collect();
-                format!("journal {names:?}")
+                let all: Vec<String> = events.iter().map(|event| clip(&format!("{:?}", event.what))).collect();
+                format!("journal {}", all.join(", "))
             }
             (FencedBody::Document(_), _) => "document".to_owned(),
             (FencedBody::Run(RunRecord::Data { attempt, first, chunks }), Lane::Run(run)) => {
@@ -33,10 +32,6 @@ pub(super) fn said(lane: Lane, record: &Record) -> String {
         },
         other => clip(&format!("{other:?}")),
     }
-}
-
-fn name(text: &str) -> String {
-    text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
 }
 
 fn clip(text: &str) -> String {

@@ -158,11 +158,12 @@ fn hand_over(session: &Session, now: Now) -> Decision {
 fn open_again(session: &Session, now: Now) -> Decision {
     let running = session.running.and_then(|id| Some((id, session.runs.get(&id)?)));
     match running {
-        Some((id, run)) if matches!(run.state, RunState::Running { process, .. } if process != session.process()) => {
+        Some((id, run)) if matches!(run.state, RunState::Running { process, .. } if process != session.process()) =>
+        {
             let (attempt, code) = (run.attempt.next(), run.new.source.clone());
-            Decision::none().fact(Fact::RunOpened { run: id, attempt, base: None, at: now.wall }).effect(
-                Effect::Execute { process: session.process(), run: id, attempt, code },
-            )
+            Decision::none()
+                .fact(Fact::RunOpened { run: id, attempt, base: None, at: now.wall })
+                .effect(Effect::Execute { process: session.process(), run: id, attempt, code })
         }
         Some(_) | None => Decision::none(),
     }
