@@ -11,8 +11,8 @@ use outlive_core::runtime::{ExitReport, LaunchSpec};
 use outlive_core::session::spec::Trust;
 use outlive_core::time::{Now, Tick};
 use outlive_document::file::{FileMeta, FileStamp, ReadError, WriteError};
-use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, Welcome};
 use outlive_protocol::http::Problem;
+use outlive_protocol::shim::{Numbered, ShimIdentity, ToShim, Welcome};
 use outlive_store::LaneFilter;
 use tokio::sync::{mpsc, watch};
 

@@ -1,7 +1,7 @@
 //! The store as one life of a node reaches it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::Hash;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -182,6 +182,11 @@ fn arrive<T: Send + 'static>(
 
 fn unavailable(what: &str) -> Unavailable {
     Unavailable::new(what, io::Error::other("the made-up store does not answer"))
+}
+
+/// Puts a blob where shims and notebooks look for it as a file.
+fn keep(folder: &Path, blob: &BlobRef, bytes: &[u8]) -> Result<(), Unavailable> {
+    fs::write(folder.join(&blob.sha256), bytes).map_err(|error| Unavailable::new("write a blob", error))
 }
 
 /// Stores a record, in the store itself.
@@ -416,8 +421,7 @@ impl Engine for Reached {
         let folder = self.blobs.clone();
         self.read_as("blob", session, move |world| {
             let blob = at_once(world.store.truth.put_blob_bytes(session, &bytes, &mime))?;
-            std::fs::write(folder.join(&blob.sha256), &bytes)
-                .map_err(|error| Unavailable::new("write a blob", error))?;
+            keep(&folder, &blob, &bytes)?;
             Ok(blob)
         })
         .await?

@@ -18,7 +18,8 @@ pub(super) fn said(lane: Lane, record: &Record) -> String {
         },
         Record::Fenced(fenced) => match (&fenced.body, lane) {
             (FencedBody::Journal(events), _) => {
-                let all: Vec<String> = events.iter().map(|event| clip(&format!("{:?}", event.what))).collect();
+                let all: Vec<String> =
+                    events.iter().map(|event| clip(&format!("{:?}", event.what))).collect();
                 format!("journal {}", all.join(", "))
             }
             (FencedBody::Document(_), _) => "document".to_owned(),
