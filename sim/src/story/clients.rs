@@ -74,7 +74,9 @@ pub(super) fn end(sim: &Sim, ledger: &Arc<Ledger>) {
     for node in 0..sim.world.setup.nodes {
         let (world, ledger) = (Arc::clone(&sim.world), Arc::clone(ledger));
         sim.client(async move {
-            let called = world.call(node, |node: Arc<Node>| async move { node.stop().await }).await;
+            let mut luck = world.seed.draw(("end", node));
+            let stop = |node: Arc<Node>| async move { node.stop().await };
+            let called = world.call(node, &mut luck, stop).await;
             match called {
                 Called::Answered(()) => ledger.ended(node),
                 Called::Nobody | Called::Lost => {
@@ -119,7 +121,7 @@ impl Client {
         let gives_up = self.world.schedule.now() + STUBBORN;
         loop {
             let asked = asked.clone();
-            match self.world.call(node, move |node: Arc<Node>| asked(node)).await {
+            match self.world.call(node, &mut self.random, move |node: Arc<Node>| asked(node)).await {
                 Called::Answered(Ok(answer)) => return Ok(Some(answer)),
                 Called::Answered(Err(problem)) => {
                     let is_passing = problem.status == 503 || problem.status == 421 || problem.code == "busy";

@@ -208,8 +208,9 @@ impl Trouble {
 async fn drain(world: &Arc<World>, random: &mut Random, node: usize) {
     use outlive_node::api::Api as _;
     let how = outlive_protocol::http::Drain { cell_grace_ms: 0, stop: false };
-    let drained =
-        world.call(node, move |node: Arc<outlive_node::Node>| async move { node.drain(how).await }).await;
+    let drained = world
+        .call(node, random, move |node: Arc<outlive_node::Node>| async move { node.drain(how).await })
+        .await;
     world.tell(None, format_args!("n{node} is drained: {drained:?}"));
     world.schedule.sleep(random.millis(10..500), Place::Clients).await;
     world.order(node, Order::Kill);

@@ -81,7 +81,7 @@ impl Watcher {
             let how = AttachRun { cursor, follow: true, cancel: false };
             let called = self
                 .world
-                .follow(node, move |node: Arc<outlive_node::Node>| async move {
+                .follow(node, &mut self.random, move |node: Arc<outlive_node::Node>| async move {
                     node.attach_run(session, run, how).await
                 })
                 .await;

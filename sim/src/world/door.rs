@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Sim, World};
 use crate::schedule::{Life, Place};
+use crate::seed::Random;
 
 /// How often a server says that it is there while it has nothing else to say.
 const COMMENT: Duration = Duration::from_millis(250);
@@ -55,21 +56,22 @@ pub enum Told {
 }
 
 impl World {
-    /// Asks a node something.
+    /// Asks a node something. How long that takes is the client's own luck: of clients that lose a node at once, nobody
+    /// knows which hears of it first.
     pub async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         node: usize,
+        luck: &mut Random,
         asked: impl AsyncAsked<T>,
     ) -> Called<T> {
         let (answer, answered) = oneshot::channel();
-        let there = self.seed.draw(("request", node)).micros(50..600);
+        let (there, back) = (luck.micros(50..600), luck.micros(50..600));
         self.schedule.sleep(there, Place::Clients).await;
         let Some(life) = self.life(node).filter(|_| self.node(node).is_some()) else { return Called::Nobody };
         let world = Arc::clone(self);
         let asked = move |node: Arc<Node>| {
             async move {
                 let result = asked.ask(node).await;
-                let back = world.seed.draw(("answer", life.node)).micros(50..600);
                 world.schedule.after(back, Place::Clients, move || drop(answer.send(result)));
             }
             .boxed()
@@ -86,11 +88,13 @@ impl World {
     pub async fn follow(
         self: &Arc<Self>,
         node: usize,
+        luck: &mut Random,
         asked: impl AsyncAsked<Result<Events, Problem>>,
     ) -> Called<Result<mpsc::UnboundedReceiver<Told>, Problem>> {
         let world = Arc::clone(self);
         let (to, heard) = mpsc::unbounded_channel();
-        let called = self.call(node, Attach { world, asked, to }).await;
+        let way = Random::new(luck.number());
+        let called = self.call(node, luck, Attach { world, asked, to, way }).await;
         match called {
             Called::Answered(Ok(())) => Called::Answered(Ok(heard)),
             Called::Answered(Err(problem)) => Called::Answered(Err(problem)),
@@ -142,15 +146,17 @@ struct Attach<A> {
     world: Arc<World>,
     asked: A,
     to: mpsc::UnboundedSender<Told>,
+    /// How long things take to the client.
+    way: Random,
 }
 
 impl<A: AsyncAsked<Result<Events, Problem>>> AsyncAsked<Result<(), Problem>> for Attach<A> {
     async fn ask(self, node: Arc<Node>) -> Result<(), Problem> {
-        let Self { world, asked, to } = self;
+        let Self { world, asked, to, way } = self;
         let id = node_index(&world, &node);
         let events = asked.ask(node).await?;
         let Some(life) = id else { return Ok(()) };
-        let pipe = Pipe { world: Arc::clone(&world), life, to, last: world.schedule.now() };
+        let pipe = Pipe { world: Arc::clone(&world), life, to, way, last: world.schedule.now() };
         if let Some(tasks) = world.door(life.node).tasks.clone() {
             drop(tasks.spawn(pump(pipe, events)));
         }
@@ -168,12 +174,13 @@ struct Pipe {
     world: Arc<World>,
     life: Life,
     to: mpsc::UnboundedSender<Told>,
+    way: Random,
     last: outlive_core::time::Tick,
 }
 
 impl Pipe {
     fn push(&mut self, told: Told) {
-        let wait = self.world.seed.draw(("stream", self.life.node)).micros(30..500);
+        let wait = self.way.micros(30..500);
         let at = (self.world.schedule.now() + wait).max(self.last + Duration::from_nanos(1));
         self.last = at;
         let to = self.to.clone();
