@@ -403,6 +403,7 @@ async fn over(world: &Arc<World>, life: Life) -> Result<Arc<Node>, outlive_node:
         name: format!("n{}", life.node),
         url: Some(format!("http://n{}", life.node)),
         transport: Arc::new(wire::Reached::new(Arc::clone(world), life)),
+        heart: None,
         kernel_grace: setup.kernel_grace,
         on_isolation: setup.on_isolation,
         volumes: [("shared".to_owned(), PathBuf::from(files::SHARED))].into(),

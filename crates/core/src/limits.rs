@@ -200,6 +200,9 @@ pub const STORE_RETRY_MS: u64 = 500;
 /// The wait before a store that loses its answers is asked a second time, in milliseconds; it doubles up to
 /// [`STORE_RETRY_MS`]. The first time it is asked at once: one lost answer is nothing unusual.
 pub const STORE_DOUBT_MS: u64 = 4;
+/// How often in a row a store has to refuse a session's record, [`STORE_RETRY_MS`] apart, until whoever asks the session is
+/// told and does not wait: a server that is restarted is back by then.
+pub const STORE_STALL_TRIES: u32 = 4;
 /// How long a connection may take to say who it is, in milliseconds.
 pub const HELLO_TIMEOUT_MS: u64 = 2_000;
 /// How long a session with a live kernel is left to its node after that node was lost, in milliseconds: a daemon that

@@ -116,6 +116,15 @@ fn cgroup() -> DoctorCheck {
 }
 
 async fn store(context: &Context) -> DoctorCheck {
+    let handles = context.handles();
+    let stalled: Vec<_> =
+        handles.iter().filter_map(|handle| Some((handle.id, handle.stall.why()?))).collect();
+    if let Some((id, why)) = stalled.first() {
+        let found = format!("{} sessions cannot be written, {id} for instance: {why}", stalled.len());
+        let hint = "they and what they run wait until there is room, and nothing is lost; forget sessions that are \
+                    not needed (`outlive ps -a`, `outlive forget`)";
+        return check("store", DoctorLevel::Error, found, Some(hint));
+    }
     let dropped = match context.engine.all_dropped().await {
         Ok(dropped) => dropped,
         Err(error) => return check("store", DoctorLevel::Error, with_sources(&error), None),

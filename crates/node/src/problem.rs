@@ -42,6 +42,17 @@ pub fn store(error: &dyn std::error::Error) -> Problem {
         .hint("`outlive doctor` says what is wrong, most often a full disk")
 }
 
+/// The store takes nothing of a session at the moment.
+pub(crate) fn stalled(session: SessionId, why: &str) -> Problem {
+    Problem::new(
+        503,
+        "store-unavailable",
+        "The store takes nothing",
+        format!("session {session} waits, and so does what it runs; nothing was done: {why}"),
+    )
+    .hint("it goes on by itself when there is room; `outlive doctor` says which sessions wait")
+}
+
 /// The store takes its time.
 pub(crate) fn store_silent(after_ms: u64) -> Problem {
     Problem::new(

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerInfo};
+use async_nats::{ConnectOptions, Event, ServerAddr, ServerInfo};
 use outlive_core::limits::{
     BATCH_BYTES_MAX, NATS_INBOX_MAX, NATS_OUTBOX_MAX, NATS_PING_MS, NATS_RECONNECT_MS, NATS_START_RETRY_MS,
 };
@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access;
 pub use crate::error::ConnectError;
 use crate::layout::Layout;
 use crate::nats::Nats;
-use crate::settings::{Credentials, Settings};
+use crate::settings::Settings;
 use crate::streams;
 use crate::wire::{Pending, Wire};
 
@@ -28,11 +29,10 @@ const MESSAGE_BYTES: usize = BATCH_BYTES_MAX + (16 << 10);
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn connect(settings: Settings) -> Result<Nats, ConnectError> {
-    let servers = check(&settings)?;
     let deadline = settings.wait.map(|wait| Instant::now() + wait);
     loop {
         let again = Instant::now() + Duration::from_millis(NATS_START_RETRY_MS);
-        match attempt(&settings, &servers).await {
+        match attempt(&settings).await {
             Err(error) if error.may_pass() && deadline.is_some_and(|deadline| again < deadline) => {
                 tracing::info!(%error, "NATS is waited for");
                 sleep_until(again).await;
@@ -42,28 +42,43 @@ pub(crate) async fn connect(settings: Settings) -> Result<Nats, ConnectError> {
     }
 }
 
+/// A connection that goes on by itself after a cut.
+pub(crate) struct Link {
+    pub(crate) client: async_nats::Client,
+    /// Whether NATS can be reached.
+    pub(crate) connection: watch::Receiver<Connection>,
+    /// Rises when something may have been missed.
+    pub(crate) missed: watch::Sender<u64>,
+}
+
+/// Connects once. The connection's own work is done by the runtime that this is called on.
+pub(crate) async fn link(settings: &Settings, name: &str, pending: Pending) -> Result<Link, ConnectError> {
+    let servers = check(settings)?;
+    let (is_up, connection) = watch::channel(Connection::Up);
+    let (missed, _) = watch::channel(0);
+    let options = options(settings, is_up, missed.clone(), pending).await?;
+    let connected = options.name(name).connect(&servers[..]).await;
+    let client = connected.map_err(|error| access::failed(settings, &error))?;
+    Ok(Link { client, connection, missed })
+}
+
+fn unreachable(settings: &Settings, why: String) -> ConnectError {
+    ConnectError::Unreachable { servers: access::shown(settings), why }
+}
+
 /// One attempt at all of it. Nothing of it runs on when it fails.
-async fn attempt(settings: &Settings, servers: &[ServerAddr]) -> Result<Nats, ConnectError> {
+async fn attempt(settings: &Settings) -> Result<Nats, ConnectError> {
     let stop = CancellationToken::new();
     let unfinished = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
-    let (connection, connected) = watch::channel(Connection::Up);
-    let (missed, _) = watch::channel(0);
     let pending = Pending::default();
-    let options = options(settings, connection, missed.clone(), pending.clone()).await?;
-    let unreachable = |why: String| ConnectError::Unreachable { servers: settings.servers.join(", "), why };
-    let client = options.connect(servers).await.map_err(|error| match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            ConnectError::WrongCredentials {
-                servers: settings.servers.join(", "),
-                used: format!("{:?}", settings.credentials),
-            }
-        }
-        _ => unreachable(error.to_string()),
-    })?;
+    // The node's own name is that of the connection whose end says that the node has ended (`transport`).
+    let Link { client, connection, missed } =
+        link(settings, &format!("{} log", settings.name), pending.clone()).await?;
     check_server(&client.server_info())?;
-    let (wire, dispatch) =
-        Wire::new(client, pending, connected).await.map_err(|error| unreachable(error.to_string()))?;
+    let (wire, dispatch) = Wire::new(client, pending, connection)
+        .await
+        .map_err(|error| unreachable(settings, error.to_string()))?;
     tasks.spawn(stop.clone().run_until_cancelled_owned(dispatch));
 
     streams::check_jetstream(&wire).await?;
@@ -72,7 +87,7 @@ async fn attempt(settings: &Settings, servers: &[ServerAddr]) -> Result<Nats, Co
     let nats = Nats::new(wire, layout, settings, missed, tasks, stop);
     nats.inner.agree().await?;
     streams::ensure(&nats.inner.wire, &nats.inner.layout, settings.replicas).await?;
-    nats.inner.hear_of_elections().await.map_err(|error| unreachable(error.to_string()))?;
+    nats.inner.hear_of_elections().await.map_err(|error| unreachable(settings, error.to_string()))?;
     // From here on it ends with the engine.
     drop(unfinished.disarm());
     Ok(nats)
@@ -97,11 +112,7 @@ fn check(settings: &Settings) -> Result<Vec<ServerAddr>, ConnectError> {
     if settings.servers.is_empty() {
         return Err(bad("the list of NATS servers", "", "it is empty".to_owned()));
     }
-    let parse = |text: &String| {
-        text.parse::<ServerAddr>()
-            .map_err(|error| bad("the address of a NATS server", text, error.to_string()))
-    };
-    settings.servers.iter().map(parse).collect()
+    access::addresses(settings)
 }
 
 async fn options(
@@ -110,30 +121,12 @@ async fn options(
     missed: watch::Sender<u64>,
     pending: Pending,
 ) -> Result<ConnectOptions, ConnectError> {
-    let options = match settings.credentials.clone() {
-        Credentials::None => ConnectOptions::new(),
-        Credentials::Token(token) => ConnectOptions::with_token(token),
-        Credentials::User { user, password } => ConnectOptions::with_user_and_password(user, password),
-        Credentials::Nkey(seed) => ConnectOptions::with_nkey(seed),
-        Credentials::File(path) => ConnectOptions::with_credentials_file(&path)
-            .await
-            .map_err(|source| ConnectError::BadFile { path, source })?,
-    };
-    let options = match settings.tls_ca.clone() {
-        Some(path) => {
-            tokio::fs::metadata(&path)
-                .await
-                .map_err(|source| ConnectError::BadFile { path: path.clone(), source })?;
-            options.add_root_certificates(path)
-        }
-        None => options,
-    };
+    let options = access::options(settings).await?;
     let hear = move |event: Event| {
         hear(&event, &connection, &missed, &pending);
         std::future::ready(())
     };
     Ok(options
-        .name(&settings.name)
         .ping_interval(Duration::from_millis(NATS_PING_MS))
         .connection_timeout(HANDSHAKE)
         .client_capacity(NATS_OUTBOX_MAX)

@@ -27,8 +27,8 @@ pub enum ConnectError {
     },
     /// The server does not know us.
     #[error(
-        "the NATS server at {servers} refuses the credentials ({used}); check the token, user or file that this node \
-         is given, and the server's own list"
+        "the NATS server at {servers} refuses the credentials: {used}; check the token, user or file that this node \
+         is given (in [cluster], or in the address), and the server's own list"
     )]
     WrongCredentials {
         /// Where.
@@ -36,9 +36,21 @@ pub enum ConnectError {
         /// Which kind was used, without the secret.
         used: String,
     },
-    /// A file that is named does not exist or cannot be read.
-    #[error("the file {} for the connection to NATS cannot be used", path.display())]
+    /// A connection by TLS does not come about: it is not tried without.
+    #[error("there is no TLS connection to the NATS server at {servers}: {why}; {remedy}")]
+    Tls {
+        /// Where.
+        servers: String,
+        /// What is wrong.
+        why: String,
+        /// What may help.
+        remedy: &'static str,
+    },
+    /// A file that is named does not exist, cannot be read, or holds something else.
+    #[error("{what} {} cannot be used", path.display())]
     BadFile {
+        /// What it is for.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -176,6 +188,7 @@ impl ConnectError {
             Self::Unreachable { .. } | Self::TooFewServers { .. } | Self::Refused { .. } => true,
             Self::BadSetting { .. }
             | Self::WrongCredentials { .. }
+            | Self::Tls { .. }
             | Self::BadFile { .. }
             | Self::TooOld { .. }
             | Self::NoJetStream { .. }

@@ -3,7 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`settings`] | what it is told |
-//! | `connect`, `streams`, [`error`] | the way to a usable engine, and why there is none |
+//! | `connect`, `access`, `streams`, [`error`] | the way to a usable engine, and why there is none |
 //! | `wire`, `api`, `direct` | requests over the connection; JetStream's JSON; pages without a consumer |
 //! | `layout`, `record`, `row` | where everything is, and its bytes |
 //! | `append` | the fenced append |
@@ -16,6 +16,7 @@
 //!
 //! Nothing here uses a consumer of the server's: one that lost its leader was seen to fall silent without an error.
 
+mod access;
 mod api;
 mod append;
 mod blobs;

@@ -57,6 +57,12 @@ impl Nats {
         connect::connect(settings).await
     }
 
+    /// Whether NATS can be reached, live.
+    #[must_use]
+    pub fn connection(&self) -> watch::Receiver<Connection> {
+        self.inner.wire.connection()
+    }
+
     pub(crate) fn new(
         wire: Wire,
         layout: Layout,
@@ -81,18 +87,6 @@ impl Nats {
             names: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// The connection, for what has nothing to do with storage. It goes on by itself after a cut.
-    #[must_use]
-    pub fn client(&self) -> async_nats::Client {
-        self.inner.wire.client().clone()
-    }
-
-    /// Whether NATS can be reached, live.
-    #[must_use]
-    pub fn connection(&self) -> watch::Receiver<Connection> {
-        self.inner.wire.connection()
     }
 }
 

@@ -7,13 +7,16 @@ use std::time::Duration;
 /// Where the servers are and how the cluster keeps its data there.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses, `nats://host:port` or `tls://host:port`; any of them will do.
+    /// Addresses, `nats://host:port` or `tls://host:port`; any of them will do. One may name a user, or a token:
+    /// `nats://user:password@host`.
     pub servers: Vec<String>,
     /// How this client says who it is.
     pub credentials: Credentials,
-    /// The certificates of those who sign for the servers, PEM; the system's without it.
+    /// The certificates of those who sign for the servers, PEM, without whom there is no connection; the system's without
+    /// it, where a server or an address wants TLS.
     pub tls_ca: Option<PathBuf>,
-    /// How the server's tools call this connection: the node's name.
+    /// The node's name. The server's tools show it for the connection to other nodes, and with ` log` behind it for that
+    /// of the engine.
     pub name: String,
     /// What every subject and stream of this cluster begins with: two clusters can share one NATS. Lower-case letters,
     /// digits, `-` and `_`.
@@ -63,8 +66,21 @@ pub enum Credentials {
     },
     /// A `.creds` file: JWT and nkey.
     File(PathBuf),
-    /// The seed of an nkey.
-    Nkey(String),
+    /// A file with the seed of a user's nkey.
+    Nkey(PathBuf),
+}
+
+/// As it is said to somebody who looks for what is wrong.
+impl fmt::Display for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(f, "none are given"),
+            Self::Token(_) => write!(f, "a token"),
+            Self::User { user, password: _ } => write!(f, "the user {user} with a password"),
+            Self::File(path) => write!(f, "those in {}", path.display()),
+            Self::Nkey(path) => write!(f, "the NKey of {}", path.display()),
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -74,7 +90,7 @@ impl fmt::Debug for Credentials {
             Self::Token(_) => write!(f, "Token"),
             Self::User { user, password: _ } => write!(f, "User({user})"),
             Self::File(path) => write!(f, "File({})", path.display()),
-            Self::Nkey(_) => write!(f, "Nkey"),
+            Self::Nkey(path) => write!(f, "Nkey({})", path.display()),
         }
     }
 }

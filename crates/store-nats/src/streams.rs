@@ -27,6 +27,15 @@ const NEVER: u64 = 1 << 53;
 /// Where the cluster's own settings are.
 const TABLE: &str = "cluster";
 const KEY: &str = "settings";
+/// What a stream of ours never has: it would change, copy or refuse what we store.
+const UNWANTED: [&str; 6] = [
+    "mirror",
+    "sources",
+    "subject_transform",
+    "discard_new_per_subject",
+    "subject_delete_marker_ttl",
+    "allow_msg_counter",
+];
 
 /// Whether somebody keeps things there for us.
 pub(crate) async fn check_jetstream(wire: &Wire) -> Result<(), ConnectError> {
@@ -196,19 +205,36 @@ fn refused(what: &str, error: &ApiError) -> ConnectError {
 
 /// The first setting that is not as it has to be: its name, as it is, as it has to be. A server leaves out what is off.
 fn difference(wanted: &Map<String, Value>, found: &Value) -> Option<(String, String, String)> {
-    wanted.iter().find_map(|(setting, wanted)| {
+    let differs = wanted.iter().find_map(|(setting, wanted)| {
         let found = &found[setting];
         let fits = match (setting.as_str(), wanted) {
             // An administrator may bound how much a stream takes up: it refuses what is more.
             ("max_bytes", _) => true,
             ("duplicate_window", wanted) => found.as_u64() >= wanted.as_u64(),
-            ("republish", Value::Object(wanted)) => difference(wanted, found).is_none(),
-            (_, Value::Bool(false)) => found.is_null() || found == wanted,
-            (_, Value::Number(number)) if number.as_u64() == Some(0) => found.is_null() || found == wanted,
-            (_, wanted) => found == wanted,
+            ("republish", wanted) => ["src", "dest", "headers_only"]
+                .iter()
+                .all(|part| found[part] == wanted[part] || (is_off(&found[part]) && is_off(&wanted[part]))),
+            (_, wanted) => found == wanted || (is_off(found) && is_off(wanted)),
         };
-        (!fits).then(|| (setting.clone(), found.to_string(), wanted.to_string()))
+        (!fits).then(|| (setting.clone(), in_words(found), in_words(wanted)))
+    });
+    differs.or_else(|| {
+        let setting = UNWANTED.iter().find(|setting| !is_off(&found[**setting]))?;
+        Some(((*setting).to_owned(), in_words(&found[setting]), in_words(&Value::Null)))
     })
+}
+
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Array(all) => all.is_empty(),
+        Value::Bool(true) | Value::String(_) | Value::Object(_) => false,
+    }
+}
+
+fn in_words(value: &Value) -> String {
+    if value.is_null() { "not set".to_owned() } else { value.to_string() }
 }
 
 impl Inner {
@@ -262,6 +288,7 @@ mod tests {
             ("republish", json!({ "src": "a", "dest": "c" })),
             ("num_replicas", json!(1)),
             ("discard", json!("old")),
+            ("mirror", json!({ "name": "OTHER" })),
         ] {
             let mut changed = found.clone();
             changed.insert(setting.to_owned(), value);

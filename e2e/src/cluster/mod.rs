@@ -2,11 +2,13 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | [`administrator`] | who changes NATS' streams by hand |
 //! | [`link`] | a wire between a node and NATS |
 //! | [`watcher`] | somebody who watches a run as a good client does |
 //! | [`oracle`] | what all watchers must have seen |
 //! | [`scene`] | one fault in the middle of a task |
 
+pub mod administrator;
 pub mod link;
 pub mod oracle;
 pub mod scene;
@@ -60,6 +62,8 @@ pub struct Cluster {
     /// What they share.
     pub servers: Servers,
     volume: TempDir,
+    /// What every node is told besides, below `[cluster]`.
+    told: String,
 }
 
 /// One node: a world with a daemon in it that may be killed, stopped, cut off and started again.
@@ -103,8 +107,23 @@ impl Cluster {
     #[must_use]
     #[track_caller]
     pub fn over(servers: Servers, count: usize) -> Self {
+        Self::told(servers, count, "")
+    }
+
+    /// So many nodes on one server, which leave a live kernel to its node for as long as a test may take.
+    ///
+    /// # Panics
+    /// When they are not ready in time.
+    #[must_use]
+    #[track_caller]
+    pub fn patient(count: usize) -> Self {
+        Self::told(Servers::One(NatsServer::start(&Options::default())), count, "kernel_grace = \"10m\"\n")
+    }
+
+    #[track_caller]
+    fn told(servers: Servers, count: usize, told: &str) -> Self {
         let volume = tempfile::Builder::new().prefix("olv-").tempdir_in("/tmp").expect("/tmp can be written");
-        let mut cluster = Self { members: Vec::new(), servers, volume };
+        let mut cluster = Self { members: Vec::new(), servers, volume, told: told.to_owned() };
         for n in 1..=count {
             let member = cluster.member(&format!("n{n}"));
             cluster.members.push(member);
@@ -126,8 +145,9 @@ impl Cluster {
             Servers::Three(_) => 3,
         };
         let config = format!(
-            "[cluster]\nservers = [{}]\nname = \"{name}\"\nreplicas = {replicas}\n\n[cluster.volumes]\nshared = \"{}\"\n",
+            "[cluster]\nservers = [{}]\nname = \"{name}\"\nreplicas = {replicas}\n{}\n[cluster.volumes]\nshared = \"{}\"\n",
             links.iter().map(|link| format!("\"{}\"", link.url())).collect::<Vec<_>>().join(", "),
+            self.told,
             self.volume().display(),
         );
         let folder = world.root().join("home/.config/outlive");

@@ -133,7 +133,8 @@ fn work(fault: Fault) -> (u64, String) {
 
 /// The longest time without output that began before the fault or in the second after it and ended behind it: what
 /// a watcher felt of it.
-fn stall(account: &Account, began: Instant) -> Option<Duration> {
+#[must_use]
+pub fn stall(account: &Account, began: Instant) -> Option<Duration> {
     let mut last = began;
     let mut longest: Option<Duration> = None;
     for (at, _) in account.arrivals.iter().filter(|(at, _)| *at > began) {

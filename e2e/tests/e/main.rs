@@ -1,10 +1,13 @@
 //! Row E: a node dies, freezes, is cut off or drained; three nodes on a real NATS.
 
 mod claim;
+mod clocks;
 mod cut;
 mod door;
 mod drain;
+mod example;
 mod frozen;
+mod full;
 mod lost;
 mod notebook;
 mod path;

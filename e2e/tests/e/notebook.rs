@@ -94,7 +94,7 @@ fn the_interrupted_cell_is_run_again_if_it_was_asked_for() {
 // nobody takes anything over, and the output is complete.
 #[test]
 fn a_daemon_that_is_back_in_time_keeps_its_kernel() {
-    let mut cluster = Cluster::of(2);
+    let mut cluster = Cluster::patient(2);
     let session = Session::untitled(&cluster.members[0].world.api(), &json!({"cwd": cluster.volume()}));
     let cell = session.add_cell("x = 42");
     assert_eq!(session.run_cell(&cell).ended(), "succeeded");

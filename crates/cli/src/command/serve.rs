@@ -7,6 +7,7 @@
 //! [`cluster`].
 
 pub mod cluster;
+mod heart;
 mod neighbours;
 mod signals;
 mod tcp;
@@ -16,6 +17,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use outlive_core::id::NodeId;
@@ -27,6 +29,7 @@ use outlive_process::signals::inherited_fd;
 use outlive_process::{descriptors, detached};
 use outlive_server::{BoundTcp, Listeners, bind_unix};
 use outlive_store::{Embedded, Engine};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +41,9 @@ use crate::failure::{Failure, with_sources};
 use crate::moved;
 use crate::nodes::Nodes;
 use crate::terminal;
+
+/// Threads of the daemon, on a machine with fewer cores too: who renders a large notebook keeps nobody else waiting.
+const WORKERS_MIN: usize = 4;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -101,10 +107,12 @@ impl Args {
         let client = self.background.then(|| inherited_fd(detached::INHERITED_FD)).and_then(Result::ok);
         let mut client = Waiting(client);
         let ended = start_logging(&config).and_then(|()| {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-                    Failure::new(Exit::Failed, format!("the event loop cannot start: {error}"))
-                })?;
+            let workers =
+                thread::available_parallelism().map_or(WORKERS_MIN, |cores| cores.get().max(WORKERS_MIN));
+            let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+            let runtime = runtime.map_err(|error| {
+                Failure::new(Exit::Failed, format!("the event loop cannot start: {error}"))
+            })?;
             runtime.block_on(serve(&config, &mut client))
         });
         match ended {

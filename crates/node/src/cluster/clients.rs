@@ -101,6 +101,7 @@ mod tests {
             name: format!("n{me}"),
             url: None,
             transport: Arc::new(MemoryTransport::default()),
+            heart: None,
             kernel_grace: Duration::ZERO,
             on_isolation: OnIsolation::default(),
             volumes: BTreeMap::new(),

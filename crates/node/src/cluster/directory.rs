@@ -251,13 +251,15 @@ pub(crate) async fn keep_current(context: Arc<Context>, cluster: Arc<Cluster>) {
     }
 }
 
-/// Brings the rows of the sessions here up to date now and then, so that other nodes list them as they are.
+/// Brings the rows of the sessions here up to date now and then, and when a kernel has come to life, so that other nodes
+/// list them as they are.
 pub(crate) async fn keep_listed(context: Arc<Context>) {
     loop {
         let next = context.clock.now().tick + Duration::from_millis(LISTING_PERIOD_MS);
         tokio::select! {
             biased;
             () = context.stop.cancelled() => return,
+            () = context.is_to_list() => {}
             () = context.clock.until(next) => {}
         }
         for handle in context.handles() {

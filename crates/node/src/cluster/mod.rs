@@ -41,6 +41,7 @@ use outlive_core::id::NodeId;
 use outlive_core::time::{Tick, WallTime};
 use outlive_protocol::http::{NodeState, TakeoverView};
 use outlive_store::Transport;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,9 @@ pub struct Settings {
     pub url: Option<String>,
     /// The way to the other nodes.
     pub transport: Arc<dyn Transport>,
+    /// Where heartbeats are sent, heard and judged, if not among all the other work: a thread that does nothing else is
+    /// never late because the daemon is busy.
+    pub heart: Option<Handle>,
     /// How long a session with a live kernel is left to its node after that node's death: a crashed daemon is back in a
     /// moment, with its shims alive.
     pub kernel_grace: Duration,

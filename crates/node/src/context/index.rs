@@ -183,6 +183,19 @@ impl Context {
         Ok(())
     }
 
+    /// A session's view changes. Whether it has a live kernel is told to the other nodes at once: they leave it to a node
+    /// that is lost for a while.
+    pub(crate) fn shows(&self, before: &SessionView, view: &SessionView) {
+        if has_kernel(before) != has_kernel(view) {
+            self.list_now.notify_one();
+        }
+    }
+
+    /// Waits until rows are to be brought up to date at once. Cancel-safe.
+    pub(crate) async fn is_to_list(&self) {
+        self.list_now.notified().await;
+    }
+
     /// A session is not open here any more.
     pub(super) fn unlist(&self, id: SessionId) {
         self.listed().remove(&id);

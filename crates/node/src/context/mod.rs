@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use outlive_core::failover::Member;
 use outlive_core::id::{ProcessKey, SessionId};
 use outlive_store::Engine;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -74,6 +75,8 @@ pub struct Context {
     registry: Mutex<registry::Registry>,
     /// Of several nodes: what stands in the rows of the sessions that are open here.
     listed: Mutex<HashMap<SessionId, index::Shown>>,
+    /// Rows are to be brought up to date before it is time to.
+    list_now: Notify,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
 }
@@ -108,6 +111,7 @@ impl Context {
             causes: OnceLock::new(),
             registry: Mutex::default(),
             listed: Mutex::default(),
+            list_now: Notify::new(),
             refused: Mutex::default(),
         }
     }

@@ -126,7 +126,8 @@ pub(super) fn task(context: &Arc<Context>, group: Group, journal: Journal, blobs
     let mut first = view::group(&group, journal.position(), 0, &Loading::new());
     first.node = context.name();
     let first = behind(None, first, journal.fold().epoch());
-    let (handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
+    let (mut handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
+    handle.stall = journal.stall();
     let forgotten = journal.fold().runs().map(|(run, _)| run).filter(|run| !group.tasks.contains_key(run));
     let task = Task {
         context: Arc::clone(context),

@@ -105,6 +105,13 @@ impl ClusterMetrics {
             let number = members.seen.values().filter(|seen| seen.state == state).count();
             family = family.value(&format!("state=\"{name}\""), number as u64);
         }
+        let here = members.seen.values().filter(|seen| !seen.is_gone());
+        let skew_ms = here.map(|seen| seen.clock_skew_ms.unsigned_abs()).max().unwrap_or_default();
+        text.gauge(
+            "outlive_cluster_clock_skew_seconds",
+            "How far the clock of a node that is there is off this one's, the largest.",
+        )
+        .value("", skew_ms / 1_000);
         let mut total = |name: &str, help: &str, counter: &Counter| {
             text.counter(name, help).value("", counter.get());
         };

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::peers::DocumentPeer;
+use super::stall::Stall;
 use crate::api::MemberWish;
 use crate::hosted::Hosted;
 use crate::problem;
@@ -336,6 +337,8 @@ pub struct Handle {
     pub peers: Arc<Peers>,
     /// Why it is in memory, and until when.
     pub resident: watch::Receiver<Resident>,
+    /// Whether the store takes what it writes.
+    pub stall: Arc<Stall>,
     /// Cancelled when another node has the session, or is to have it.
     lost: CancellationToken,
 }
@@ -373,7 +376,8 @@ impl Handle {
         let feed = Arc::new(Feed::new(position));
         let lost = CancellationToken::new();
         let desk = Desk { mailbox, view: shown, resident: residence, lost: lost.clone() };
-        let handle = Self { id, mailbox: asks, view, feed, peers: Arc::default(), resident, lost };
+        let (peers, stall) = (Arc::default(), Arc::default());
+        let handle = Self { id, mailbox: asks, view, feed, peers, resident, stall, lost };
         (handle, desk)
     }
 
@@ -390,8 +394,15 @@ impl Handle {
     /// Asks the task.
     ///
     /// # Errors
-    /// What the task answers; `busy` when its mailbox is full; `session-ended` when it ended meanwhile.
+    /// What the task answers; `busy` when its mailbox is full; `session-ended` when it ended meanwhile;
+    /// `store-unavailable` when the store does not take what it writes: then nothing was asked.
     pub async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
+        // What ends it waits for as long as it may.
+        if !matches!(ask, Ask::Drain | Ask::HandOver { .. })
+            && let Some(why) = self.stall.why()
+        {
+            return Err(problem::stalled(self.id, &why));
+        }
         let (answer, answered) = oneshot::channel();
         self.mailbox.try_send(Message { ask, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Problem::new(

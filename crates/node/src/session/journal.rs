@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::notebook::restore::RestoreError;
 use super::open::control;
+use super::stall::Stall;
 use super::with_sources;
 use crate::blobs;
 use crate::bus::Held;
@@ -66,6 +67,8 @@ pub struct Journal {
     claim: Position,
     /// It is published here.
     owning: Option<Held>,
+    /// Whether the store takes what is written.
+    stall: Arc<Stall>,
 }
 
 /// A session that is claimed, and whose log is not read yet: what stands before the claim is final.
@@ -139,6 +142,7 @@ impl Journal {
             fold: Fold::default(),
             claim: Position(0),
             owning: None,
+            stall: Arc::default(),
         };
         let (mut patience, mut waited, mut tried) = (Patience::default(), None, None);
         loop {
@@ -204,6 +208,11 @@ impl Journal {
                 each(entry, &effect);
             }
         }
+    }
+
+    /// Whether the store takes what is written, live.
+    pub fn stall(&self) -> Arc<Stall> {
+        Arc::clone(&self.stall)
     }
 
     /// The fold of the log so far.
@@ -318,7 +327,10 @@ impl Journal {
         let mut patience = Patience::default();
         loop {
             match self.engine.put_blob_bytes(self.session, bytes, mime).await {
-                Ok(blob) => return Ok(blob),
+                Ok(blob) => {
+                    patience.taken(self);
+                    return Ok(blob);
+                }
                 Err(BlobError::Unavailable(error)) => patience.refused(self, error).await?,
                 Err(error) => return Err(WriteError::Blob(error)),
             }
@@ -414,6 +426,7 @@ impl Journal {
             };
             match self.engine.append(self.session, lane, guard, &record, durability).await {
                 Ok(position) => {
+                    patience.taken(self);
                     let entry = Arc::new(Entry { position, lane, record });
                     if let Verdict::Alarm(why) = self.fold.push(&entry) {
                         tracing::error!(session = %self.session, ?why, "an append of the owner does not count");
@@ -424,6 +437,7 @@ impl Journal {
                 Err(error @ (AppendError::Conflict { .. } | AppendError::Unknown)) => {
                     patience.doubt(self, error).await?;
                     if let Some(entry) = self.look_for(&record, &mut patience).await? {
+                        patience.taken(self);
                         return Ok(entry);
                     }
                 }
@@ -473,6 +487,7 @@ impl Journal {
 #[derive(Default)]
 struct Patience {
     doubts: u32,
+    is_refused: bool,
 }
 
 impl Patience {
@@ -487,8 +502,21 @@ impl Patience {
 
     /// It takes or gives nothing now.
     async fn refused(&mut self, journal: &Journal, error: Unavailable) -> Result<(), WriteError> {
-        tracing::warn!(session = %journal.session, error = %with_sources(&error), "the log is not taken");
+        let why = with_sources(&error);
+        // Once: it is tried for as long as a disk is full.
+        if !std::mem::replace(&mut self.is_refused, true) {
+            tracing::warn!(session = %journal.session, error = %why, "the log is not taken; what runs waits until it is");
+        }
+        journal.stall.refused(why);
         Self::wait(journal, STORE_RETRY_MS, error.into()).await
+    }
+
+    /// What was refused is taken.
+    fn taken(&self, journal: &Journal) {
+        journal.stall.taken();
+        if self.is_refused {
+            tracing::info!(session = %journal.session, "the log is taken again");
+        }
     }
 
     async fn wait(journal: &Journal, ms: u64, error: AppendError) -> Result<(), WriteError> {

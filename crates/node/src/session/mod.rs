@@ -9,6 +9,7 @@
 //! | [`notebook`] | what stands in the notebook, and its file |
 //! | [`peers`] | those who edit it live |
 //! | [`open`] | a session made or taken up after a restart |
+//! | [`stall`] | whether the store takes what it writes |
 //! | [`view`] | the state as clients see it |
 
 pub mod handle;
@@ -17,6 +18,7 @@ pub(crate) mod journal;
 mod notebook;
 pub mod open;
 pub mod peers;
+pub mod stall;
 mod task;
 pub mod view;
 

@@ -383,6 +383,7 @@ impl Task {
         self.view.send_if_modified(|before| {
             let view = view::behind(Some(before), view, epoch);
             let modified = view.generation > before.generation;
+            self.context.shows(before, &view);
             *before = Arc::new(view);
             modified
         });

@@ -121,6 +121,7 @@ impl Plan<'_> {
             name: self.name,
             url: Some(format!("http://node-{}:8787", self.n)),
             transport: Arc::new(wire),
+            heart: None,
             kernel_grace: Duration::from_secs(5),
             on_isolation: self.on_isolation,
             volumes: BTreeMap::new(),

@@ -4,6 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::ports::Ports;
+use super::tls::Certificate;
+
+/// Where a server finds what it shows to clients.
+pub(super) const CERTIFICATE: &str = "server.pem";
+pub(super) const KEY: &str = "server-key.pem";
 
 /// How a server for tests is made. The default is open to everybody and stores what fits on the disk.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +19,8 @@ pub struct Options {
     pub access: Access,
     /// The longest message, in bytes; the server's default without it.
     pub message_bytes_max: Option<usize>,
+    /// What it shows to clients, none of whom it takes without TLS; plain connections without it.
+    pub tls: Option<Certificate>,
 }
 
 /// What a server for tests stores.
@@ -100,6 +107,12 @@ impl Config {
         }
         if let Some(bytes) = self.options.message_bytes_max {
             let _ = writeln!(text, "max_payload: {bytes}");
+        }
+        if self.options.tls.is_some() {
+            let _ = writeln!(
+                text,
+                "tls {{ cert_file: \"{home}/{CERTIFICATE}\", key_file: \"{home}/{KEY}\", timeout: 10 }}"
+            );
         }
         text + &self.access()
     }

@@ -8,6 +8,7 @@ mod config;
 mod monitor;
 mod ports;
 mod process;
+mod tls;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,6 +19,7 @@ pub use config::{Access, JetStream, Options};
 use config::{Config, Routes};
 use process::Process;
 use tempfile::TempDir;
+pub use tls::{Authority, Certificate};
 
 /// How long a server, or a cluster with its elections, may take to start on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -47,8 +49,21 @@ impl NatsServer {
     fn prepare(options: &Options, name: &str, ports: ports::Ports, routes: Option<Routes>) -> Self {
         let home = TempDir::with_prefix("outlive-nats-").expect("room for a folder");
         let config = Config { name: name.to_owned(), ports, options: options.clone(), routes };
-        fs::write(home.path().join("nats.conf"), config.render(home.path())).expect("room for a file");
-        Self { config, process: None, home }
+        let server = Self { config, process: None, home };
+        server.write();
+        server
+    }
+
+    /// Writes what the server is told.
+    fn write(&self) {
+        let write = |name: &str, text: &str| {
+            fs::write(self.home.path().join(name), text).expect("room for a file");
+        };
+        write("nats.conf", &self.config.render(self.home.path()));
+        if let Some(tls) = &self.config.options.tls {
+            write(config::CERTIFICATE, &tls.certificate);
+            write(config::KEY, &tls.key);
+        }
     }
 
     /// `nats://127.0.0.1:PORT`, the same after a restart.
@@ -129,8 +144,7 @@ impl NatsServer {
     pub fn restart_with(&mut self, options: &Options) {
         self.kill();
         self.config.options = options.clone();
-        fs::write(self.home.path().join("nats.conf"), self.config.render(self.home.path()))
-            .expect("room for a file");
+        self.write();
         self.restart();
     }
 
@@ -246,7 +260,7 @@ impl NatsCluster {
 ///
 /// # Panics
 /// When it is not there; says what to do.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats/bin/nats-server");
     let program = std::env::var_os("OUTLIVE_NATS_SERVER").map_or(default, PathBuf::from);
     assert!(

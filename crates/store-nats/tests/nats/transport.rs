@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use outlive_core::id::NodeId;
 use outlive_store::{Connection, Heard, Topic, Transport};
+use outlive_store_nats::NatsTransport;
 use outlive_store_nats::testing::{Access, NatsServer, Options};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -48,7 +50,7 @@ async fn reaches(from: &impl Transport, topic: Topic, to: &mut mpsc::Receiver<He
 async fn everybody_hears_what_is_for_all_and_one_what_is_for_it() {
     let server = NatsServer::start(&Options::default());
     let (one, two) = (Node::on(&server.url()).await, Node::on(&server.url()).await);
-    let (from, to) = (one.nats.transport(), two.nats.transport());
+    let (from, to) = (one.transport().await, two.transport().await);
     let id = NodeId::from_uuid(Uuid::new_v4());
     let (mut own, mut beats) = (from.listen(Topic::Beats), to.listen(Topic::Beats));
     let mut mine = to.listen(Topic::Node(id));
@@ -68,7 +70,7 @@ async fn after_a_cut_it_goes_on_and_says_that_something_is_missing() {
     let server = NatsServer::start(&Options::default());
     let proxy = Proxy::to(server.port()).await;
     let (cut, whole) = (Node::on(&proxy.url()).await, Node::on(&server.url()).await);
-    let (from, to) = (whole.nats.transport(), cut.nats.transport());
+    let (from, to) = (whole.transport().await, cut.transport().await);
     let mut beats = to.listen(Topic::Beats);
     reaches(&from, Topic::Beats, &mut beats).await;
     for _ in 0..2 {
@@ -96,11 +98,37 @@ async fn after_a_cut_it_goes_on_and_says_that_something_is_missing() {
 async fn the_end_of_a_connection_is_told() {
     let server = NatsServer::start(&Options { access: Access::System, ..Options::default() });
     let node = Node::on(&server.url()).await;
-    let mut ends = node.nats.transport().listen(Topic::Disconnects);
-    let other = Node::with(&server.url(), |settings| settings.name = "the other".into()).await;
-    reaches(&node.nats.transport(), Topic::Beats, &mut node.nats.transport().listen(Topic::Beats)).await;
+    let way = node.transport().await;
+    let mut ends = way.listen(Topic::Disconnects);
+    let other =
+        Node::with(&server.url(), |settings| settings.name = "the other".into()).await.transport().await;
+    reaches(&way, Topic::Beats, &mut way.listen(Topic::Beats)).await;
     drop(other);
     let Heard::Message(told) = next(&mut ends).await else { panic!("a message") };
     let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
     assert_eq!(told["client"]["name"], "the other", "{told}");
+}
+
+/// Nobody takes a busy node for a dead one.
+#[tokio::test]
+async fn it_goes_on_where_it_was_connected_while_everything_else_is_busy() {
+    let server = NatsServer::start(&Options::default());
+    let node = Node::on(&server.url()).await;
+    let heart = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let settings = node.settings.clone();
+    let way = heart.spawn(async move { NatsTransport::connect(&settings).await }).await.unwrap().unwrap();
+    let mut beats = way.listen(Topic::Beats);
+    reaches(&way, Topic::Beats, &mut beats).await;
+    let (to, heard) = std::sync::mpsc::channel();
+    let beat = heart.spawn(async move {
+        for _ in 0..10 {
+            way.send(Topic::Beats, Bytes::from_static(b"beat"));
+            hears(&mut beats, "beat").await;
+        }
+        to.send(()).unwrap();
+    });
+    // Blocks the only thread that this test has.
+    heard.recv_timeout(PATIENCE).unwrap();
+    beat.await.unwrap();
+    heart.shutdown_background();
 }

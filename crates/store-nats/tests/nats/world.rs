@@ -6,7 +6,9 @@ use outlive_core::id::{BootId, Epoch, NodeId, Position, SessionId};
 use outlive_core::log::record::ControlChange;
 use outlive_core::log::{Control, Entry, Fenced, FencedBody, Lane, Record};
 use outlive_store::{AppendError, Durability, Engine, Guard, LaneFilter, ReadLimit};
-use outlive_store_nats::{Nats, Settings};
+use outlive_store_nats::testing::NatsServer;
+use outlive_store_nats::{ConnectError, Nats, NatsTransport, Settings};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -17,6 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// An engine with a spool of its own, as a node has it.
 pub struct Node {
     pub nats: Nats,
+    pub settings: Settings,
     pub spool: TempDir,
 }
 
@@ -33,7 +36,11 @@ impl Node {
         let spool = TempDir::new().unwrap();
         let mut settings = settings(servers, &spool);
         change(&mut settings);
-        Self { nats: Nats::connect(settings).await.unwrap(), spool }
+        Self { nats: Nats::connect(settings.clone()).await.unwrap(), settings, spool }
+    }
+
+    pub async fn transport(&self) -> NatsTransport {
+        NatsTransport::connect(&self.settings).await.unwrap()
     }
 
     pub async fn claim(
@@ -85,6 +92,24 @@ impl Node {
     pub async fn numbers(&self, session: SessionId) -> Vec<u32> {
         self.all(session, Position(0)).await.iter().filter_map(number).collect()
     }
+}
+
+/// Why there is no engine on these servers.
+pub async fn refused(servers: &str, change: impl FnOnce(&mut Settings)) -> ConnectError {
+    let spool = TempDir::new().unwrap();
+    let mut settings = settings(servers, &spool);
+    change(&mut settings);
+    Nats::connect(settings).await.expect_err("it cannot be used")
+}
+
+/// A request of JetStream that somebody makes by hand.
+pub async fn by_hand(server: &NatsServer, operation: &str, request: Value) -> Value {
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let request = if request.is_null() { String::new() } else { request.to_string() };
+    let answer = client.request(format!("$JS.API.{operation}"), request.into()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert!(answer["error"].is_null(), "{operation}: {answer}");
+    answer
 }
 
 pub fn settings(servers: &str, spool: &TempDir) -> Settings {

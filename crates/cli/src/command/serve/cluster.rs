@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::heart::Heart;
 use super::signals::Signals;
 use super::{Waiting, cannot, is_ready, neighbours, node_config, tcp};
 use crate::clock;
@@ -54,11 +55,13 @@ pub(super) async fn serve(
     tracing::info!(node = %config.cluster.name.value, %url, %address, "one of several nodes");
     let front = Front::waiting(myself(config, node_id), "NATS has not been reached yet");
     let shutdown = CancellationToken::new();
+    // Until the node has stopped.
+    let heart = Heart::start().map_err(|error| cannot(&error))?;
     let mut serving = JoinSet::new();
     let listeners = Listeners { unix, tcp: Some(tcp) };
     serving.spawn(serve_front(front.clone(), listeners, Bounds::default(), shutdown.clone()));
     let begun = tokio::select! {
-        begun = begin(config, node_id, url, &front) => begun.map(Some),
+        begun = begin(config, node_id, url, &front, &heart) => begun.map(Some),
         () = signals.next() => Ok(None),
     };
     let ended = match begun {
@@ -92,6 +95,7 @@ pub(super) async fn serve(
     if let Some(node) = ended? {
         node.stop().await;
     }
+    drop(heart);
     Ok(())
 }
 
@@ -115,12 +119,16 @@ async fn begin(
     node_id: NodeId,
     url: String,
     front: &Front,
+    heart: &Heart,
 ) -> Result<(Arc<Node>, String), Failure> {
     let nats = connect(&config.cluster, &spool(config), Some(front)).await?;
     let token = token(&nats).await.map_err(|error| cannot(&error))?;
     front.join(node_id, &token).map_err(|error| cannot(&error))?;
     front.wait_for("the node takes its place among the others");
-    let settings = settings(&config.cluster, url, nats.transport());
+    let nats_settings = nats_settings(&config.cluster, &spool(config))?;
+    let transport =
+        reach(&config.cluster, Some(front), async || heart.connect(nats_settings.clone()).await).await?;
+    let settings = settings(&config.cluster, url, transport, heart);
     let node = Node::start(node_config(config, node_id, Arc::new(nats), Some(settings))?);
     let node = node.await.map_err(|error| cannot(&error))?;
     Ok((node, token))
@@ -131,11 +139,12 @@ pub fn spool(config: &Config) -> PathBuf {
     config.state_dir.value.join("spool")
 }
 
-fn settings(cluster: &Cluster, url: String, transport: NatsTransport) -> Settings {
+fn settings(cluster: &Cluster, url: String, transport: NatsTransport, heart: &Heart) -> Settings {
     Settings {
         name: cluster.name.value.clone(),
         url: Some(url),
         transport: Arc::new(transport),
+        heart: Some(heart.runtime().clone()),
         kernel_grace: cluster.kernel_grace.value,
         on_isolation: cluster.on_isolation.value,
         volumes: cluster.volumes.value.clone(),
@@ -150,11 +159,19 @@ pub async fn connect(
     front: Option<&Front>,
 ) -> Result<Nats, Failure> {
     let settings = nats_settings(cluster, spool)?;
+    reach(cluster, front, async || Nats::connect(settings.clone()).await).await
+}
+
+async fn reach<T>(
+    cluster: &Cluster,
+    front: Option<&Front>,
+    attempt: impl AsyncFn() -> Result<T, ConnectError>,
+) -> Result<T, Failure> {
     let deadline = cluster.wait.value.map(|wait| Instant::now() + wait);
     loop {
         let again = Instant::now() + AGAIN;
-        let error = match Nats::connect(settings.clone()).await {
-            Ok(nats) => return Ok(nats),
+        let error = match attempt().await {
+            Ok(reached) => return Ok(reached),
             Err(error) => error,
         };
         if !error.may_pass() || deadline.is_none_or(|deadline| again >= deadline) {
@@ -174,7 +191,7 @@ fn nats_settings(
 ) -> Result<outlive_store_nats::Settings, Failure> {
     let mut settings = outlive_store_nats::Settings::new(&cluster.servers.value, spool);
     settings.name = cluster.name.value.clone();
-    settings.credentials = credentials(cluster)?;
+    settings.credentials = credentials(cluster);
     settings.tls_ca = cluster.tls_ca.value.clone();
     if let Some(prefix) = &cluster.prefix.value {
         settings.prefix = prefix.clone();
@@ -190,30 +207,28 @@ fn nats_settings(
 }
 
 /// At most one of them is given: the configuration has been checked.
-fn credentials(cluster: &Cluster) -> Result<Credentials, Failure> {
+fn credentials(cluster: &Cluster) -> Credentials {
     if let Some(token) = &cluster.token.value {
-        return Ok(Credentials::Token(token.reveal().to_owned()));
+        return Credentials::Token(token.reveal().to_owned());
     }
     if let (Some(user), Some(password)) = (&cluster.user.value, &cluster.password.value) {
-        return Ok(Credentials::User { user: user.clone(), password: password.reveal().to_owned() });
+        return Credentials::User { user: user.clone(), password: password.reveal().to_owned() };
     }
     if let Some(file) = &cluster.credentials.value {
-        return Ok(Credentials::File(file.clone()));
+        return Credentials::File(file.clone());
     }
-    let Setting { value: Some(file), origin } = &cluster.nkey else { return Ok(Credentials::None) };
-    let seed = std::fs::read_to_string(file).map_err(|error| {
-        let what = format!("the file of the NKey {} (from {origin}) cannot be read: {error}", file.display());
-        Failure::new(Exit::Usage, what).hint("it holds the seed, which begins with SU")
-    })?;
-    Ok(Credentials::Nkey(seed.trim().to_owned()))
+    cluster.nkey.value.clone().map_or(Credentials::None, Credentials::Nkey)
 }
 
 fn refused(error: &ConnectError, was_waited_for: bool) -> Failure {
     let failure = cannot(error);
     match error {
-        ConnectError::BadSetting { .. }
-        | ConnectError::BadFile { .. }
-        | ConnectError::OtherCluster { .. } => Failure { exit: Exit::Usage, ..failure },
+        ConnectError::BadFile { .. } => {
+            Failure { exit: Exit::Usage, ..failure }.hint("`outlive config show` says where it is named")
+        }
+        ConnectError::BadSetting { .. } | ConnectError::OtherCluster { .. } => {
+            Failure { exit: Exit::Usage, ..failure }
+        }
         error if error.may_pass() && !was_waited_for => {
             failure.hint("`--wait 5m` (or `wait` in [cluster]) waits for it instead of giving up")
         }

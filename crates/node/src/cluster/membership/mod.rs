@@ -6,6 +6,7 @@
 
 mod ears;
 mod name;
+mod pulse;
 mod store;
 mod table;
 
@@ -26,6 +27,7 @@ use serde::Deserialize;
 
 use self::ears::{Ears, Word};
 use self::name::NODES;
+use self::pulse::Pulse;
 use self::store::{Answer, Store};
 use self::table::Table;
 use super::isolation::{Hands, Looked};
@@ -42,7 +44,12 @@ pub async fn join(context: &Arc<Context>) -> Result<(), StartError> {
     let Some(cluster) = &context.cluster else { return Ok(()) };
     let mut membership = Membership::new(context, cluster);
     membership.revision = membership.take_name().await?;
-    context.tasks.spawn(membership.run());
+    if let Some(heart) = &cluster.settings.heart {
+        membership.pulse = Pulse::of_this_runtime(context);
+        context.tasks.spawn_on(membership.run(), heart);
+    } else {
+        context.tasks.spawn(membership.run());
+    }
     Ok(())
 }
 
@@ -76,6 +83,7 @@ struct Membership {
     hands: Hands,
     store: Store,
     table: Table,
+    pulse: Pulse,
     /// Our row's.
     revision: Revision,
     next_beat: Tick,
@@ -120,6 +128,7 @@ impl Membership {
             hands: Hands::new(context, cluster),
             store: Store::new(context, &cluster.settings.name),
             table: Table::new(cluster, now),
+            pulse: Pulse::among_the_rest(),
             revision: Revision(0),
             next_beat: now.tick,
             next_shim_beat: now.tick,
@@ -172,7 +181,9 @@ impl Membership {
     fn tick(&mut self, now: Now) {
         if now.tick >= self.next_beat {
             self.next_beat = now.tick + self.pace.beat;
-            self.beat(now);
+            if self.pulse.goes_on(now.tick) {
+                self.beat(now);
+            }
         }
         if now.tick >= self.next_shim_beat {
             self.next_shim_beat = now.tick + Duration::from_millis(CLUSTER_SHIM_BEAT_MS);

@@ -1,12 +1,12 @@
 //! What is shown of the members: written when something has changed, and now and then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::failover::Member;
 use outlive_core::failover::liveness::{Guard, Liveness};
-use outlive_core::limits::CLUSTER_SHOWN_MS;
+use outlive_core::limits::{CLUSTER_SHOWN_MS, CLUSTER_SKEW_MS};
 use outlive_core::time::{Now, Tick};
 use outlive_protocol::http::NodeState;
 use outlive_protocol::node::Beat;
@@ -19,6 +19,8 @@ pub(super) struct Table {
     guard: Option<Guard>,
     /// When it was shown last; `None`: something has changed since.
     shown: Option<Tick>,
+    /// Whose clocks are off, which was said.
+    skewed: BTreeSet<Member>,
 }
 
 impl Table {
@@ -32,7 +34,7 @@ impl Table {
             heard: None,
             clock_skew_ms: 0,
         };
-        Self { seen: BTreeMap::from([(cluster.me, me)]), guard: None, shown: None }
+        Self { seen: BTreeMap::from([(cluster.me, me)]), guard: None, shown: None, skewed: BTreeSet::new() }
     }
 
     /// A name, for people.
@@ -72,6 +74,17 @@ impl Table {
             self.shown = None;
         }
         self.state(beat.member, beat.state, now);
+        self.skew(beat, clock_skew_ms);
+    }
+
+    /// Says once of a node that its clock and ours differ.
+    fn skew(&mut self, beat: &Beat<'_>, ms: i64) {
+        let is_skewed = ms.unsigned_abs() > CLUSTER_SKEW_MS;
+        if !is_skewed || !self.skewed.insert(beat.member) {
+            return;
+        }
+        let (node, seconds) = (&beat.name, ms / 1_000);
+        tracing::warn!(%node, seconds, "its clock differs from ours: times in records and views do, and nothing else");
     }
 
     /// How a member stands.
@@ -111,6 +124,7 @@ impl Table {
         }
         self.shown = Some(now.tick);
         self.seen.retain(|member, _| *member == cluster.me || liveness.knows(*member));
+        self.skewed.retain(|member| self.seen.contains_key(member));
         let guard = self.guard.map(|guard| explain(guard).to_owned());
         cluster.members.send_replace(Arc::new(Members { seen: self.seen.clone(), guard }));
     }

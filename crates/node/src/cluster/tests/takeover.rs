@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use outlive_core::failover::TakenWhy;
 use outlive_core::id::{ProcessKey, SessionId};
+use outlive_core::limits::LISTING_PERIOD_MS;
 use outlive_core::log::{Lane, Record};
 use outlive_core::runtime::{ExitStatus, RestartPolicy, StopStep, StopWhy};
 use outlive_core::time::WallTime;
@@ -149,6 +150,18 @@ async fn two_notices_of_one_death_are_one() {
     nodes[2].until_listed(later, |listed| listed.owner == Some(member(2, 1))).await;
     world.pass(GRACE).await;
     assert_eq!((world.controls(session).await, launched(&nodes[1..])), (2, 2));
+}
+
+// E10c: a node that is lost right after its kernel has come to life gets its grace too.
+#[tokio::test(start_paused = true)]
+async fn that_a_kernel_lives_is_known_to_the_others_at_once() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let began = Instant::now();
+    let (session, _, _) = nodes[0].busy_notebook().await;
+    nodes[1].until_listed(session, |listed| listed.has_kernel).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(LISTING_PERIOD_MS / 10), "{took:?}");
 }
 
 // E7, E10c

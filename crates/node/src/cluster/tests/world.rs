@@ -109,6 +109,7 @@ impl World {
             name: format!("n{number}"),
             url: Some(format!("http://10.0.0.{number}:8787")),
             transport: Arc::new(GatedTransport::new(self.transport.clone(), gate.clone())),
+            heart: None,
             kernel_grace: GRACE,
             on_isolation: OnIsolation::Freeze,
             volumes: (self.volumes)(self.place.path(), number),

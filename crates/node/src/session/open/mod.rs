@@ -276,7 +276,8 @@ fn task(
     let mut first = view::session(&session, journal.position(), 0);
     first.node = context.name();
     let first = view::behind(None, first, journal.fold().epoch());
-    let (handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
+    let (mut handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
+    handle.stall = journal.stall();
     let task = Task {
         context: Arc::clone(context),
         session,

@@ -85,6 +85,7 @@ pub fn node(n: usize, engine: Arc<dyn Engine>) -> Arc<Context> {
         name: format!("n{n}"),
         url: None,
         transport: Arc::new(MemoryTransport::default()),
+        heart: None,
         kernel_grace: Duration::ZERO,
         on_isolation: OnIsolation::Freeze,
         volumes: BTreeMap::new(),
