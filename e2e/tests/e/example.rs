@@ -32,7 +32,7 @@ fn three_nodes() {
     let said = Running::start(&mut demo(&world)).finish(within(ENOUGH));
     said.assert_code(0);
     for line in
-        ["3 of 3 watchers have each word once", "kill -9: ada is gone", "moved from ada to ", "noticed  by "]
+        ["3 of 3 watchers have the same story", "kill -9: ada is gone", "moved from ada to ", "noticed  by "]
     {
         assert!(said.stdout.contains(line), "no {line:?}: {said}");
     }

@@ -38,14 +38,22 @@ fn resumed(group: &Group) -> Vec<String> {
     let (go_on, end): (Vec<&Task>, Vec<&Task>) = tasks.into_iter().partition(|task| may_go_on(group, task));
     let (kept, anew): (Vec<&Task>, Vec<&Task>) =
         go_on.into_iter().partition(|task| task.checkpoint.is_some());
-    let said = |count: usize, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let said = |count: usize, one: &str, more: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {more}")),
+    };
     let runners = (!names.is_empty()).then(|| format!("its runners, anew: {}", names.join(", ")));
     [
         runners,
-        said(kept.len(), "tasks, from their checkpoints"),
-        said(anew.len(), "tasks, from their beginning"),
-        said(end.len(), "tasks are settled, because they may not be begun again"),
-        said(group.queue.len(), "tasks that wait"),
+        said(kept.len(), "task, from its checkpoint", "tasks, from their checkpoints"),
+        said(anew.len(), "task, from its beginning", "tasks, from their beginning"),
+        said(
+            end.len(),
+            "task is settled, because it may not be begun again",
+            "tasks are settled, because they may not be begun again",
+        ),
+        said(group.queue.len(), "task that waits", "tasks that wait"),
     ]
     .into_iter()
     .flatten()

@@ -68,9 +68,9 @@ fn a_task_that_may_be_begun_again_goes_on_from_its_checkpoint_and_the_others_end
         resumed[..],
         [
             "its runners, anew: llm-0",
-            "1 tasks, from their checkpoints",
-            "1 tasks, from their beginning",
-            "1 tasks are settled, because they may not be begun again",
+            "1 task, from its checkpoint",
+            "1 task, from its beginning",
+            "1 task is settled, because it may not be begun again",
         ]
     );
     rises(&mut world);
