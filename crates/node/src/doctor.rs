@@ -120,7 +120,10 @@ async fn store(context: &Context) -> DoctorCheck {
     let stalled: Vec<_> =
         handles.iter().filter_map(|handle| Some((handle.id, handle.stall.why()?))).collect();
     if let Some((id, why)) = stalled.first() {
-        let found = format!("{} sessions cannot be written, {id} for instance: {why}", stalled.len());
+        let found = match stalled.len() {
+            1 => format!("session {id} cannot be written: {why}"),
+            count => format!("{count} sessions cannot be written, {id} for instance: {why}"),
+        };
         let hint = "they and what they run wait until there is room, and nothing is lost; forget sessions that are \
                     not needed (`outlive ps -a`, `outlive forget`)";
         return check("store", DoctorLevel::Error, found, Some(hint));

@@ -25,7 +25,8 @@ pub(crate) fn addresses(settings: &Settings) -> Result<Vec<ServerAddr>, ConnectE
         if user.is_some() && settings.credentials != Credentials::None {
             return Err(bad("it names a user, and other credentials are given beside it".to_owned()));
         }
-        address.parse::<ServerAddr>().map_err(|error| bad(error.to_string()))
+        let like = "they are like nats://HOST:4222, or tls://HOST:4222";
+        address.parse::<ServerAddr>().map_err(|error| bad(format!("{error}; {like}")))
     };
     settings.servers.iter().map(parse).collect()
 }

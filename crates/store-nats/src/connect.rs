@@ -168,7 +168,13 @@ fn hear(
         Event::Closed => down("the connection was closed".to_owned()),
         Event::SlowConsumer(_) => missed.send_modify(|missed| *missed += 1),
         Event::ClientError(error) => {
-            if matches!(*connection.borrow(), Connection::Down { .. }) {
+            let is_news = match &*connection.borrow() {
+                Connection::Down { why } => *why != error.to_string(),
+                Connection::Up => false,
+            };
+            if is_news {
+                // Once: it is tried again several times a second.
+                tracing::warn!(%error, "NATS cannot be reached again");
                 down(error.to_string());
             }
         }

@@ -139,7 +139,9 @@ impl Waiting {
 }
 
 fn start_logging(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log_level.value).map_err(|error| {
+    // What the library says at each of its attempts is said once by us; whoever wants it names it.
+    let filter = format!("async_nats=off,{}", config.log_level.value);
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
         let Setting { value, origin } = &config.log_level;
         Failure::new(Exit::Usage, format!("the log level {value:?} (from {origin}) cannot be used: {error}"))
             .hint("one of error, warn, info, debug, trace")
