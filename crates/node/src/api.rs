@@ -211,6 +211,10 @@ pub trait Api: Groups {
     async fn ready(&self) -> Result<(), Problem> {
         if self.node().ready { Ok(()) } else { Err(crate::problem::not_ready()) }
     }
+    /// Whether it hears what happens in its cluster: a node that does not may show less than there is.
+    fn is_in_touch(&self) -> bool {
+        true
+    }
     /// Another living node, which a client of this one can go to.
     fn neighbour(&self) -> Option<Elsewhere> {
         None

@@ -334,7 +334,12 @@ impl Api for Node {
         // An ended session has no live tail: its log is all there is.
         let how = AttachSession { follow: how.follow && entered.is_some(), ..how };
         let handle = entered.as_ref().map(|entered| &entered.handle);
+        let follows = how.follow;
         let events = watch::session::attach(&self.context, now, handle, how).await;
+        let events = match handle {
+            Some(handle) if follows => handle.stall.told_among(events),
+            Some(_) | None => events,
+        };
         Ok(self.read_through(id, entered.is_some(), events))
     }
 
@@ -350,7 +355,12 @@ impl Api for Node {
         // Whoever of several nodes goes on with it, its log tells it.
         let goes_on = open || (self.context.cluster.is_some() && !self.has_ended(id).await?);
         let how = AttachRun { follow: how.follow && goes_on, ..how };
-        let events = self.read_through(id, open, watch::run::attach(&self.context, known, how));
+        let events = watch::run::attach(&self.context, known, how);
+        let events = match &entered {
+            Some(entered) if how.follow => entered.handle.stall.told_among(events),
+            Some(_) | None => events,
+        };
+        let events = self.read_through(id, open, events);
         Ok(if how.cancel && how.follow {
             unwatched::cancelled_with(Arc::clone(&self.context), id, run, events)
         } else {
@@ -459,6 +469,10 @@ impl Api for Node {
 
     fn neighbour(&self) -> Option<Elsewhere> {
         self.context.cluster.as_ref()?.neighbour()
+    }
+
+    fn is_in_touch(&self) -> bool {
+        self.context.cluster.as_ref().is_none_or(|cluster| cluster.is_in_touch())
     }
 
     async fn until_lost(&self, node: NodeId) {

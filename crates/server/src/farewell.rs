@@ -28,6 +28,12 @@ impl Farewell {
         problem
     }
 
+    /// Whether its reader may be told that somebody is there. A node that is cut off keeps silent: whoever takes silence
+    /// for death finds another that knows more.
+    pub(crate) fn is_there(&self) -> bool {
+        self.api.is_in_touch()
+    }
+
     /// Waits for the end. Cancel-safe.
     pub(crate) async fn begun(&self) {
         self.shutdown.cancelled().await;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  node ──Events──► pump (a task) ──batches, bounded──► body ──► hyper ──► socket
-//!                     │  quiet: a comment                 │
+//!                     │  quiet: a comment, if in touch    │
 //!                     └─ the end: a last word ────────────┘
 //! ```
 //! The pump writes what is ready into one batch, so that a flood costs few writes, and never waits to fill one, so that
@@ -141,6 +141,7 @@ async fn pump<T>(
         };
         let first = match next {
             // A full queue is no quiet stream.
+            Err(_quiet) if !farewell.is_there() => continue,
             Err(_quiet) => {
                 let _ = queue.try_send(Bytes::from_static(COMMENT));
                 continue;

@@ -2,6 +2,7 @@
 //! nothing more is to be expected of a node.
 
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
 use outlive_core::id::NodeId;
 use outlive_protocol::http::{Elsewhere, NodeState, Problem};
@@ -27,6 +28,12 @@ impl Cluster {
             Standing::Isolated { .. } => Err(problem::isolated()),
             Standing::Draining => Err(problem::draining()),
         }
+    }
+
+    /// Whether it hears its own heartbeats. One that does not falls silent for its watchers long before it closes them: by
+    /// then another node may have gone on with what they watch.
+    pub fn is_in_touch(&self) -> bool {
+        !self.out_of_touch.load(Ordering::Relaxed)
     }
 
     /// A living node that clients of this one can go to: the next one in the order of ids, so that the clients of

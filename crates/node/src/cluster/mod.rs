@@ -33,6 +33,7 @@ mod view;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -194,6 +195,8 @@ pub struct Cluster {
     pub members: watch::Sender<Arc<Members>>,
     /// How this node stands. Written by `membership`, and by `drain` when it begins.
     pub standing: watch::Sender<Standing>,
+    /// Its own heartbeats do not come back. Written by `membership` alone.
+    out_of_touch: AtomicBool,
     /// Each loss, once. Sent by `membership` alone.
     pub lost: broadcast::Sender<Lost>,
     /// Which node has which session.
@@ -221,6 +224,7 @@ impl Cluster {
             volumes,
             members: watch::Sender::new(Arc::default()),
             standing: watch::Sender::new(Standing::Joining),
+            out_of_touch: AtomicBool::new(false),
             lost: broadcast::Sender::new(NOTICES_MAX),
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),

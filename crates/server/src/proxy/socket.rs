@@ -56,7 +56,7 @@ async fn tell(ear: &mut Ear, mouth: &mut Mouth, owner: &Owner, patience: &Patien
     loop {
         let heard = tokio::select! {
             biased;
-            _ = pings.tick() => Ok(Message::Ping(Default::default())),
+            ping = patience.ping(&mut pings) => Ok(ping),
             heard = ear.frame() => heard,
         };
         let mut next = Some(heard);

@@ -38,7 +38,7 @@ async fn tell(mouth: &mut Mouth, output: &mut PeerOutput, patience: &Patience) -
     loop {
         let message = tokio::select! {
             biased;
-            _ = pings.tick() => Message::Ping(Default::default()),
+            ping = patience.ping(&mut pings) => ping,
             next = output.next() => match next {
                 Some(Outgoing::Frame(frame)) => Message::Binary(frame),
                 Some(Outgoing::Gap { skipped }) => text(&StreamEvent::Gap { skipped }, None),

@@ -9,7 +9,7 @@ use outlive_protocol::http::StreamEvent;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::close_code;
-use super::socket::{Ending, Message, Mouth, Patience, Socket, text};
+use super::socket::{Ending, Mouth, Patience, Socket, text};
 use crate::problem;
 use crate::stream::{batch, is_last, unfinished};
 
@@ -43,7 +43,7 @@ async fn tell(mouth: &mut Mouth, events: Events, patience: &Patience) -> Ending 
     loop {
         let said = tokio::select! {
             biased;
-            _ = pings.tick() => mouth.say(Message::Ping(Default::default())).await.map(|()| None),
+            ping = patience.ping(&mut pings) => mouth.say(ping).await.map(|()| None),
             next = events.next() => match next {
                 Some(first) => say(mouth, first, &mut events).await,
                 None => Err(Ending::Cut(unfinished())),

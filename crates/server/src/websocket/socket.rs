@@ -48,6 +48,16 @@ impl Patience {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings
     }
+
+    /// The next ping, which also tells the client that somebody is there. Cancel-safe.
+    pub(crate) async fn ping(&self, pings: &mut Interval) -> Message {
+        loop {
+            pings.tick().await;
+            if self.farewell.is_there() {
+                return Message::Ping(Default::default());
+            }
+        }
+    }
 }
 
 /// Why a conversation ended.

@@ -1,6 +1,7 @@
 //! The fake's place among other nodes: what it does not have itself, how it stands, and who is lost.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use outlive_core::failover::Member;
 use outlive_core::id::{BootId, Epoch, NodeId, SessionId};
@@ -24,6 +25,8 @@ pub struct Cluster {
     pub neighbour: Mutex<Option<Elsewhere>>,
     /// Whether the other node is lost.
     pub lost: watch::Sender<bool>,
+    /// Whether it is cut off.
+    pub out_of_touch: AtomicBool,
 }
 
 impl Cluster {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -367,6 +368,10 @@ impl Api for Fake {
 
     async fn ready(&self) -> Result<(), Problem> {
         self.cluster.ready()
+    }
+
+    fn is_in_touch(&self) -> bool {
+        !self.cluster.out_of_touch.load(Ordering::SeqCst)
     }
 
     fn neighbour(&self) -> Option<Elsewhere> {

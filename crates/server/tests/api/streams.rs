@@ -74,6 +74,24 @@ async fn a_quiet_stream_is_not_a_dead_one() {
     server.stop().await;
 }
 
+// E4: its watchers go where more is known.
+#[tokio::test]
+async fn a_node_that_is_cut_off_keeps_silent() {
+    let server = Server::start().await;
+    server.fake.cluster.out_of_touch.store(true, Ordering::SeqCst);
+    let events = channel_stream(&server);
+    let mut client = server.unix().await;
+    let mut reader = client.events(&fill("/v1/sessions/{id}/attach"), &[]).await;
+    let ending = async {
+        // Four comments would come.
+        let _ = tokio::time::timeout(Duration::from_millis(1_000), std::future::pending::<()>()).await;
+        events.send(end()).unwrap();
+    };
+    let (all, ()) = tokio::join!(reader.rest(), ending);
+    assert_eq!((all.len(), reader.comments), (1, 0));
+    server.stop().await;
+}
+
 // B4
 #[tokio::test]
 async fn a_reader_comes_back_with_its_cursor() {

@@ -11,6 +11,7 @@ mod store;
 mod table;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -278,6 +279,7 @@ impl Membership {
         for output in told {
             self.follow(output, now);
         }
+        self.cluster.out_of_touch.store(self.liveness.cut_since().is_some(), Ordering::Relaxed);
         let amiss = self.liveness.cut_since().into_iter().chain(self.store.silent_since()).min();
         self.isolation.observe(now.tick, amiss);
         self.stand(now);
