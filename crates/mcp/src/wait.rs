@@ -86,6 +86,7 @@ async fn watch(
             Some(
                 StreamEvent::Output { .. }
                 | StreamEvent::PathChanged { .. }
+                | StreamEvent::Stalled { .. }
                 | StreamEvent::Reset { .. }
                 | StreamEvent::Report { .. }
                 | StreamEvent::Unknown,

@@ -545,6 +545,12 @@ pub enum StreamEvent {
         /// How many records were skipped in memory (they are read from the log).
         skipped: u64,
     },
+    /// The store does not take what the session writes: what it runs waits, and nothing is lost. Told by the node that has
+    /// it.
+    Stalled {
+        /// Why; `null` when it goes on again.
+        why: Option<String>,
+    },
     /// The stream is complete: the run or the session has ended, or `follow` was not asked for.
     End {
         /// For a run, how it ended.
@@ -572,6 +578,7 @@ impl StreamEvent {
             Self::Reset { .. } => "reset",
             Self::Report { .. } => "report",
             Self::Gap { .. } => "gap",
+            Self::Stalled { .. } => "stalled",
             Self::End { .. } => "end",
             Self::Problem { .. } => "problem",
             Self::Unknown => "unknown",

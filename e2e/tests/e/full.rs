@@ -3,7 +3,7 @@
 use outlive_e2e::clock::{PATIENCE, eventually, within};
 use outlive_e2e::cluster::administrator::bound_sessions;
 use outlive_e2e::cluster::{Account, Cluster, Habit, Servers, Watcher};
-use outlive_e2e::{Group, Task};
+use outlive_e2e::{Group, Running, Task};
 use outlive_store_nats::testing::{JetStream, NatsServer, Options};
 use serde_json::json;
 
@@ -19,6 +19,24 @@ fn long(group: &Group) -> Task {
     let code =
         format!("for i in range({PIECES}):\n    text(f'{{i}} '.ljust({PIECE}, 'x'))\n    pause(0.002)");
     group.submit_with(&code, &json!({"idempotent": true}))
+}
+
+/// Somebody who follows the task on a command line.
+fn attached(cluster: &Cluster, task: &Task) -> Running {
+    cluster.members[0].world.spawn(&["task", "attach", "g", &task.id])
+}
+
+/// They were told that it waits, and that it goes on, and have all of it.
+fn told_all(mut client: Running) {
+    client.wait_for("it goes on", within(PATIENCE));
+    let said = client.finish(within(PATIENCE));
+    said.assert_code(0);
+    assert_eq!(said.stdout.matches('x').count(), all_but_numbers(), "{}", said.stderr);
+}
+
+/// How many bytes of the output are no numbers or spaces.
+fn all_but_numbers() -> usize {
+    (0..PIECES).map(|n| PIECE - format!("{n} ").len()).sum()
 }
 
 /// Waits until `doctor` on a node says that the store is full, and whoever asks for more is told.
@@ -66,9 +84,12 @@ fn the_streams_are_full() {
     bound_sessions(server, i64::try_from(ROOM).expect("small"));
     let task = long(&group);
     let watchers = cluster.watch_everywhere(&output(&group, &task), 11);
+    let mut client = attached(&cluster, &task);
+    client.wait_for("it waits, and nothing is lost", within(PATIENCE));
     is_told(&cluster, &group);
     let owner = cluster.owner(&group.session().id);
     bound_sessions(server, -1);
+    told_all(client);
     whole(watchers);
     assert_eq!((owner, cluster.owner(&group.session().id)), (0, 0), "nobody was taken for dead");
     assert_eq!(group.run("text('more')").said(), "more");

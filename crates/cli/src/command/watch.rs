@@ -11,7 +11,7 @@ use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::board::{self, Board};
-use crate::follow::{notebook, state};
+use crate::follow::{self, notebook, state};
 use crate::select;
 use crate::terminal::{self, Paint};
 
@@ -183,6 +183,7 @@ fn line(event: &StreamEvent, shown: &mut String) -> Option<String> {
         StreamEvent::Report { report } => Some(terminal::one_line(&report.cause().summary)),
         StreamEvent::Gap { skipped } => Some(format!("… {skipped} changes were not shown")),
         StreamEvent::Problem { problem } => Some(terminal::one_line(&problem.detail)),
+        StreamEvent::Stalled { why } => Some(follow::stalled(why.as_deref())),
         StreamEvent::Reset { .. } | StreamEvent::End { .. } | StreamEvent::Unknown => None,
     }
 }

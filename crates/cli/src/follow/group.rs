@@ -52,6 +52,7 @@ impl Screen for Group {
             | StreamEvent::End { .. }
             | StreamEvent::Problem { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Unknown => Ok(()),
         }
     }

@@ -38,6 +38,7 @@ use crate::client::attached::{Attached, Next};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::select::short;
+use crate::terminal;
 
 /// When following is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +61,7 @@ impl Until {
             StreamEvent::Reset { run, .. } => runs.contains(run),
             StreamEvent::Session { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Report { .. }
             | StreamEvent::Gap { .. }
             | StreamEvent::End { .. }
@@ -192,6 +194,9 @@ impl Follow<'_> {
                         if !self.until.concerns(&event) {
                             continue;
                         }
+                        if let StreamEvent::Stalled { why } = &event {
+                            self.screen.say(&stalled(why.as_deref()));
+                        }
                         let Some(mut event) = watch.admit(event) else { continue };
                         if self.screen.wants_large() {
                             self.attached.fill(self.subject.session(), &mut event).await?;
@@ -317,6 +322,14 @@ impl Follow<'_> {
                 Dialogue::None
             }
         }
+    }
+}
+
+/// That a session waits for its store, or goes on.
+pub fn stalled(why: Option<&str>) -> String {
+    match why {
+        Some(why) => format!("it waits, and nothing is lost: {}", terminal::one_line(why)),
+        None => "it goes on: the store takes what it writes".to_owned(),
     }
 }
 

@@ -133,6 +133,7 @@ impl Screen for Notebook {
             | StreamEvent::End { .. }
             | StreamEvent::Problem { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Unknown => Ok(()),
         }
     }

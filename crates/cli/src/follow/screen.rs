@@ -72,6 +72,7 @@ impl Screen for Raw {
             | StreamEvent::End { .. }
             | StreamEvent::Problem { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Unknown => Ok(()),
         }
     }

@@ -161,6 +161,7 @@ impl Screen for Screened {
             | StreamEvent::End { .. }
             | StreamEvent::Problem { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Unknown => Ok(()),
         }
     }

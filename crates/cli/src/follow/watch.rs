@@ -84,6 +84,7 @@ impl Watch {
             | StreamEvent::Gap { .. }
             | StreamEvent::Problem { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Unknown) => Some(event),
         }
     }

@@ -113,6 +113,7 @@ async fn fill(host: &dyn Host, run: &RunView, from: Place, fold: &mut Fold) -> R
             StreamEvent::Session { .. }
             | StreamEvent::Run { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Report { .. }
             | StreamEvent::Gap { .. }
             | StreamEvent::Unknown => {}

@@ -52,8 +52,10 @@ impl Node {
         if let Some(entered) = self.here(id).await? {
             match entered.handle.ask(Ask::Run(run)).await {
                 Ok(Answer::Run(known)) => return Ok(*known),
-                // It has ended or gone elsewhere meanwhile: its log is all there is here.
-                Err(problem) if ["session-ended", "session-moving"].contains(&&*problem.code) => {}
+                // It has ended or gone elsewhere meanwhile, or waits for its store: its log is all there is here.
+                Err(problem)
+                    if ["session-ended", "session-moving", "store-unavailable"].contains(&&*problem.code) => {
+                }
                 Err(problem) => return Err(problem),
                 Ok(other) => return Err(unexpected(&other)),
             }

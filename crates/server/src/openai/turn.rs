@@ -139,6 +139,7 @@ impl Turn {
             StreamEvent::Session { .. }
             | StreamEvent::Run { .. }
             | StreamEvent::PathChanged { .. }
+            | StreamEvent::Stalled { .. }
             | StreamEvent::Gap { .. }
             | StreamEvent::Unknown => None,
         }

@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(60);
 /// One running `nats-server`.
 #[derive(Debug)]
 pub struct NatsServer {
-    config: Config,
+    config: Box<Config>,
     process: Option<Process>,
     /// Last, so that it is removed when nobody writes there any more.
     home: TempDir,
@@ -49,7 +49,7 @@ impl NatsServer {
     fn prepare(options: &Options, name: &str, ports: ports::Ports, routes: Option<Routes>) -> Self {
         let home = TempDir::with_prefix("outlive-nats-").expect("room for a folder");
         let config = Config { name: name.to_owned(), ports, options: options.clone(), routes };
-        let server = Self { config, process: None, home };
+        let server = Self { config: Box::new(config), process: None, home };
         server.write();
         server
     }
