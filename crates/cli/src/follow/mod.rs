@@ -194,9 +194,7 @@ impl Follow<'_> {
                         if !self.until.concerns(&event) {
                             continue;
                         }
-                        if let StreamEvent::Stalled { why } = &event {
-                            self.screen.say(&stalled(why.as_deref()));
-                        }
+                        self.say_if_stalled(&event);
                         let Some(mut event) = watch.admit(event) else { continue };
                         if self.screen.wants_large() {
                             self.attached.fill(self.subject.session(), &mut event).await?;
@@ -218,6 +216,12 @@ impl Follow<'_> {
         drop(dialogue);
         self.screen.finish(&watch)?;
         Ok((watch, Left::Seen))
+    }
+
+    fn say_if_stalled(&mut self, event: &StreamEvent) {
+        if let StreamEvent::Stalled { why } = event {
+            self.screen.say(&stalled(why.as_deref()));
+        }
     }
 
     fn detach(&mut self, dialogue: Dialogue, watch: &Watch, exit: Exit) -> Left {
