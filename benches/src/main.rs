@@ -4,6 +4,7 @@
 //! them. The peers are Python programs below `benches/peers`; Outlive is asked through its API by `outlive`.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod cluster;
 mod notebooks;
 mod outlive;
 mod peer;
@@ -18,6 +19,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::Value;
 
+use crate::cluster::Nodes;
+use crate::cluster::append::Appends;
 use crate::notebooks::Notebooks;
 use crate::outlive::Outlive;
 use crate::peer::Peer;
@@ -33,6 +36,9 @@ struct Arguments {
     /// Only rows whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// For how long nodes must not take each other for dead while every core is kept busy.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    minutes: u64,
     /// Only these contestants.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     contestants: Vec<String>,
@@ -55,14 +61,14 @@ type Answers = BTreeMap<&'static str, Vec<Result<Value, String>>>;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut contestants = contestants(&arguments)?;
+    let asked = |row: &Row| arguments.only.as_ref().is_none_or(|text| row.name.contains(text.as_str()));
+    let rows: Vec<Row> = rows(arguments.quick, arguments.minutes).into_iter().filter(asked).collect();
+    let mut contestants = contestants(&arguments, &rows)?;
     let mut measured = Vec::new();
-    for row in rows(arguments.quick) {
-        if arguments.only.as_ref().is_none_or(|text| row.name.contains(text.as_str())) {
-            eprintln!("bench: {}", row.name);
-            let answers = measure(&row, &mut contestants);
-            measured.push((row, answers));
-        }
+    for row in rows {
+        eprintln!("bench: {}", row.name);
+        let answers = measure(&row, &mut contestants);
+        measured.push((row, answers));
     }
     drop(contestants);
     std::fs::create_dir_all(&arguments.out)
@@ -78,10 +84,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// All that were asked for, started.
-fn contestants(arguments: &Arguments) -> Result<Vec<(&'static str, Box<dyn Contestant>)>> {
-    let wanted =
-        |name: &str| arguments.contestants.is_empty() || arguments.contestants.iter().any(|one| one == name);
+/// All that were asked for and that one of these rows asks, started.
+fn contestants(arguments: &Arguments, rows: &[Row]) -> Result<Vec<(&'static str, Box<dyn Contestant>)>> {
+    let wanted = |name: &str| {
+        let asked = arguments.contestants.is_empty() || arguments.contestants.iter().any(|one| one == name);
+        asked && rows.iter().any(|row| row.contestants.contains(&name))
+    };
     let mut contestants: Vec<(&'static str, Box<dyn Contestant>)> = Vec::new();
     if wanted(rows::OUTLIVE) {
         contestants.push((rows::OUTLIVE, Box::new(Outlive::start())));
@@ -95,6 +103,12 @@ fn contestants(arguments: &Arguments) -> Result<Vec<(&'static str, Box<dyn Conte
     if wanted(rows::PIPES) {
         contestants.push((rows::PIPES, Box::new(Pipes::start()?)));
     }
+    let stateless: [(_, Box<dyn Contestant>); 3] = [
+        (rows::OUTLIVE_NODES, Box::new(Nodes)),
+        (rows::OUTLIVE_ENGINE, Box::new(Appends::Engine)),
+        (rows::NATS, Box::new(Appends::Plain)),
+    ];
+    contestants.extend(stateless.into_iter().filter(|(name, _)| wanted(name)));
     let peers = [
         (rows::RAW, "raw_client.py"),
         (rows::SERVER, "jupyter_server_client.py"),

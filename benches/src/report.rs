@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::Answers;
-use crate::rows::{Figure, OUTLIVE, OUTLIVE_NOTEBOOKS, OUTLIVE_RUNNERS, Row, Target, Unit};
+use crate::rows::{Figure, OUTLIVE, Row, Target, Unit};
 
 fn is_ours(sample: &Sample) -> bool {
-    [OUTLIVE, OUTLIVE_NOTEBOOKS, OUTLIVE_RUNNERS].contains(&sample.contestant)
+    sample.contestant.starts_with(OUTLIVE)
 }
 
 /// What came of one figure of one contestant.
@@ -80,7 +80,12 @@ fn sample(figure: &Figure, contestant: &'static str, answers: &[Result<Value, St
             Ok(Value::Null) => sample.remark("never told".to_owned()),
             Ok(Value::Array(values)) => sample.values.extend(values.iter().filter_map(Value::as_f64)),
             Ok(Value::Object(fields)) => {
-                sample.values.extend(fields.get(figure.field).and_then(Value::as_f64));
+                match fields.get(figure.field) {
+                    Some(Value::Array(values)) => {
+                        sample.values.extend(values.iter().filter_map(Value::as_f64))
+                    }
+                    found => sample.values.extend(found.and_then(Value::as_f64)),
+                }
                 if let Some((field, expected)) = figure.complete {
                     let found = fields.get(field).and_then(Value::as_u64).unwrap_or(0);
                     if found != expected {
@@ -172,6 +177,13 @@ mod tests {
         assert!(verdict(&figure, &all[0], &all).ends_with(": met"));
         let all = [one(OUTLIVE, 1.2), one("peer", 1.0)];
         assert!(verdict(&figure, &all[0], &all).contains("missed"));
+    }
+
+    #[test]
+    fn a_figure_may_be_many_values() {
+        let answers =
+            [Ok(json!({"seconds": [0.3, 0.1], "lines": 10})), Ok(json!({"seconds": [], "lines": 10}))];
+        assert_eq!(sample(&figure(Target::None), OUTLIVE, &answers).values, [0.1, 0.3]);
     }
 
     #[test]

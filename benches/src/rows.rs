@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::cluster;
+
 /// Outlive itself.
 pub const OUTLIVE: &str = "outlive";
 /// jupyter_client straight over ZeroMQ.
@@ -16,6 +18,12 @@ pub const COLLABORATION: &str = "jupyter_server + collaboration";
 
 /// A daemon of its own with a group of one runner.
 pub const OUTLIVE_RUNNERS: &str = "outlive (runners)";
+/// Nodes on a NATS of their own.
+pub const OUTLIVE_NODES: &str = "outlive (nodes)";
+/// The engine on NATS, by itself.
+pub const OUTLIVE_ENGINE: &str = "outlive (engine on NATS)";
+/// A stream of JetStream's, without Outlive.
+pub const NATS: &str = "NATS JetStream";
 /// The same runner, spoken to over its pipes.
 pub const PIPES: &str = "bare pipes";
 
@@ -37,7 +45,7 @@ pub struct Row {
 pub struct Figure {
     /// Its name, when a row has several.
     pub name: &'static str,
-    /// Where it is in the answer; empty when the answer itself is it (a number, or a list of them).
+    /// Where it is in the answer; empty when the answer itself is it. A number, or a list of them.
     pub field: &'static str,
     /// Its unit.
     pub unit: Unit,
@@ -77,7 +85,8 @@ pub enum Target {
 }
 
 /// All rows; small ones when it is only to be seen that they work.
-pub fn rows(quick: bool) -> Vec<Row> {
+/// `minutes` is how long nodes are watched on a busy machine.
+pub fn rows(quick: bool, minutes: u64) -> Vec<Row> {
     let pick = |full: usize, small: usize| if quick { small } else { full };
     let (lines, flushed, size) = (pick(100_000, 2_000), pick(10_000, 500), pick(50_000_000, 1_000_000));
     let kernels = pick(50, 3);
@@ -148,6 +157,7 @@ pub fn rows(quick: bool) -> Vec<Row> {
     .into_iter()
     .chain(notebooks(quick))
     .chain(runners(quick))
+    .chain(cluster::rows::rows(quick, minutes))
     .collect()
 }
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use outlive_e2e::clock::within;
+use outlive_e2e::http::Api;
 use outlive_e2e::process;
 use outlive_e2e::{Daemon, Event, World};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use crate::Contestant;
+use crate::cluster::idle;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,23 +52,15 @@ impl Runners {
     }
 
     /// Submits a task and follows it to its end. Gives the monotonic time of the submission in nanoseconds, and its events.
-    fn follow(&self, task: &str, input: &Value, mut each: impl FnMut(&Event)) -> Result<u64> {
+    fn follow(&self, task: &str, input: &Value, each: impl FnMut(&Event)) -> Result<u64> {
         let api = self.world.api();
         let began = nanoseconds();
         let mut connection = api.connect()?;
         let body = json!({"task": task, "input": input});
         let answer = connection.request("POST", &format!("/v1/runners/{GROUP}/tasks"), Some(&body))?.json();
         let run = answer["id"].as_str().with_context(|| format!("no task: {answer}"))?.to_owned();
-        let mut events = api.events(&format!("/v1/runners/{GROUP}/tasks/{run}/attach?follow=true"), None);
-        loop {
-            let event = events.next(within(PATIENCE)).ok().context("the task does not end")?;
-            each(&event);
-            match event.name.as_str() {
-                "end" => return Ok(began),
-                "problem" => bail!("{}", event.data),
-                _ => {}
-            }
-        }
+        watch(&api, &format!("/v1/runners/{GROUP}/tasks/{run}/attach?follow=true"), each)?;
+        Ok(began)
     }
 
     /// From submitting to the first chunk as it was made, and as it arrived, in seconds.
@@ -130,7 +124,25 @@ impl Contestant for Runners {
             "burst" => self.burst(n),
             "die" => self.die(n),
             "idle" => Ok(self.idle()),
+            "idle_runs" => idle::alone(n),
             other => bail!("no measure {other:?}"),
+        }
+    }
+}
+
+/// Follows a task's stream to its end.
+///
+/// # Errors
+/// It does not end, or ends early.
+pub fn watch(api: &Api, path: &str, mut each: impl FnMut(&Event)) -> Result<()> {
+    let mut events = api.events(path, None);
+    loop {
+        let event = events.next(within(PATIENCE)).ok().context("the task does not end")?;
+        each(&event);
+        match event.name.as_str() {
+            "end" => return Ok(()),
+            "problem" => bail!("{}", event.data),
+            _ => {}
         }
     }
 }
@@ -215,6 +227,15 @@ impl Contestant for Pipes {
                 })?;
                 Ok(json!({"seconds": seconds(began, last), "chunks": chunks}))
             }
+            "boot" => {
+                let mut times = Vec::new();
+                for _ in 0..n {
+                    let began = nanoseconds();
+                    drop(Self::start()?);
+                    times.push(seconds(began, nanoseconds()));
+                }
+                Ok(json!(times))
+            }
             other => bail!("no measure {other:?}"),
         }
     }
@@ -228,8 +249,11 @@ impl Drop for Pipes {
     }
 }
 
-/// The runner is built beside this program.
-fn program() -> Result<PathBuf> {
+/// The runner, which is built beside this program.
+///
+/// # Errors
+/// It is not there.
+pub fn program() -> Result<PathBuf> {
     let here = std::env::current_exe().context("this program has no path")?;
     let program = here.with_file_name("bench-runner");
     ensure!(program.exists(), "{} is missing; `cargo xtask bench` builds it", program.display());
@@ -245,7 +269,8 @@ fn kinds(event: &Event) -> impl Iterator<Item = &str> {
     chunks(event).filter_map(|chunk| chunk["kind"].as_str())
 }
 
-fn texts(event: &Event) -> impl Iterator<Item = &Value> {
+/// The texts of an event, as chunks.
+pub fn texts(event: &Event) -> impl Iterator<Item = &Value> {
     chunks(event).filter(|chunk| chunk["kind"] == "text")
 }
 
@@ -259,15 +284,17 @@ fn stamp(chunk: &Value) -> Option<u64> {
 }
 
 /// When an event was read, in nanoseconds of the monotonic clock, which is what `Instant` is on Linux.
-fn monotonic(event: &Event) -> u64 {
+pub fn monotonic(event: &Event) -> u64 {
     nanoseconds().saturating_sub(u64::try_from(event.at.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn nanoseconds() -> u64 {
+/// The monotonic clock.
+pub fn nanoseconds() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap_or_default()
 }
 
-fn seconds(from: u64, to: u64) -> f64 {
+/// From one moment of the monotonic clock to another.
+pub fn seconds(from: u64, to: u64) -> f64 {
     to.saturating_sub(from) as f64 / 1e9
 }
