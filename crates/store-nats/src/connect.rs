@@ -1,6 +1,7 @@
 //! The way to a usable engine: connect, see who answers, make or check the streams, agree with the cluster.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event, ServerAddr, ServerInfo};
@@ -122,8 +123,13 @@ async fn options(
     pending: Pending,
 ) -> Result<ConnectOptions, ConnectError> {
     let options = access::options(settings).await?;
+    let has_begun = AtomicBool::new(false);
     let hear = move |event: Event| {
-        hear(&event, &connection, &missed, &pending);
+        // The first time it is told behind our back, when somebody may listen already, who has missed nothing.
+        let is_first = event == Event::Connected && !has_begun.swap(true, Ordering::Relaxed);
+        if !is_first {
+            hear(&event, &connection, &missed, &pending);
+        }
         std::future::ready(())
     };
     Ok(options

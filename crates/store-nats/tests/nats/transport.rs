@@ -100,8 +100,8 @@ async fn the_end_of_a_connection_is_told() {
     let node = Node::on(&server.url()).await;
     let way = node.transport().await;
     let mut ends = way.listen(Topic::Disconnects);
-    let other =
-        Node::with(&server.url(), |settings| settings.name = "the other".into()).await.transport().await;
+    let stays = Node::with(&server.url(), |settings| settings.name = "the other".into()).await;
+    let other = stays.transport().await;
     reaches(&way, Topic::Beats, &mut way.listen(Topic::Beats)).await;
     drop(other);
     let Heard::Message(told) = next(&mut ends).await else { panic!("a message") };
