@@ -124,8 +124,8 @@ async fn store(context: &Context) -> DoctorCheck {
             1 => format!("session {id} cannot be written: {why}"),
             count => format!("{count} sessions cannot be written, {id} for instance: {why}"),
         };
-        let hint = "they and what they run wait until there is room, and nothing is lost; forget sessions that are \
-                    not needed (`outlive ps -a`, `outlive forget`)";
+        let hint = "they and what they run wait until the store takes it, and nothing is lost; where room is missing, \
+                    forget sessions that are not needed (`outlive ps -a`, `outlive forget`)";
         return check("store", DoctorLevel::Error, found, Some(hint));
     }
     let dropped = match context.engine.all_dropped().await {

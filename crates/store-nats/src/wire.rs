@@ -31,7 +31,10 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(why) => write!(f, "NATS cannot be reached ({why})"),
-            Self::Nobody => write!(f, "NATS has nobody to answer: a leader is elected, or JetStream is down"),
+            Self::Nobody => write!(
+                f,
+                "NATS has nobody to answer: a leader is elected, JetStream is down, or the stream was removed"
+            ),
             Self::Lost(why) => write!(f, "NATS did not answer ({why})"),
         }
     }

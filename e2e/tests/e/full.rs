@@ -99,10 +99,35 @@ fn the_streams_are_full() {
     assert_eq!(store.expect("it is checked")["level"], "ok", "{doctor}");
 }
 
-// E11: the server has no room, and is given more; room is also made by forgetting what is old.
+fn options(bytes: u64) -> Options {
+    Options { jetstream: JetStream::Bounded(bytes), ..Options::default() }
+}
+
+// E11: forgetting what is not needed makes room, and what waited for it goes on.
+#[test]
+fn forgetting_makes_room() {
+    let cluster = Cluster::over(Servers::One(NatsServer::start(&options(ROOM))), 1);
+    let world = &cluster.members[0].world;
+    let print = "for i in $(seq 200); do echo $i $(head -c 9000 /dev/zero | tr '\\0' x); done";
+    world.run(&["run", "--", "sh", "-c", print]).assert_code(0);
+    let mut client = world.spawn(&["run", "--", "sh", "-c", print]);
+    client.wait_for("it waits, and nothing is lost", within(PATIENCE));
+    let all = world.run(&["ps", "--all", "--json"]).json();
+    let old = all.as_array().into_iter().flatten().find(|session| session["state"] == "succeeded");
+    let old =
+        old.and_then(|session| session["id"].as_str()).unwrap_or_else(|| panic!("nothing has ended: {all}"));
+    world.run(&["forget", old]).assert_code(0);
+    client.wait_for("it goes on", within(PATIENCE));
+    let said = client.finish(within(PATIENCE));
+    said.assert_code(0);
+    let numbers =
+        said.stdout.lines().map(|line| line.split(' ').next().and_then(|number| number.parse().ok()));
+    assert!(numbers.eq((1..=200).map(Some)), "{} lines; {}", said.stdout.lines().count(), said.stderr);
+}
+
+// E11: the server has no room, and is given more.
 #[test]
 fn the_server_is_full() {
-    let options = |bytes| Options { jetstream: JetStream::Bounded(bytes), ..Options::default() };
     let mut cluster = Cluster::over(Servers::One(NatsServer::start(&options(ROOM))), 2);
     let group = cluster.runners(0, "g", 1);
     let task = long(&group);
