@@ -79,6 +79,8 @@ class Node:
 
     def close(self) -> None:
         """Nobody listens any more."""
+        if self.listener.fileno() < 0:
+            return
         # Wakes the accept.
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()

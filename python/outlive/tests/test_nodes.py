@@ -164,3 +164,35 @@ def test_nodes_are_named_by_the_environment(node: Maker, tmp_path: Path, monkeyp
     monkeypatch.setenv("OUTLIVE_URL", "https://a:1")
     with pytest.raises(ValueError, match="TLS"):
         Session.open(id="s")
+
+
+@kinds
+def test_a_call_that_may_be_made_twice_is_when_the_node_it_was_handed_to_dies(node: Maker, kind: str) -> None:  # E1
+    gone = Answer(503, refusal("owner-lost", status=503))
+    one = node(OPENED, gone, Answer(200, []))
+    if kind == "sync":
+        assert Session.open(id="s", address=one.url, token="t").runs() == []
+        return
+
+    async def ask() -> list[Run]:
+        session = await AsyncSession.open(id="s", address=one.url, token="t")
+        return await session.runs()
+
+    assert asyncio.run(ask()) == []
+
+
+def test_calls_that_lose_their_node_together_each_say_whom_they_ask(node: Maker) -> None:  # E1
+    one = node(OPENED)
+    others = [node(*[Answer(200, [])] * 8) for _ in range(2)]
+
+    async def ask() -> None:
+        urls = ",".join([one.url, *(other.url for other in others)])
+        session = await AsyncSession.open(id="s", address=urls, token="t")
+        one.close()
+        await asyncio.gather(*(session.runs() for _ in range(8)))
+
+    asyncio.run(ask())
+    for other in others:
+        host = other.url.removeprefix("http://")
+        assert all(f"Host: {host}\r\n" in request for request in other.asked()), other.asked()
+    assert sum(len(other.asked()) for other in others) == 8

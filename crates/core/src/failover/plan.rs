@@ -92,9 +92,11 @@ impl Plan {
     /// A session has lost its owner. Said again of one that is known, it changes nothing: two notices of one death are
     /// one.
     pub fn lost(&mut self, orphan: Orphan, now: Tick) {
+        // Its next owner may have been lost too: that is another loss. A claim of ours that did not come to its end is
+        // none: it is tried again in the place of the owner before.
+        let is_ours = orphan.owner.is_some_and(|owner| owner.node == self.me);
         let known = self.orphans.get(&orphan.session);
-        // Its next owner may have been lost too: that is another loss.
-        if known.is_some_and(|known| known.is_begun || known.orphan.owner == orphan.owner) {
+        if known.is_some_and(|known| known.is_begun || is_ours || known.orphan.owner == orphan.owner) {
             return;
         }
         let grace = if orphan.has_kernel { self.kernel_grace } else { Duration::ZERO };

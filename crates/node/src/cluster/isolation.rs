@@ -2,12 +2,11 @@
 //! the store when it is back, and lets it go on or gives it up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use outlive_core::failover::isolation::{Isolation, Order, Round, Verdict};
 use outlive_core::id::{ProcessKey, SessionId};
-use outlive_core::limits::{CLUSTER_CHECKS_MAX, STORE_RETRY_MS};
+use outlive_core::limits::CLUSTER_CHECKS_MAX;
 use outlive_protocol::http::SessionView;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,7 +14,6 @@ use tokio::task::JoinSet;
 use super::{Cluster, OnIsolation, owned};
 use crate::context::Context;
 use crate::problem;
-use crate::session::with_sources;
 
 /// What came of a look at a session.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +104,7 @@ impl Hands {
         self.looks.spawn(async move {
             let looks = sessions.into_iter().map(|session| {
                 let context = Arc::clone(&context);
-                async move { Looked { round, session, verdict: answer(&context, session).await } }
+                async move { Looked { round, session, verdict: owned::known(&context, session).await } }
             });
             let mut looks = futures_util::stream::iter(looks).buffer_unordered(CLUSTER_CHECKS_MAX);
             while let Some(looked) = looks.next().await {
@@ -132,20 +130,6 @@ impl Hands {
             tracing::warn!(%session, "the session was taken over while the node was cut off: its processes are killed");
             handle.lose();
         }
-    }
-}
-
-/// What the store says of a session, however long that takes.
-async fn answer(context: &Context, session: SessionId) -> Verdict {
-    loop {
-        match owned::check(context, session).await {
-            Ok(verdict) => return verdict,
-            Err(error) => {
-                let error = with_sources(&error);
-                tracing::warn!(%session, error, "it is not known yet whether the session is still ours");
-            }
-        }
-        context.clock.until(context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS)).await;
     }
 }
 

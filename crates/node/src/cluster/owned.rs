@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::failover::isolation::Verdict;
-use outlive_core::id::{Position, SessionId};
+use outlive_core::id::SessionId;
 use outlive_core::limits::STORE_RETRY_MS;
-use outlive_core::log::Lane;
-use outlive_core::log::fold::Fold;
-use outlive_store::{LaneFilter, ReadError, ReadLimit};
+use outlive_store::ReadError;
 
 use super::Cluster;
 use crate::context::Context;
+use crate::session::open::control;
 use crate::session::with_sources;
 
 /// Reads the control lane of a session.
@@ -19,19 +18,7 @@ use crate::session::with_sources;
 /// # Errors
 /// As the store says; then nothing is known.
 pub(crate) async fn check(context: &Context, id: SessionId) -> Result<Verdict, ReadError> {
-    let lanes = LaneFilter::Only(vec![Lane::Control]);
-    let mut fold = Fold::default();
-    let mut after = Position(0);
-    loop {
-        let page = context.engine.read(id, after, &lanes, ReadLimit::default()).await?;
-        for entry in &page.entries {
-            fold.push(entry);
-        }
-        if page.through == after {
-            break;
-        }
-        after = page.through;
-    }
+    let fold = control(&*context.engine, id).await?.fold;
     let is_mine =
         fold.claim().is_some_and(|claim| (claim.node, claim.boot) == (context.who.node, context.who.boot));
     Ok(if is_mine { Verdict::Mine } else { Verdict::NotMine })

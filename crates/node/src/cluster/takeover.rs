@@ -9,9 +9,11 @@
 //! ours.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use outlive_core::failover::plan::{Orphan, Plan};
 use outlive_core::failover::{Member, TakenWhy, Takeover, rendezvous};
 use outlive_core::id::{NodeId, SessionId};
@@ -211,7 +213,12 @@ impl Takeovers {
             let notice = orphan.owner.and_then(|owner| self.notices.get(&owner)).cloned();
             let (context, to) = (Arc::clone(&self.context), self.to.clone());
             self.context.tasks.spawn(async move {
-                let outcome = take(&context, orphan, notice).await;
+                let taken = AssertUnwindSafe(take(&context, orphan, notice)).catch_unwind().await;
+                let outcome = taken.unwrap_or_else(|_| {
+                    context
+                        .broken(orphan.session, "taking it over panicked: see the daemon's log".to_owned());
+                    Outcome::Settled
+                });
                 // Its other end is there as long as the node.
                 let _gone = to.send((orphan.session, outcome)).await;
             });
@@ -299,6 +306,10 @@ async fn take(context: &Arc<Context>, orphan: Orphan, notice: Option<Notice>) ->
             Ok(Found::Moving(_) | Found::Absent) => Outcome::Refused,
         };
     };
+    // A drain waits for what is reserved, and what is reserved after it has begun would stay behind.
+    if *cluster.standing.borrow() != Standing::Ready {
+        return Outcome::Refused;
+    }
     context.metrics.cluster.takeover_begun();
     let from = match &instead {
         Instead::Of(loss) => loss.name.clone(),
@@ -349,8 +360,11 @@ async fn in_whose_place(
         }
     };
     if owner == cluster.me {
-        // It is claimed by an attempt of ours that did not come to its end.
-        return Ok((!context.is_here(id)).then(|| Instead::OfNobody(Vec::new())));
+        // It is claimed by an attempt of ours that did not come to its end. What was lost by then is no less lost.
+        let instead = || {
+            notice.map_or_else(|| Instead::OfNobody(Vec::new()), |notice| Instead::Of(notice.loss.clone()))
+        };
+        return Ok((!context.is_here(id)).then(instead));
     }
     // Whoever was thought lost and is heard again keeps what it has.
     if cluster.members.borrow().seen.get(&owner).is_some_and(Seen::is_alive) {

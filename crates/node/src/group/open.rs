@@ -174,9 +174,12 @@ impl Task {
             .members
             .iter()
             .filter(|member| member.runtime.has_process() && !self.links.has(member.process()))
-            .map(|member| (member.process(), member.runtime.pid))
+            .map(|member| {
+                let process = member.process();
+                (process, member.runtime.pid, member.runtime.nowhere(process, now))
+            })
             .collect();
-        for (process, pid) in alone {
+        for (process, pid, nowhere) in alone {
             let is_launching = self
                 .group
                 .member(process.runtime)
@@ -187,7 +190,7 @@ impl Task {
                     tracing::info!(%process, "a launch that had not begun");
                     self.context.runtimes.launch(order)
                 }
-                None => gone(process, now),
+                None => gone(nowhere),
             };
             self.links.insert(link);
         }

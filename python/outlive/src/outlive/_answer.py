@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ._wire import Request
-from .errors import DaemonGone, Unreadable, problem
+from .errors import DaemonGone, Problem, Unreadable, problem
 
 _REFUSED = 400
 
@@ -38,3 +38,8 @@ def lost(request: Request, error: OSError) -> DaemonGone:
         f"cannot {request.doing}: the daemon went away before it had answered ({error}); "
         "whether it was done is not known: look at the session"
     )
+
+
+def is_unknown(request: Request, problem: Problem) -> bool:
+    """Whether a call is to be made again because the node died that it was handed on to."""
+    return request.repeatable and problem.code == "owner-lost"

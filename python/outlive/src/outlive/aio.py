@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _calls, _where
-from ._answer import answer, lost
+from ._answer import answer, is_unknown, lost
 from ._calls import Call
 from ._follow import Cursor, collect
 from ._where import Ways, Where
@@ -49,18 +49,18 @@ class _Daemon:
     async def _exchange(self, request: Request) -> Any:
         deadline = time.monotonic() + self.ways.patience
         while True:
-            source, sink = await self.connect(deadline)
+            where, source, sink = await self.connect(deadline)
             try:
-                sink.write(request.encode(self.where.host_header, self.where.token))
+                sink.write(request.encode(where.host_header, where.token))
                 reader, body = ResponseReader(), bytearray()
                 while not reader.complete:
-                    data = await self._receive(source)
+                    data = await self._receive(where, source)
                     body += reader.feed(data)
                     if not data and not reader.complete:
                         raise ConnectionResetError("the connection broke off")
                 return answer(request, reader.status, bytes(body))
             except Problem as problem:
-                if not problem.passing or time.monotonic() > deadline:
+                if not (problem.passing or is_unknown(request, problem)) or time.monotonic() > deadline:
                     raise
                 self.ways.turn_to(problem.elsewhere)
             except OSError as error:
@@ -71,36 +71,40 @@ class _Daemon:
                 await _close(sink)
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _receive(self, source: asyncio.StreamReader) -> bytes:
+    async def _receive(self, where: Where, source: asyncio.StreamReader) -> bytes:
         """What comes next. One of several nodes is waited for while it gives signs of life."""
         until = time.monotonic() + ANSWER_SECONDS
         while True:
             try:
                 return await _within(SIGN_SECONDS if self.ways.several else ANSWER_SECONDS, source.read(_READ_BYTES))
             except TimeoutError:
-                if not self.ways.several or time.monotonic() > until or not await self._lives():
+                if not self.ways.several or time.monotonic() > until or not await self._lives(where):
                     raise
 
-    async def _lives(self) -> bool:
+    async def _lives(self, where: Where) -> bool:
         try:
-            source, sink = await self._connected(self.where)
+            source, sink = await self._connected(where)
             try:
-                sink.write(LIVE.encode(self.where.host_header, self.where.token))
+                sink.write(LIVE.encode(where.host_header, where.token))
                 return bool(await _within(SIGN_SECONDS, source.read(1)))
             finally:
                 await _close(sink)
         except OSError:
             return False
 
-    async def connect(self, deadline: float) -> _Connection:
-        """A connection: to the daemon, else to another node, else to a daemon that is started or waited for."""
+    async def connect(self, deadline: float) -> tuple[Where, asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection and its other end: the daemon, else another node, else a daemon that is started or waited for.
+
+        Whoever shares these ways may turn to another place meanwhile, whose name and token are not for this one.
+        """
         started = False
         while True:
             self.ways.look()
             failure = OSError("nobody is known")
             for _ in self.ways.places[:]:
+                where = self.where
                 try:
-                    return await self._connected(self.where)
+                    return (where, *await self._connected(where))
                 except OSError as error:
                     failure = error
                     self.ways.turn()
@@ -133,13 +137,13 @@ class _Daemon:
 
     async def _stream_once(self, cursor: Cursor, deadline: float) -> AsyncIterator[Event]:
         request = cursor.next_request()
-        source, sink = await self.connect(deadline)
+        where, source, sink = await self.connect(deadline)
         try:
-            sink.write(request.encode(self.where.host_header, self.where.token))
+            sink.write(request.encode(where.host_header, where.token))
             reader, events, refusal = ResponseReader(), EventReader(), bytearray()
             while not reader.complete:
                 if reader.status is None:
-                    data = await self._receive(source)
+                    data = await self._receive(where, source)
                 else:
                     data = await _within(self.ways.silence, source.read(_READ_BYTES))
                 body = reader.feed(data)

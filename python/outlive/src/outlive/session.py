@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _calls, _where
-from ._answer import answer, lost
+from ._answer import answer, is_unknown, lost
 from ._calls import Call
 from ._follow import Cursor, collect
 from ._where import Ways, Where
@@ -56,18 +56,18 @@ class _Daemon:
     def _exchange(self, request: Request) -> Any:
         deadline = time.monotonic() + self.ways.patience
         while True:
-            connection = self.connect(deadline)
+            where, connection = self.connect(deadline)
             try:
-                connection.sendall(request.encode(self.where.host_header, self.where.token))
+                connection.sendall(request.encode(where.host_header, where.token))
                 reader, body = ResponseReader(), bytearray()
                 while not reader.complete:
-                    data = self._receive(connection)
+                    data = self._receive(where, connection)
                     body += reader.feed(data)
                     if not data and not reader.complete:
                         raise ConnectionResetError("the connection broke off")
                 return answer(request, reader.status, bytes(body))
             except Problem as problem:
-                if not problem.passing or time.monotonic() > deadline:
+                if not (problem.passing or is_unknown(request, problem)) or time.monotonic() > deadline:
                     raise
                 self.ways.turn_to(problem.elsewhere)
             except OSError as error:
@@ -78,7 +78,7 @@ class _Daemon:
                 connection.close()
             time.sleep(AGAIN_SECONDS)
 
-    def _receive(self, connection: socket.socket) -> bytes:
+    def _receive(self, where: Where, connection: socket.socket) -> bytes:
         """What comes next. One of several nodes is waited for while it gives signs of life."""
         until = time.monotonic() + ANSWER_SECONDS
         connection.settimeout(SIGN_SECONDS if self.ways.several else ANSWER_SECONDS)
@@ -86,28 +86,32 @@ class _Daemon:
             try:
                 return connection.recv(_READ_BYTES)
             except TimeoutError:
-                if not self.ways.several or time.monotonic() > until or not self._lives():
+                if not self.ways.several or time.monotonic() > until or not self._lives(where):
                     raise
 
-    def _lives(self) -> bool:
+    def _lives(self, where: Where) -> bool:
         try:
-            connection = self._connected(self.where)
+            connection = self._connected(where)
             with connection:
                 connection.settimeout(SIGN_SECONDS)
-                connection.sendall(LIVE.encode(self.where.host_header, self.where.token))
+                connection.sendall(LIVE.encode(where.host_header, where.token))
                 return bool(connection.recv(1))
         except OSError:
             return False
 
-    def connect(self, deadline: float) -> socket.socket:
-        """A connection: to the daemon, else to another node, else to a daemon that is started or waited for."""
+    def connect(self, deadline: float) -> tuple[Where, socket.socket]:
+        """A connection and its other end: the daemon, else another node, else a daemon that is started or waited for.
+
+        Whoever shares these ways may turn to another place meanwhile, whose name and token are not for this one.
+        """
         started = False
         while True:
             self.ways.look()
             failure = OSError("nobody is known")
             for _ in self.ways.places[:]:
+                where = self.where
                 try:
-                    return self._connected(self.where)
+                    return where, self._connected(where)
                 except OSError as error:
                     failure = error
                     self.ways.turn()
@@ -149,13 +153,13 @@ class _Daemon:
 
     def _stream_once(self, cursor: Cursor, deadline: float) -> Iterator[Event]:
         request = cursor.next_request()
-        connection = self.connect(deadline)
+        where, connection = self.connect(deadline)
         try:
-            connection.sendall(request.encode(self.where.host_header, self.where.token))
+            connection.sendall(request.encode(where.host_header, where.token))
             reader, events, refusal = ResponseReader(), EventReader(), bytearray()
             while not reader.complete:
                 if reader.status is None:
-                    data = self._receive(connection)
+                    data = self._receive(where, connection)
                     connection.settimeout(self.ways.silence)
                 else:
                     data = connection.recv(_READ_BYTES)

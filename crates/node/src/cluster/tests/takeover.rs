@@ -302,6 +302,33 @@ async fn a_claimant_whose_store_fails_lets_others_and_tries_again() {
     assert_eq!(claim.epoch.0, 2, "a claim with a lost answer is one claim");
 }
 
+// E11: the store fails once the session is claimed; what is tried again is still the takeover of a lost node.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_that_is_tried_again_after_its_claim_is_still_one() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (session, run) = nodes[0].command(1, RestartPolicy::permanent()).await;
+    nodes[1].until_listed(session, |listed| listed.owner.is_some()).await;
+    let (mut is_claimed, mut left) = (false, 2);
+    nodes[1].faults.set(move |operation| match operation {
+        Operation::Append { lane: Lane::Control, .. } => {
+            is_claimed = true;
+            Fault::None
+        }
+        Operation::Read { session: read } if read == session && is_claimed && left > 0 => {
+            left -= 1;
+            Fault::Unavailable
+        }
+        _ => Fault::None,
+    });
+    nodes[0].kill();
+    nodes[1].machine.given(run).await;
+    let takeovers = nodes[1].node.takeovers(session).await.unwrap();
+    assert_eq!(takeovers.len(), 1, "{takeovers:?}");
+    let view = nodes[1].until(session, |view| view.last_report.is_some()).await;
+    assert_eq!(view.last_report.unwrap().code, outlive_core::diagnosis::CauseCode::NodeLost);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_died_as_a_whole_takes_up_what_it_had() {
     let world = World::new();

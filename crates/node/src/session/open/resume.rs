@@ -6,6 +6,7 @@ use std::sync::Arc;
 use outlive_core::failover::{Member, TakenWhy, Takeover};
 use outlive_core::id::{Epoch, SessionId};
 use outlive_core::log::Lane;
+use outlive_core::runtime::ExitReport;
 use outlive_core::session::spec::Place;
 use outlive_core::session::state::Status;
 use outlive_core::session::{Effect, Session, recover};
@@ -369,7 +370,8 @@ impl Task {
                 tracing::info!(?again, "a launch that had not begun");
             }
             Status::Launching | Status::Ready(_) | Status::Stopping { .. } | Status::Draining { .. } => {
-                self.link = Some(gone(process, self.context.clock.now().wall));
+                let now = self.context.clock.now().wall;
+                self.link = Some(gone(self.session.runtime.nowhere(process, now)));
             }
             Status::Down | Status::Exited(_) | Status::Backoff { .. } | Status::GaveUp { .. } => {
                 for effect in recover(&self.session) {
@@ -382,22 +384,11 @@ impl Task {
     }
 }
 
-/// A link that says at once that the process is gone.
-pub(crate) fn gone(process: outlive_core::id::ProcessKey, now: outlive_core::time::WallTime) -> Link {
-    use outlive_core::diagnosis::Evidence;
-    use outlive_core::diagnosis::evidence::ShimLostEvidence;
-    use outlive_core::runtime::{ExitReport, ExitStatus};
-    let shim_lost = ShimLostEvidence { shim_pid: None, shim_status: None, killed: 0, refused: None };
-    let report = ExitReport {
-        process,
-        pid: None,
-        started_at: now,
-        exited_at: now,
-        status: ExitStatus::Unknown,
-        evidence: Evidence { shim_lost: Some(shim_lost), ..Evidence::default() },
-    };
+/// A link that says at once that its process is nowhere.
+pub(crate) fn gone(report: ExitReport) -> Link {
     let (to, _orders) = mpsc::channel(1);
     let (says, from) = mpsc::channel(1);
+    let process = report.process;
     says.try_send(FromLink::Gone { report: Some(Box::new(report)) })
         .expect("the channel is new and has room");
     Link { process, to, from }
