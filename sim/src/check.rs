@@ -8,7 +8,7 @@
 //! | a run that somebody was told of has one end | [`outputs`] |
 //! | a runtime does not have two processes that do something, but for a short time | [`watch`] |
 //! | a process that is there belongs to who has its session | [`settled`] |
-//! | one path, one session | [`settled`] |
+//! | one path, one session; one name, one group | [`settled`] |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -242,7 +242,7 @@ fn look_again(world: Arc<World>, ledger: Arc<Ledger>, since: BTreeMap<RuntimeId,
     });
 }
 
-/// After a calm time: every process belongs to who has its session, and no two sessions have one path.
+/// After a calm time: every process belongs to who has its session, and no two sessions have one path or one name.
 #[must_use]
 pub fn settled(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -265,15 +265,17 @@ pub fn settled(world: &World) -> Vec<String> {
             wrong.push(format!("{name} is frozen, and nobody thaws it"));
         }
     }
-    let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut had: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in world.store.rows("sessions") {
         let Ok(row) = serde_json::from_slice::<Value>(&row.value) else { continue };
-        let path = row.pointer("/view/path").and_then(Value::as_str);
-        if let Some(path) = path.filter(|_| row["presence"] != "ended") {
-            paths.entry(path.to_owned()).or_default().push(row["view"]["id"].to_string());
+        let view = &row["view"];
+        let what = view["path"].as_str().map(str::to_owned);
+        let what = what.or_else(|| view["group"].is_object().then(|| format!("group {}", view["title"])));
+        if let Some(what) = what.filter(|_| row["presence"] != "ended") {
+            had.entry(what).or_default().push(view["id"].to_string());
         }
     }
-    let two = paths.into_iter().filter(|(_, sessions)| sessions.len() > 1);
-    wrong.extend(two.map(|(path, sessions)| format!("{path} belongs to {sessions:?}")));
+    let two = had.into_iter().filter(|(_, sessions)| sessions.len() > 1);
+    wrong.extend(two.map(|(what, sessions)| format!("{what} belongs to {sessions:?}")));
     wrong
 }

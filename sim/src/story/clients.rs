@@ -225,24 +225,12 @@ impl Client {
         self.wait(0..1_500).await;
         self.ledger.unwant(run);
         let name = group.to_owned();
-        let gives_up = self.world.schedule.now() + STUBBORN;
-        loop {
+        let cancelled = self.ask(Again::Always, move |node| {
             let name = name.clone();
-            let cancelled = self.ask(Again::Always, move |node| {
-                let name = name.clone();
-                async move { node.cancel_task(&name, run).await }.boxed()
-            });
-            match cancelled.await {
-                Ok(_) => return,
-                // A node that is cut off and has not noticed yet answers from what it last knew.
-                Err(problem) if problem.status == 404 && self.world.schedule.now() < gives_up => {
-                    self.wait(100..1_000).await;
-                }
-                Err(problem) => {
-                    let run = short(run);
-                    return self.ledger.note(format!("task {run} cannot be cancelled: {problem:?}"));
-                }
-            }
+            async move { node.cancel_task(&name, run).await }.boxed()
+        });
+        if let Err(problem) = cancelled.await {
+            self.ledger.note(format!("task {} cannot be cancelled: {problem:?}", short(run)));
         }
     }
 

@@ -1,12 +1,16 @@
 //! What is said of a session that another node has: whom to ask, or that it is being taken over.
 
+use std::time::Duration;
+
+use outlive_core::failover::isolation::Verdict;
 use outlive_core::failover::{Member, TakenWhy};
 use outlive_core::id::SessionId;
+use outlive_core::limits::CLUSTER_STORE_MS;
 use outlive_core::log::fold::Claim;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{Elsewhere, Problem};
 
-use super::{Cluster, Standing};
+use super::{Cluster, Standing, owned};
 use crate::context::{Context, Presence};
 use crate::session::journal::WriteError;
 use crate::session::open::{Loss, not_written};
@@ -75,6 +79,24 @@ impl Context {
         let seen = members.seen.get(&owner).filter(|seen| seen.is_alive())?;
         let there = Elsewhere { node: owner.node, name: seen.name.clone(), url: seen.url.clone() };
         Some(problem::elsewhere(what, there))
+    }
+
+    /// What is said when a session that is open here does not have what it was asked for. A node that is cut off does not
+    /// notice at once, and its session's next owner may have it: that there is none is said by who surely owns the session.
+    pub(crate) async fn surely(&self, id: SessionId, problem: Problem) -> Problem {
+        if self.cluster.is_none() || problem.status != 404 {
+            return problem;
+        }
+        let late = self.clock.now().tick + Duration::from_millis(CLUSTER_STORE_MS);
+        let verdict = tokio::select! {
+            biased;
+            verdict = owned::check(self, id) => verdict.ok(),
+            () = self.clock.until(late) => None,
+        };
+        match verdict {
+            Some(Verdict::Mine) => problem,
+            Some(Verdict::NotMine) | None => session::handle::moving(id),
+        }
     }
 
     /// Why a session could not be claimed here.

@@ -28,7 +28,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::directory::Listed;
-use super::{Cluster, Lost, Members, Seen, Standing};
+use super::{Cluster, Lost, Members, Standing};
 use crate::budget::room;
 use crate::context::{Context, Found, Presence};
 use crate::metrics::memory;
@@ -367,8 +367,16 @@ async fn in_whose_place(
         return Ok((!context.is_here(id)).then(instead));
     }
     // Whoever was thought lost and is heard again keeps what it has.
-    if cluster.members.borrow().seen.get(&owner).is_some_and(Seen::is_alive) {
-        return Ok(None);
+    let name = cluster
+        .members
+        .borrow()
+        .seen
+        .get(&owner)
+        .filter(|seen| seen.is_alive())
+        .map(|seen| seen.name.clone());
+    if let Some(name) = name {
+        let corrected = context.index_owner_of(id, owner, name, control.fold.epoch()).await;
+        return corrected.map(|()| None).map_err(|error| with_sources(&error));
     }
     Ok(match notice.filter(|notice| notice.loss.from == owner) {
         Some(notice) => Some(Instead::Of(notice.loss.clone())),

@@ -220,6 +220,29 @@ impl Context {
         .await
     }
 
+    /// Says in a session's row whose it is, as its log says, where the row says something else: one who claimed it as well,
+    /// and whose claim does not count, may have written the row last.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn index_owner_of(
+        &self,
+        id: SessionId,
+        owner: Member,
+        name: String,
+        epoch: Epoch,
+    ) -> Result<(), TableError> {
+        self.write_row(id, |before| {
+            let is_wrong = |row: &Indexed| {
+                row.presence == Presence::Open && row.epoch <= epoch && row.owner != Some(owner)
+            };
+            let before = before.filter(is_wrong)?;
+            let view = SessionView { node: Some(name.clone()), ..before.view };
+            Some(Indexed { owner: Some(owner), epoch, view, ..before })
+        })
+        .await
+    }
+
     /// Writes a row as `row` says of the one that is there, which is nothing if it is to stay.
     pub(super) async fn write_row(
         &self,

@@ -137,8 +137,17 @@ impl PathSlot {
 }
 
 impl PathSlot {
-    /// The path is somebody else's.
-    fn forgo(self) {
+    /// Claims the path from all nodes once more, when the session that was made for it is listed. A node that stood still
+    /// meanwhile was perhaps taken for dead, and its claim for left over; from here on nobody takes it for that.
+    ///
+    /// # Errors
+    /// [`ClaimError::Held`] when another session has it, or why that is not known.
+    pub async fn claim_again(&self) -> Result<(), ClaimError> {
+        self.context.claim_everywhere(&self.path, self.session).await
+    }
+
+    /// The path is somebody else's, or may be: only this node lets go of it.
+    pub fn forgo(self) {
         self.context.registry().paths.remove(&self.path);
     }
 }
@@ -215,23 +224,29 @@ impl Context {
         path: &Path,
         session: SessionId,
     ) -> Result<PathSlot, ClaimError> {
-        let shown = || path.display().to_string();
-        let held = |by| ClaimError::Held { path: shown(), session: by, pid: std::process::id() };
-        let slot = self.reserve_path(path, session).map_err(held)?;
-        let Some(cluster) = &self.cluster else { return Ok(slot) };
-        match paths::claim(self, cluster, path, session).await {
+        let slot = self.reserve_path(path, session).map_err(|by| held(path, by))?;
+        match self.claim_everywhere(path, session).await {
             Ok(()) => Ok(slot),
-            Err(not_taken) => {
+            Err(error) => {
                 // It is not ours to give back.
                 slot.forgo();
-                Err(match not_taken {
-                    NotTaken::By(session) => held(session),
-                    NotTaken::Store(error) => {
-                        ClaimError::Io { path: shown(), source: std::io::Error::other(error) }
-                    }
-                })
+                Err(error)
             }
         }
+    }
+
+    /// Claims a path (canonical) for a session from all nodes.
+    ///
+    /// # Errors
+    /// As [`Self::take_path`].
+    pub async fn claim_everywhere(&self, path: &Path, session: SessionId) -> Result<(), ClaimError> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        paths::claim(self, cluster, path, session).await.map_err(|not_taken| match not_taken {
+            NotTaken::By(other) => held(path, other),
+            NotTaken::Store(error) => {
+                ClaimError::Io { path: path.display().to_string(), source: std::io::Error::other(error) }
+            }
+        })
     }
 
     /// Gives back a claim that a session has on a path that is not its notebook's.
@@ -325,6 +340,11 @@ impl Context {
     /// Whether something of the session is in memory here.
     pub fn is_here(&self, id: SessionId) -> bool {
         self.registry().sessions.contains_key(&id)
+    }
+
+    /// All of which something is in memory here.
+    pub fn present(&self) -> Vec<SessionId> {
+        self.registry().sessions.keys().copied().collect()
     }
 
     /// All that are open here.
@@ -421,6 +441,10 @@ impl Context {
         registry.sessions.remove(&id);
         registry.paths.retain(|_, held| held.by != id);
     }
+}
+
+fn held(path: &Path, by: SessionId) -> ClaimError {
+    ClaimError::Held { path: path.display().to_string(), session: by, pid: std::process::id() }
 }
 
 fn broken(id: SessionId, why: &str) -> Problem {

@@ -10,6 +10,7 @@ use outlive_protocol::http::{GroupConfig, Members, Problem, RunView, SessionView
 
 use super::{config, names, open};
 use crate::api::{Groups, MemberWish, Up};
+use crate::budget::room;
 use crate::context::{Context, Entered, Presence};
 use crate::node::{Node, unexpected};
 use crate::problem;
@@ -79,7 +80,11 @@ fn one(answer: Answer) -> Result<RunView, Problem> {
 }
 
 async fn ask(context: &Arc<Context>, name: &str, ask: Ask) -> Result<Answer, Problem> {
-    enter(context, name).await?.handle.ask(ask).await
+    let entered = enter(context, name).await?;
+    match entered.handle.ask(ask).await {
+        Err(problem) => Err(context.surely(entered.handle.id, problem).await),
+        answer => answer,
+    }
 }
 
 /// The group of that name, which is up or on its way down.
@@ -142,21 +147,15 @@ async fn bring_up(
             }
         }
         context.takes_work()?;
+        room()?;
         // Before the name is claimed: whoever finds it there waits for the group.
         let Some(reservation) = context.reserve(id) else { continue };
         if names::claim(context, name, id, holder).await? == names::Claimed::No {
             continue;
         }
-        match open::create(context, &reservation, spec).await {
-            Ok(handle) => {
-                let view = handle.view.borrow().as_ref().clone();
-                return Ok((view, Up::Made));
-            }
-            Err(problem) => {
-                names::release(context, name, id).await;
-                return Err(problem);
-            }
-        }
+        let handle = open::create(context, &reservation, spec).await?;
+        let view = handle.view.borrow().as_ref().clone();
+        return Ok((view, Up::Made));
     }
 }
 

@@ -8,9 +8,13 @@ use outlive_store::TableError;
 
 use crate::context::Context;
 use crate::problem;
+use crate::session::handle::moving;
 
 /// The table of names.
 const RUNNERS: &str = "runners";
+
+/// How often a claim is tried again because somebody else has written the row meanwhile.
+const TRIES: usize = 16;
 
 /// The longest name.
 const NAME_MAX: usize = 63;
@@ -81,6 +85,32 @@ pub(super) async fn claim(
         Err(TableError::Conflict { .. }) => Ok(Claimed::No),
         Err(error) => Err(problem::store(&error)),
     }
+}
+
+/// Claims the name of a group once more, when the group is listed: a node that stood still meanwhile was perhaps taken for
+/// dead, and its claim for left over. From here on nobody takes it for that.
+///
+/// # Errors
+/// `session-moving` when another group has the name; what the store says.
+pub(super) async fn claim_again(context: &Context, name: &str, group: SessionId) -> Result<(), Problem> {
+    if context.cluster.is_none() {
+        return Ok(());
+    }
+    for _ in 0..TRIES {
+        let holder = holder(context, name).await?;
+        if holder.group != Some(group) {
+            tracing::warn!(name, session = %group, "the name went to another group while this one was made");
+            return Err(moving(group));
+        }
+        let written = written(context, group);
+        match context.engine.put_if(RUNNERS, name, holder.revision, written.as_bytes()).await {
+            Ok(_) => return Ok(()),
+            // Somebody was quicker, or it is written and its answer is lost: look.
+            Err(TableError::Conflict { .. } | TableError::Unknown) => {}
+            Err(error) => return Err(problem::store(&error)),
+        }
+    }
+    Err(problem::store(&TableError::Unknown))
 }
 
 /// Gives a name back, if it is still this group's. One that is not given back can be taken over all the same.

@@ -13,10 +13,10 @@ use outlive_core::session::state::Status;
 use outlive_protocol::http::Problem;
 
 use super::links::Links;
+use super::names;
 use super::replay::Replays;
 use super::task::{Life, Task};
 use super::view::{self, Loading};
-use crate::budget::room;
 use crate::context::{Context, Presence, Reservation};
 use crate::hosted::Hosted;
 use crate::problem;
@@ -24,19 +24,18 @@ use crate::seams::FoundShim;
 use crate::session::Handle;
 use crate::session::handle::Desk;
 use crate::session::journal::{Claimed, Journal, WriteError};
-use crate::session::open::{Origin, blob_directory, gone, start, unmake};
+use crate::session::open::{Origin, Unmade, blob_directory, gone, start, unmake};
 use crate::session::view::behind;
 
 /// Makes a group whose name is claimed, and starts its task.
 ///
 /// # Errors
-/// When the store does not take it; nothing of it is left then but its name.
+/// When the store does not take it; nothing of it is left then, as far as the store can be reached.
 pub(super) async fn create(
     context: &Arc<Context>,
     reservation: &Reservation,
     spec: GroupSpec,
 ) -> Result<Handle, Problem> {
-    room()?;
     let (id, name) = (reservation.id, spec.name.clone());
     let made = async {
         let blobs = blob_directory(context, id).await?;
@@ -47,6 +46,7 @@ pub(super) async fn create(
         // Before it starts: the next daemon must take up what is started for it.
         let view = handle.view.borrow().clone();
         context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
+        names::claim_again(context, &name, id).await?;
         Ok((task, handle))
     };
     match made.await {
@@ -57,7 +57,10 @@ pub(super) async fn create(
             Ok(handle)
         }
         Err(problem) => {
-            unmake(context, id).await;
+            // A group that may be there keeps its name. If it is not, the claim is left over and is replaced.
+            if unmake(context, id).await == Unmade::Surely {
+                names::release(context, &name, id).await;
+            }
             Err(problem)
         }
     }

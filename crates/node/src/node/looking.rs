@@ -34,7 +34,10 @@ impl Node {
     }
 
     pub(super) async fn ask(&self, id: SessionId, ask: Ask) -> Result<Answer, Problem> {
-        open::wake(&self.context, id).await?.handle.ask(ask).await
+        match open::wake(&self.context, id).await?.handle.ask(ask).await {
+            Err(problem) => Err(self.context.surely(id, problem).await),
+            answer => answer,
+        }
     }
 
     pub(super) async fn done(&self, id: SessionId, ask: Ask) -> Result<SessionView, Problem> {
@@ -56,7 +59,7 @@ impl Node {
                 Err(problem)
                     if ["session-ended", "session-moving", "store-unavailable"].contains(&&*problem.code) => {
                 }
-                Err(problem) => return Err(problem),
+                Err(problem) => return Err(self.context.surely(id, problem).await),
                 Ok(other) => return Err(unexpected(&other)),
             }
         }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use outlive_protocol::http::{
     CellEdit, Close, EditNotebook, OpenSession, Opened, Problem, SaveHow, SaveSession, SavedState,
     SessionView,
 };
+use outlive_store::faulty::{Fault, Operation};
+use tokio::task::JoinHandle;
 
 use super::world::{One, World, id};
 use crate::api::Api;
@@ -160,6 +163,96 @@ async fn a_claim_that_its_claimant_died_with_is_replaced() {
     nodes[0].kill();
     nodes[1].until_members(1).await;
     open(&nodes[1], &path).await.unwrap();
+}
+
+/// Opens a path at a node, which stands still behind its first append until somebody opens its gate.
+fn opens_and_stands_still(one: &One, path: &Path) -> JoinHandle<Result<Opened, Problem>> {
+    let (gate, mut is_first) = (one.gate.clone(), true);
+    one.faults.set(move |operation| {
+        if matches!(operation, Operation::Append { .. }) && std::mem::take(&mut is_first) {
+            gate.shut();
+        }
+        Fault::None
+    });
+    opens(one, path)
+}
+
+fn opens(one: &One, path: &Path) -> JoinHandle<Result<Opened, Problem>> {
+    let (node, path) = (Arc::clone(&one.node), Some(path.display().to_string()));
+    one.context().tasks.spawn(async move { node.open(OpenSession { path, ..Default::default() }).await })
+}
+
+// E10b
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stood_still_while_it_made_a_session_leaves_the_path_to_who_has_it_since() {
+    let (world, shared) = sharing();
+    let path = shared.join("a.ipynb");
+    write(&path, "1");
+    let nodes = world.nodes(2).await;
+    let slow = opens_and_stands_still(&nodes[0], &path);
+    nodes[1].until_members(1).await;
+    let quick = open(&nodes[1], &path).await.unwrap();
+    nodes[0].gate.open();
+    let problem = slow.await.unwrap().unwrap_err();
+    assert_eq!((problem.status, problem.code.as_str()), (503, "session-moving"), "it is asked for again");
+    nodes[0].until_ready().await;
+    assert_eq!(there(open(&nodes[0], &path).await.unwrap_err()), Some(id(2)));
+    for one in &nodes {
+        let listed = one.node.sessions(true).await.unwrap();
+        assert_eq!(listed.iter().map(|view| view.id).collect::<Vec<_>>(), [quick.session_id]);
+    }
+}
+
+// E10b
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_made_by_a_node_thought_dead_keeps_its_path_from_who_is_about_to_take_it() {
+    let (world, shared) = sharing();
+    let path = shared.join("a.ipynb");
+    write(&path, "1");
+    let nodes = world.nodes(2).await;
+    let slow = opens_and_stands_still(&nodes[0], &path);
+    nodes[1].until_members(1).await;
+    let (looked, mut has_looked) = tokio::sync::watch::channel(false);
+    nodes[1].faults.set(move |operation| match operation {
+        Operation::TableWrite if !looked.send_replace(true) => Fault::Delay(Duration::from_secs(1)),
+        _ => Fault::None,
+    });
+    let late = opens(&nodes[1], &path);
+    // It has found a claim and no session, and is to replace it in a moment.
+    has_looked.wait_for(|has| *has).await.unwrap();
+    nodes[0].gate.open();
+    slow.await.unwrap().unwrap();
+    assert_eq!(there(late.await.unwrap().unwrap_err()), Some(id(1)));
+}
+
+// E10b, E11
+#[tokio::test(start_paused = true)]
+async fn a_session_of_which_nobody_can_tell_whether_it_was_made_keeps_its_path() {
+    let (world, shared) = sharing();
+    let path = shared.join("a.ipynb");
+    write(&path, "1");
+    let nodes = world.nodes(2).await;
+    // Its row is written, and neither that can be read nor what is to be removed again.
+    let (mut writes, mut rows, mut logs) = (0, 1, 1);
+    nodes[0].faults.set(move |operation| match operation {
+        Operation::TableWrite => {
+            writes += 1;
+            if writes == 2 { Fault::LostAck } else { Fault::None }
+        }
+        Operation::TableRead if writes == 2 && rows > 0 => {
+            rows -= 1;
+            Fault::Unavailable
+        }
+        Operation::Read { .. } if writes == 2 && logs > 0 => {
+            logs -= 1;
+            Fault::Unavailable
+        }
+        _ => Fault::None,
+    });
+    assert_eq!(open(&nodes[0], &path).await.unwrap_err().status, 503);
+    let opened = open(&nodes[0], &path).await.unwrap();
+    let listed = nodes[1].node.sessions(false).await.unwrap();
+    assert_eq!(listed.iter().map(|view| view.id).collect::<Vec<_>>(), [opened.session_id]);
 }
 
 // E10

@@ -30,9 +30,9 @@ use super::notebook::{BlobFolder, Document, NotebookFile, NotebookPlane, restore
 use super::task::{Life, Task};
 use super::view;
 use crate::budget::room;
-use crate::context::{Context, PathSlot, Presence, Reservation};
+use crate::context::{Context, Presence, Reservation};
 use crate::problem;
-use notebook::Opened;
+use notebook::{Claimed, Opened};
 
 pub use fold::{Folded, control, facts_in, load, load_lanes};
 pub use notebook::{new, open};
@@ -73,19 +73,26 @@ async fn make(
     context: &Arc<Context>,
     reservation: &Reservation,
     spec: SessionSpec,
-    opened: Option<Opened>,
+    mut opened: Option<Opened>,
     run_all: bool,
 ) -> Result<Handle, Problem> {
     let id = reservation.id;
+    let slot = opened.as_mut().and_then(|opened| opened.slot.take());
     let made = async {
-        let (task, handle, slot) = write_beginning(context, spec, opened, run_all).await?;
+        let (task, handle) = write_beginning(context, spec, opened, run_all).await?;
         // Before it starts: its end is indexed too, and may come at once.
         let (view, epoch) = (handle.view.borrow().clone(), task.journal.fold().epoch());
         context.index(&view, Presence::Open, epoch).await.map_err(|error| problem::store(&error))?;
-        Ok((task, handle, slot))
+        if let Some(slot) = &slot {
+            slot.claim_again().await.map_err(|error| {
+                tracing::warn!(session = %id, error = %with_sources(&error), "it is not made: its path may be another session's by now");
+                super::handle::moving(id)
+            })?;
+        }
+        Ok((task, handle))
     };
     match made.await {
-        Ok((task, handle, slot)) => {
+        Ok((task, handle)) => {
             if let Some(slot) = slot {
                 slot.confirm();
             }
@@ -94,14 +101,26 @@ async fn make(
             Ok(handle)
         }
         Err(problem) => {
-            unmake(context, id).await;
+            if let (Unmade::Perhaps, Some(slot)) = (unmake(context, id).await, slot) {
+                // Its path is that of what may be there. If nothing is, the claim is left over and is replaced.
+                slot.forgo();
+            }
             Err(problem)
         }
     }
 }
 
-/// Removes what was written of a session that was not made, unless somebody else has made it meanwhile.
-pub(crate) async fn unmake(context: &Context, id: SessionId) {
+/// What is left of a session that was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unmade {
+    /// Nothing; or somebody else has made it.
+    Surely,
+    /// The store does not say.
+    Perhaps,
+}
+
+/// Removes what was written of a session that was not made, its row too, unless somebody else has made it meanwhile.
+pub(crate) async fn unmake(context: &Context, id: SessionId) -> Unmade {
     let removed = async {
         let who = context.who;
         let control = control(&*context.engine, id).await.map_err(|error| with_sources(&error))?;
@@ -111,12 +130,16 @@ pub(crate) async fn unmake(context: &Context, id: SessionId) {
             Ownership::Released { .. } | Ownership::Closed => false,
         };
         if is_ours {
-            context.engine.drop_session(id).await.map_err(|error| with_sources(&error))?;
+            context.forget(id).await.map_err(|error| with_sources(&error))?;
         }
         Ok::<(), String>(())
     };
-    if let Err(error) = removed.await {
-        tracing::warn!(session = %id, error, "something of a session that was not made is left");
+    match removed.await {
+        Ok(()) => Unmade::Surely,
+        Err(error) => {
+            tracing::warn!(session = %id, error, "something of a session that was not made may be left");
+            Unmade::Perhaps
+        }
     }
 }
 
@@ -170,14 +193,13 @@ async fn write_beginning(
     spec: SessionSpec,
     opened: Option<Opened>,
     run_all: bool,
-) -> Result<(Task, Handle, Option<PathSlot>), Problem> {
+) -> Result<(Task, Handle), Problem> {
     let id = spec.id;
     let claimed = async { Journal::claim(id, context, None).await?.read(|_, _| {}).await };
     let mut journal = claimed.await.map_err(|error| context.not_claimed(id, &error))?;
     let blobs = blob_directory(context, id).await?;
-    let mut slot = None;
     let mut notebook = match opened {
-        Some(Opened { document, place }) => {
+        Some(Opened { document, place, slot: _ }) => {
             let folder = BlobFolder(blobs.clone());
             let stamp = place.as_ref().and_then(|place| place.stamp.clone());
             restore::begin(&mut journal, &document, &folder, stamp)
@@ -185,13 +207,10 @@ async fn write_beginning(
                 .map_err(|error| not_written(&error))?;
             let files = Arc::clone(&context.files);
             let file = match place {
-                Some(place) => {
-                    slot = Some(place.slot);
-                    match place.claim {
-                        Ok(claim) => NotebookFile::new(id, files, (place.path, place.stamp), claim),
-                        Err(why) => NotebookFile::unclaimed(id, files, place.path, &why),
-                    }
+                Some(Claimed { path, stamp, claim: Ok(claim) }) => {
+                    NotebookFile::new(id, files, (path, stamp), claim)
                 }
+                Some(Claimed { path, claim: Err(why), .. }) => NotebookFile::unclaimed(id, files, path, &why),
                 None => NotebookFile::untitled(id, files),
             };
             let clock = Arc::clone(&context.clock);
@@ -218,7 +237,7 @@ async fn write_beginning(
         apply(&mut session, fact);
     }
     let (task, handle) = task(context, session, journal, notebook, &blobs);
-    Ok((task, handle, slot))
+    Ok((task, handle))
 }
 
 fn command_run(program: &Program) -> NewRun {

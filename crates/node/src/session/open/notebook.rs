@@ -40,6 +40,8 @@ pub(super) struct Opened {
     pub(super) document: Notebook,
     /// Where it is written; `None` while it is untitled.
     pub(super) place: Option<Claimed>,
+    /// That path among the sessions of this node, until the session has it.
+    pub(super) slot: Option<PathSlot>,
 }
 
 /// A file that is claimed for a session.
@@ -50,8 +52,6 @@ pub(super) struct Claimed {
     pub(super) stamp: Option<FileStamp>,
     /// Against every daemon of this machine; or why it could not be claimed although it can be read.
     pub(super) claim: Result<Box<dyn PathClaim>, ClaimError>,
-    /// Among the sessions of this one.
-    pub(super) slot: PathSlot,
 }
 
 impl Opened {
@@ -92,7 +92,8 @@ pub(super) async fn from_file(
     } else {
         context.files.read(&resolved).await.ok().map(|(_, stamp)| stamp)
     };
-    Ok(Opened { document, place: Some(Claimed { path: resolved, stamp, claim: Ok(claim), slot }) })
+    let place = Some(Claimed { path: resolved, stamp, claim: Ok(claim) });
+    Ok(Opened { document, place, slot: Some(slot) })
 }
 
 async fn read(context: &Context, path: &Path) -> Result<(Notebook, FileStamp), Problem> {
@@ -204,7 +205,7 @@ pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Op
             on_node_loss: request.on_node_loss,
         };
         let spec = spec(&context, id, None, Trust::Trusted, wishes);
-        let made = Opened { document, place: None };
+        let made = Opened { document, place: None, slot: None };
         let handle = make(&context, &reservation, spec, Some(made), false).await?;
         let view = handle.view.borrow().clone();
         Ok(opened(&view))
@@ -362,7 +363,8 @@ async fn from_path(
     let (document, stamp) = read(context, &path).await?;
     let trust = trust_in(context, &document, request.trust).await?;
     let cwd = path.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-    let opened = Opened { document, place: Some(Claimed { path, stamp: Some(stamp), claim, slot }) };
+    let place = Some(Claimed { path, stamp: Some(stamp), claim });
+    let opened = Opened { document, place, slot: Some(slot) };
     let wishes = Wishes {
         kernel: request.kernel,
         start: request.start,

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{blob_directory, load, load_lanes, not_written, start, task};
 use crate::budget::room;
-use crate::cluster::paths::{self, NotTaken, VolumePath};
+use crate::cluster::paths::VolumePath;
 use crate::cluster::unreachable::Unreachable;
 use crate::context::{Context, Entered, Found, Presence, Reservation};
 use crate::group;
@@ -336,13 +336,7 @@ async fn claim_again(
     path: &Path,
     id: SessionId,
 ) -> Result<Box<dyn PathClaim>, ClaimError> {
-    if let Some(cluster) = &context.cluster {
-        let shown = || path.display().to_string();
-        paths::claim(context, cluster, path, id).await.map_err(|not_taken| match not_taken {
-            NotTaken::By(session) => ClaimError::Held { path: shown(), session, pid: std::process::id() },
-            NotTaken::Store(error) => ClaimError::Io { path: shown(), source: std::io::Error::other(error) },
-        })?;
-    }
+    context.claim_everywhere(path, id).await?;
     context.files.claim(path, id).await
 }
 
