@@ -414,8 +414,8 @@ impl Runtimes for Reached {
         );
     }
 
-    fn thaw(&self, process: ProcessKey) {
-        let is_it = |shim: &Shim| shim.is_linked(self.life) && shim.identity.process == process;
+    fn thaw(&self, session: SessionId) {
+        let is_it = |shim: &Shim| shim.is_linked(self.life) && shim.identity.session == session;
         self.world.machines.each(&self.world, is_it, |acting| acting.thaw());
     }
 

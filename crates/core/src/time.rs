@@ -46,4 +46,7 @@ pub struct Now {
     pub tick: Tick,
     /// For records.
     pub wall: WallTime,
+    /// For how long the machine has slept since some moment of this process's life: `tick` does not count that. A clock
+    /// that somebody sets changes `wall` and not this.
+    pub slept: Duration,
 }

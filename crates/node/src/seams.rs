@@ -92,9 +92,10 @@ pub trait Runtimes: Send + Sync + 'static {
     fn freeze_all(&self) {}
     /// Ends every process that is linked here, in the same way.
     fn stop_all(&self) {}
-    /// Lets a process go on where it was frozen, by us or by its shim's own guard; one that was not is left alone.
-    fn thaw(&self, process: ProcessKey) {
-        let _nothing_is_frozen = process;
+    /// Lets every process of a session go on where it was frozen, by us or by its shim's own guard; one that was not is
+    /// left alone.
+    fn thaw(&self, session: SessionId) {
+        let _nothing_is_frozen = session;
     }
     /// Tells every shim that its daemon is there and is one of the cluster: its own guard stays quiet.
     fn beat_all(&self) {}

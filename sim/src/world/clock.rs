@@ -1,6 +1,7 @@
 //! The clocks of one machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::time::{Now, Tick};
@@ -23,7 +24,8 @@ impl Clock {
 #[async_trait]
 impl outlive_node::seams::Clock for Clock {
     fn now(&self) -> Now {
-        Now { tick: self.world.schedule.now(), wall: self.world.wall(self.life.node) }
+        let (tick, wall) = (self.world.schedule.now(), self.world.wall(self.life.node));
+        Now { tick, wall, slept: Duration::ZERO }
     }
 
     async fn until(&self, tick: Tick) {

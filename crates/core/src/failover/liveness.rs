@@ -284,9 +284,8 @@ impl Liveness {
         if self.is_well() {
             self.listening += counted;
         }
-        // A machine that sleeps stops the monotonic clock and not the other.
-        let wall = Duration::from_micros(now.wall.0.saturating_sub(before.wall.0));
-        let stall = passed.max(wall);
+        // A machine that sleeps stops the monotonic clock. The wall clock says nothing of that: somebody may have set it.
+        let stall = passed.max(now.slept.saturating_sub(before.slept));
         if stall > self.pace.standstill() && self.health != Health::Never {
             self.told.push(Output::Woke { stall });
             self.cut(Guard::Loop, before.tick);

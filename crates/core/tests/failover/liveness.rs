@@ -168,6 +168,19 @@ fn a_frozen_node_takes_nobody_for_dead_when_it_goes_on() {
 }
 
 #[test]
+fn a_clock_that_is_set_is_no_sleep() {
+    let mut world = World::new(2);
+    world.run(2_000);
+    for to in [0, 7_200_000, world.now()] {
+        world.sets_clock(0, to);
+        world.run(1_000);
+    }
+    let woke = |output: &Output| matches!(output, Output::Woke { .. } | Output::Held(_));
+    assert_eq!(count(&world.told_by(0), woke), 0);
+    assert!(world.is_well(0) && world.lost_by(0).is_empty());
+}
+
+#[test]
 fn a_machine_that_slept_knows_it_by_the_other_clock() {
     let mut world = World::new(2);
     world.run(2_000);

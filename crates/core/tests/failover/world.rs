@@ -90,7 +90,7 @@ pub struct World {
 }
 
 fn now(ms: u64) -> Now {
-    Now { tick: Tick(ms * 1_000_000), wall: WallTime(ms * 1_000) }
+    Now { tick: Tick(ms * 1_000_000), wall: WallTime(ms * 1_000), slept: Duration::ZERO }
 }
 
 impl World {
@@ -320,13 +320,21 @@ impl World {
         self.hears(to, Message::Beat(member, seq));
     }
 
-    /// The clock of its machine leaps, as after a sleep.
+    /// Its machine has slept for so long.
     pub fn sleeps(&mut self, node: usize, ms: u64) {
-        let time = self.now;
-        let woken = Now { tick: now(time).tick, wall: WallTime((time + ms) * 1_000) };
-        self.machines[node].liveness.tick(woken);
+        let slept = Duration::from_millis(ms);
+        self.leaps(node, |now| Now { wall: WallTime(now.wall.0 + ms * 1_000), slept, ..now });
+    }
+
+    /// Somebody sets the clock of its machine to this, in milliseconds.
+    pub fn sets_clock(&mut self, node: usize, to: u64) {
+        self.leaps(node, |now| Now { wall: WallTime(to * 1_000), ..now });
+    }
+
+    fn leaps(&mut self, node: usize, clocks: impl Fn(Now) -> Now) {
+        self.machines[node].liveness.tick(clocks(now(self.now)));
         self.conclude(node);
-        // The world goes on with the clock as it was: a leap back is nothing.
+        // The world goes on with the clocks as they were: a leap back is nothing.
     }
 
     pub fn is_well(&self, node: usize) -> bool {

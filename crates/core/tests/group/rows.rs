@@ -1,5 +1,7 @@
 //! What a user of a group relies on, one promise each.
 
+use std::time::Duration;
+
 use outlive_core::diagnosis::evidence::{LastWords, StallEvidence};
 use outlive_core::diagnosis::{CauseCode, Evidence, FailureReport};
 use outlive_core::group::event::GroupEvent;
@@ -17,6 +19,7 @@ use outlive_core::session::event::{AfterExit, Happened, SessionEvent};
 use outlive_core::session::input::ProcessInput;
 use outlive_core::session::state::{Health, Life, Status};
 use outlive_core::session::{CancelWhy, Fact, RunOutcome};
+use outlive_core::time::WallTime;
 use uuid::Uuid;
 
 use crate::world::{GRACE_MS, WAIT_MS, World, greeting, runtime, spec};
@@ -650,6 +653,19 @@ fn a_runner_that_ignores_a_cancel_finishes_its_other_task_gets_no_more_and_is_st
     assert_eq!(world.group.reports[0].cause().code, CauseCode::IgnoredCancel);
     world.rises(0);
     assert_eq!(world.has(next), Some(0));
+}
+
+#[test]
+fn nobody_waits_longer_because_a_clock_that_is_ahead_wrote_down_since_when() {
+    let mut world = one_for_one(1);
+    world.passes(5 * 3_600_000);
+    let run = world.chat(false);
+    world.give(Input::Cancel(run)).unwrap();
+    let grace = vec![(Timer::CancelGrace(run, Attempt(1)), Duration::from_millis(GRACE_MS))];
+    assert_eq!(timers(&world.group, world.now), grace);
+    // Its next owner's clock is hours behind.
+    world.now.wall = WallTime(0);
+    assert_eq!(timers(&world.group, world.now), grace);
 }
 
 #[test]

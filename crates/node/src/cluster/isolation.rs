@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use outlive_core::failover::isolation::{Isolation, Order, Round, Verdict};
-use outlive_core::id::{ProcessKey, SessionId};
+use outlive_core::id::SessionId;
 use outlive_core::limits::CLUSTER_CHECKS_MAX;
-use outlive_protocol::http::SessionView;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -97,7 +96,8 @@ impl Hands {
 
     fn look(&mut self, isolation: &mut Isolation, round: Round) {
         self.looks.abort_all();
-        let sessions: Vec<SessionId> = self.context.handles().iter().map(|handle| handle.id).collect();
+        // Those too that are being made or woken: a process of theirs may be linked already.
+        let sessions = self.context.present();
         tracing::info!(sessions = sessions.len(), "the node was cut off: it looks what is still its own");
         isolation.begin(round, sessions.iter().copied());
         let (context, to) = (Arc::clone(&self.context), self.to.clone());
@@ -117,12 +117,7 @@ impl Hands {
     }
 
     fn go_on(&self, session: SessionId) {
-        if let Ok(Some(handle)) = self.context.handle(session) {
-            let view = Arc::clone(&handle.view.borrow());
-            for process in processes(&view) {
-                self.context.runtimes.thaw(process);
-            }
-        }
+        self.context.runtimes.thaw(session);
     }
 
     fn give_up(&self, session: SessionId) {
@@ -131,10 +126,4 @@ impl Hands {
             handle.lose();
         }
     }
-}
-
-fn processes(view: &SessionView) -> Vec<ProcessKey> {
-    let members = view.group.iter().flat_map(|group| group.members.iter().map(|member| &member.runtime));
-    let all = members.chain(std::iter::once(&view.runtime));
-    all.map(|runtime| ProcessKey { runtime: runtime.id, incarnation: runtime.incarnation }).collect()
 }

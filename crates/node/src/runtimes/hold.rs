@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use outlive_core::id::ProcessKey;
+use outlive_core::id::{ProcessKey, SessionId};
 use outlive_core::limits::SHIM_BEAT_MS;
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::time::Tick;
@@ -42,9 +42,16 @@ pub(super) struct Holds {
 
 #[derive(Debug, Default)]
 struct Links {
-    links: BTreeMap<ProcessKey, watch::Sender<Wanted>>,
+    links: BTreeMap<ProcessKey, Held>,
     /// No beat before.
     quiet_until: Tick,
+}
+
+/// One link.
+#[derive(Debug)]
+struct Held {
+    session: SessionId,
+    wanted: watch::Sender<Wanted>,
 }
 
 impl Holds {
@@ -53,12 +60,13 @@ impl Holds {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A link watches from now on what is wanted of its process.
-    pub(super) fn watch(&self, process: ProcessKey) -> watch::Receiver<Wanted> {
+    /// A link watches from now on what is wanted of its process, which is this session's.
+    pub(super) fn watch(&self, session: SessionId, process: ProcessKey) -> watch::Receiver<Wanted> {
         let mut links = self.links();
         // The links of processes that are gone go when the next one comes.
-        links.links.retain(|_, link| !link.is_closed());
-        links.links.entry(process).or_default().subscribe()
+        links.links.retain(|_, link| !link.wanted.is_closed());
+        let held = || Held { session, wanted: watch::Sender::default() };
+        links.links.entry(process).or_insert_with(held).wanted.subscribe()
     }
 
     pub(super) fn freeze_all(&self) {
@@ -71,7 +79,7 @@ impl Holds {
 
     fn hold_all(&self, hold: Hold) {
         for link in self.links().links.values() {
-            link.send_if_modified(|wanted| {
+            link.wanted.send_if_modified(|wanted| {
                 let is_new = wanted.hold != hold;
                 wanted.hold = hold;
                 is_new
@@ -79,9 +87,9 @@ impl Holds {
         }
     }
 
-    pub(super) fn thaw(&self, process: ProcessKey) {
-        if let Some(link) = self.links().links.get(&process) {
-            link.send_modify(|wanted| (wanted.hold, wanted.thaws) = (Hold::No, wanted.thaws + 1));
+    pub(super) fn thaw(&self, session: SessionId) {
+        for link in self.links().links.values().filter(|link| link.session == session) {
+            link.wanted.send_modify(|wanted| (wanted.hold, wanted.thaws) = (Hold::No, wanted.thaws + 1));
         }
     }
 
@@ -93,7 +101,7 @@ impl Holds {
         }
         links.quiet_until = now + Duration::from_millis(SHIM_BEAT_MS);
         for link in links.links.values() {
-            link.send_modify(|wanted| wanted.beats += 1);
+            link.wanted.send_modify(|wanted| wanted.beats += 1);
         }
     }
 }
@@ -169,6 +177,8 @@ mod tests {
     const PROCESS: ProcessKey =
         ProcessKey { runtime: RuntimeId::from_uuid(Uuid::from_u128(1)), incarnation: Incarnation(1) };
 
+    const SESSION: SessionId = SessionId::from_uuid(Uuid::from_u128(2));
+
     /// Everything that is to be told now.
     fn tells(told: &mut Told) -> Vec<ToShim> {
         use futures_util::FutureExt as _;
@@ -183,7 +193,7 @@ mod tests {
     #[test]
     fn each_shim_is_told_once_and_a_new_connection_anew() {
         let holds = Holds::default();
-        let mut told = Told::nothing(holds.watch(PROCESS));
+        let mut told = Told::nothing(holds.watch(SESSION, PROCESS));
         assert_eq!(tells(&mut told), []);
         holds.freeze_all();
         holds.freeze_all();
@@ -191,12 +201,12 @@ mod tests {
         assert!(told.forbids(&ToShim::Thaw), "it is held");
         told.anew();
         assert_eq!(tells(&mut told), [ToShim::Freeze], "over the next connection");
-        let mut later = Told::nothing(holds.watch(PROCESS));
+        let mut later = Told::nothing(holds.watch(SESSION, PROCESS));
         assert_eq!(tells(&mut later), [ToShim::Freeze], "to who comes late");
-        holds.thaw(PROCESS);
+        holds.thaw(SESSION);
         assert_eq!(tells(&mut told), [ToShim::Thaw]);
         assert!(!told.forbids(&ToShim::Thaw));
-        holds.thaw(PROCESS);
+        holds.thaw(SESSION);
         assert_eq!(tells(&mut told), [ToShim::Thaw], "its own guard may have frozen it");
         told.anew();
         assert_eq!(tells(&mut told), [], "but not again");
@@ -205,18 +215,34 @@ mod tests {
     #[test]
     fn a_thaw_that_could_not_be_told_is_told_over_the_next_connection() {
         let holds = Holds::default();
-        let mut told = Told::nothing(holds.watch(PROCESS));
+        let mut told = Told::nothing(holds.watch(SESSION, PROCESS));
         holds.freeze_all();
         assert_eq!(tells(&mut told), [ToShim::Freeze]);
-        holds.thaw(PROCESS);
+        holds.thaw(SESSION);
         told.anew();
         assert_eq!(tells(&mut told), [ToShim::Thaw]);
     }
 
     #[test]
+    fn each_process_of_a_session_goes_on_and_none_of_another() {
+        let holds = Holds::default();
+        let processes = [1, 2].map(|n| ProcessKey { incarnation: Incarnation(n), ..PROCESS });
+        let mut told = processes.map(|process| Told::nothing(holds.watch(SESSION, process)));
+        let runtime = RuntimeId::from_uuid(Uuid::from_u128(3));
+        let other = SessionId::from_uuid(Uuid::from_u128(4));
+        let mut others = Told::nothing(holds.watch(other, ProcessKey { runtime, ..PROCESS }));
+        holds.freeze_all();
+        holds.thaw(SESSION);
+        for told in &mut told {
+            assert_eq!(tells(told), [ToShim::Thaw]);
+        }
+        assert_eq!(tells(&mut others), [ToShim::Freeze]);
+    }
+
+    #[test]
     fn beats_are_no_more_than_the_shims_need() {
         let holds = Holds::default();
-        let mut told = Told::nothing(holds.watch(PROCESS));
+        let mut told = Told::nothing(holds.watch(SESSION, PROCESS));
         for ms in 0..SHIM_BEAT_MS * 2 {
             holds.beat_all(Tick(ms * 1_000_000));
         }

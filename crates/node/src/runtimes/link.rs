@@ -91,7 +91,7 @@ pub(super) async fn serve(
     mut ends: Ends,
 ) {
     let mut talk = Talk { session, process, passed: acked, stored: acked, complete: false, connections: 0 };
-    let mut told = Told::nothing(inner.holds.watch(process));
+    let mut told = Told::nothing(inner.holds.watch(session, process));
     let mut waiting = VecDeque::new();
     let Some(shim) = shim else { return };
     let mut wait = RECONNECT;
@@ -428,7 +428,7 @@ mod tests {
 
     impl Shim {
         fn told(&self) -> Told {
-            Told::nothing(self.inner.holds.watch(self.identity.process))
+            Told::nothing(self.inner.holds.watch(self.identity.session, self.identity.process))
         }
 
         fn talk(&self) -> Talk {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::diagnosis::Evidence;
-use outlive_core::id::{ProcessKey, Src};
+use outlive_core::id::{ProcessKey, SessionId, Src};
 use outlive_core::limits::{SHIM_GUARD_MS, SHIM_WINDOW_RECORDS_MAX};
 use outlive_core::runtime::stop::StopLadder;
 use outlive_process::{detached, is_same_process, machine_boot_id};
@@ -142,8 +142,8 @@ impl Runtimes for LocalRuntimes {
         self.inner.holds.stop_all();
     }
 
-    fn thaw(&self, process: ProcessKey) {
-        self.inner.holds.thaw(process);
+    fn thaw(&self, session: SessionId) {
+        self.inner.holds.thaw(session);
     }
 
     fn beat_all(&self) {

@@ -563,7 +563,7 @@ mod tests {
     #[async_trait]
     impl Clock for Waits {
         fn now(&self) -> Now {
-            Now { tick: *self.now.lock().unwrap(), wall: WallTime(1) }
+            Now { tick: *self.now.lock().unwrap(), wall: WallTime(1), slept: Duration::ZERO }
         }
 
         async fn until(&self, tick: Tick) {
@@ -631,6 +631,19 @@ mod tests {
             self.clock.all.lock().unwrap().iter().map(Duration::as_millis).collect()
         }
 
+        /// Somebody else's claim, which names this control record as the one before it, is stored all the same.
+        async fn claimed_by_another(&self, prev: Position, epoch: Epoch) {
+            let (node, boot) = (NodeId::from_uuid(Uuid::from_u128(8)), BootId::from_uuid(Uuid::from_u128(9)));
+            let change = ControlChange::Claim { epoch, node, boot };
+            let record = Record::Control(Control { prev, change });
+            let last = control(&self.store, Self::session()).await.unwrap().fold.control_guard();
+            let guard = Guard::Previous(last);
+            self.store
+                .append(Self::session(), Lane::Control, guard, &record, Durability::Synced)
+                .await
+                .unwrap();
+        }
+
         async fn stored(&self) -> usize {
             let all = (LaneFilter::All, ReadLimit::default());
             self.store.read(Self::session(), Position(0), &all.0, all.1).await.unwrap().entries.len()
@@ -669,6 +682,32 @@ mod tests {
         journal.close().await.unwrap();
         assert_eq!((ill.appends.load(Ordering::SeqCst), ill.stored().await), (2, 2));
         assert_eq!(journal.fold().ownership(), Ownership::Closed);
+    }
+
+    #[tokio::test]
+    async fn an_owner_behind_whose_claim_a_void_one_was_stored_writes_on() {
+        let ill = ill(|_| Fault::None, |_| Fault::None);
+        let mut journal = ill.claim().await;
+        // It was admitted in the place of ours, and does not count.
+        ill.claimed_by_another(Position(0), Epoch(1)).await;
+        let first = journal.fact(&fact(), None).await.unwrap();
+        let tried = ill.appends.load(Ordering::SeqCst);
+        journal.release(None).await.unwrap();
+        assert_eq!((journal.position() > first.position, ill.stored().await), (true, 4));
+        assert_eq!(ill.appends.load(Ordering::SeqCst), tried + 1, "and knows from then on what is stored");
+        assert_eq!(journal.fold().ownership(), Ownership::Released { to: None });
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_has_heard_that_it_is_fenced_tries_no_append() {
+        let ill = ill(|_| Fault::None, |_| Fault::None);
+        let mut journal = ill.claim().await;
+        ill.claimed_by_another(journal.claim, Epoch(2)).await;
+        for _ in 0..2 {
+            assert!(matches!(journal.fact(&fact(), None).await, Err(WriteError::Fenced)));
+        }
+        let (appends, stored) = (ill.appends.load(Ordering::SeqCst), ill.stored().await);
+        assert_eq!((appends, stored), (2, 2), "its claim, and the append by which it heard");
     }
 
     #[tokio::test]

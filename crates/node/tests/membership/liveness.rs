@@ -1,10 +1,11 @@
 //! Who is there, and who is lost.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outlive_core::limits::CLUSTER_REUNION_MS;
 use outlive_node::api::Api as _;
-use outlive_node::cluster::{Standing, Why};
+use outlive_node::cluster::{OnIsolation, Standing, Why};
 use outlive_protocol::http::{DoctorLevel, NodeState};
 use outlive_store::Topic;
 
@@ -174,6 +175,29 @@ async fn a_machine_that_stood_still_loses_nobody() {
         node.stands(Standing::Ready).await;
         assert_eq!(node.losses(), []);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_costs_nothing_and_a_machine_that_slept_knows_it() {
+    let world = World::new();
+    let mut plan = world.node(1);
+    plan.on_isolation = OnIsolation::Stop;
+    let nodes = [plan.start().await.unwrap(), world.node(2).start().await.unwrap()];
+    for node in &nodes {
+        node.sees(2).await;
+        node.stands(Standing::Ready).await;
+    }
+    let machine = &nodes[0].machine;
+    machine.clock_set_s.store(5 * 3_600, Ordering::SeqCst);
+    pass(CLUSTER_REUNION_MS).await;
+    assert_eq!(nodes[0].counter("outlive_cluster_isolated_total").await, 0);
+    assert_eq!(machine.processes.stopped.load(Ordering::SeqCst), 0, "what runs on it is not ended");
+    machine.slept_s.store(3_600, Ordering::SeqCst);
+    pass(CLUSTER_REUNION_MS).await;
+    assert_eq!(nodes[0].counter("outlive_cluster_isolated_total").await, 1);
+    assert!(machine.processes.stopped.load(Ordering::SeqCst) > 0, "others have had time to take it all");
+    nodes[0].stands(Standing::Ready).await;
+    assert!(nodes.iter().all(|node| node.losses().is_empty()));
 }
 
 #[tokio::test(start_paused = true)]

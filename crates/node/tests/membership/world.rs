@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outlive_core::failover::Member;
-use outlive_core::id::{BootId, NodeId, ProcessKey, SessionId, Src};
+use outlive_core::id::{BootId, NodeId, SessionId, Src};
 use outlive_core::time::{Now, Tick, WallTime};
 use outlive_node::api::Api as _;
 use outlive_node::budget::Budgets;
@@ -116,7 +116,8 @@ impl Plan<'_> {
             }
             _ => Fault::None,
         });
-        let clock = Clocks { origin: self.world.origin, ahead: self.ahead };
+        let (set, slept) = (Arc::clone(&machine.clock_set_s), Arc::clone(&machine.slept_s));
+        let clock = Clocks { origin: self.world.origin, ahead: self.ahead, set, slept };
         let settings = Settings {
             name: self.name,
             url: Some(format!("http://node-{}:8787", self.n)),
@@ -152,6 +153,10 @@ pub struct Machine {
     wire: watch::Sender<Reach>,
     pub store_is_silent: Arc<AtomicBool>,
     pub processes: Arc<Processes>,
+    /// By so many seconds somebody has set its wall clock forward.
+    pub clock_set_s: Arc<AtomicU64>,
+    /// For so many seconds it has slept.
+    pub slept_s: Arc<AtomicU64>,
 }
 
 impl Default for Machine {
@@ -160,6 +165,8 @@ impl Default for Machine {
             wire: watch::Sender::new(Reach::All),
             store_is_silent: Arc::default(),
             processes: Arc::default(),
+            clock_set_s: Arc::default(),
+            slept_s: Arc::default(),
         }
     }
 }
@@ -255,14 +262,18 @@ pub async fn pass(ms: u64) {
 struct Clocks {
     origin: tokio::time::Instant,
     ahead: Duration,
+    set: Arc<AtomicU64>,
+    slept: Arc<AtomicU64>,
 }
 
 #[async_trait]
 impl Clock for Clocks {
     fn now(&self) -> Now {
         let passed = self.origin.elapsed() + Duration::from_secs(1_000);
-        let wall = u64::try_from((passed + self.ahead).as_micros()).unwrap();
-        Now { tick: Tick::default() + passed, wall: WallTime(wall) }
+        let seconds = |of: &AtomicU64| Duration::from_secs(of.load(Ordering::SeqCst));
+        let (set, slept) = (seconds(&self.set), seconds(&self.slept));
+        let wall = u64::try_from((passed + self.ahead + set + slept).as_micros()).unwrap();
+        Now { tick: Tick::default() + passed, wall: WallTime(wall), slept }
     }
 
     async fn until(&self, tick: Tick) {
@@ -347,7 +358,7 @@ pub struct Processes {
     pub frozen: AtomicUsize,
     pub stopped: AtomicUsize,
     pub beats: AtomicUsize,
-    pub thawed: Mutex<Vec<ProcessKey>>,
+    pub thawed: Mutex<Vec<SessionId>>,
     pub orders: Mutex<Vec<(SessionId, ToShim)>>,
     links: Mutex<Vec<mpsc::Sender<FromLink>>>,
     readers: TaskTracker,
@@ -387,8 +398,8 @@ impl Runtimes for ForDaemon {
         self.0.stopped.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn thaw(&self, process: ProcessKey) {
-        self.0.thawed.lock().unwrap().push(process);
+    fn thaw(&self, session: SessionId) {
+        self.0.thawed.lock().unwrap().push(session);
     }
 
     fn beat_all(&self) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use outlive_core::diagnosis::Evidence;
 use outlive_core::diagnosis::evidence::StopEvidence;
-use outlive_core::id::{Attempt, NodeId, ProcessKey, RunId, Src};
+use outlive_core::id::{Attempt, NodeId, ProcessKey, RunId, SessionId, Src};
 use outlive_core::log::{Chunk, ChunkKind};
 use outlive_core::runtime::runner::{Greeting, Phase, Progress};
 use outlive_core::runtime::{ExitReport, ExitStatus, Program, StopStep, StopWhy};
@@ -24,6 +24,8 @@ use crate::seams::{FoundShim, FromLink, LaunchOrder, Link, Runtimes};
 pub struct Machine {
     shims: Mutex<BTreeMap<ProcessKey, Shim>>,
     changed: watch::Sender<u64>,
+    /// The sessions whose processes were let go on.
+    thawed: Mutex<Vec<SessionId>>,
     /// The readers of orders.
     readers: TaskTracker,
 }
@@ -61,6 +63,11 @@ impl Machine {
     /// How this process was told to stop.
     pub fn stops(&self, process: ProcessKey) -> Vec<(StopWhy, StopStep)> {
         self.lock()[&process].stops.clone()
+    }
+
+    /// The sessions whose processes were let go on.
+    pub fn thawed(&self) -> Vec<SessionId> {
+        self.thawed.lock().unwrap().clone()
     }
 
     /// Waits until it is so.
@@ -263,6 +270,10 @@ impl Runtimes for ForDaemon {
         let shims = self.0.lock();
         let alive = shims.values().filter(|shim| shim.is_alive);
         alive.map(|shim| FoundShim { identity: shim.identity.clone(), of_earlier_boot: false }).collect()
+    }
+
+    fn thaw(&self, session: SessionId) {
+        self.0.thawed.lock().unwrap().push(session);
     }
 
     fn refuse(&self, found: &FoundShim, _reason: &str) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outlive_core::failover::TakenWhy;
-use outlive_core::id::{ProcessKey, SessionId};
+use outlive_core::id::{ProcessKey, RunId, SessionId};
 use outlive_core::limits::LISTING_PERIOD_MS;
 use outlive_core::log::{Lane, Record};
 use outlive_core::runtime::{ExitStatus, RestartPolicy, StopStep, StopWhy};
@@ -16,10 +16,17 @@ use tokio::time::Instant;
 
 use super::world::{GRACE, One, World, id, member};
 use crate::api::{Api, Groups};
+use crate::cluster::Standing;
 use crate::session::open::{Instead, Loss, NotResumed, resume};
 
 fn heir(nodes: &[One], node: outlive_core::id::NodeId) -> &One {
     nodes.iter().find(|one| one.context().who.node == node).expect("it is one of them")
+}
+
+/// The first node is taken for lost.
+fn silent() -> Loss {
+    let (from, name) = (member(1, 1), "n1".to_owned());
+    Loss { from, name, why: TakenWhy::Silent, heard: None, noticed_at: WallTime(1) }
 }
 
 /// How many processes were launched on these machines.
@@ -80,15 +87,8 @@ async fn of_many_that_claim_at_once_one_has_it() {
         let (session, run) = nodes[0].command(1, RestartPolicy::permanent()).await;
         nodes[0].gate.shut();
         let claims = nodes[1..].iter().map(|one| async {
-            let loss = Loss {
-                from: member(1, 1),
-                name: "n1".to_owned(),
-                why: TakenWhy::Silent,
-                heard: None,
-                noticed_at: WallTime(1),
-            };
             let reservation = one.context().reserve(session).expect("nobody else takes it up there");
-            resume(one.context(), &reservation, Instead::Of(loss)).await
+            resume(one.context(), &reservation, Instead::Of(silent())).await
         });
         let claimed = futures_util::future::join_all(claims).await;
         let won = claimed.iter().filter(|claimed| claimed.is_ok()).count();
@@ -279,6 +279,157 @@ async fn a_group_goes_on_with_the_tasks_that_may_be_begun_again() {
     let view = heir.until(group, settled).await;
     assert_eq!((view.runs.succeeded, view.runs.failed), (1, 1), "what may not be begun again is told so");
     assert!(heir.hold("g", true).await.is_ok(), "it takes tasks here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_cut_off_does_not_say_that_there_is_no_run_of_which_its_successor_knows() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let group = nodes[0].up("g").await.unwrap().id;
+    nodes[1].until_listed(group, |listed| listed.owner.is_some()).await;
+    let nobodys = RunId::from_uuid(uuid::Uuid::from_u128(7));
+    let none = nodes[0].node.cancel_task("g", nobodys).await.unwrap_err();
+    assert_eq!((none.status, none.code.as_str()), (404, "no-such-run"), "the owner knows");
+    nodes[0].gate.shut();
+    nodes[1].until(group, |view| view.group.is_some()).await;
+    let run = nodes[1].hold("g", true).await.unwrap();
+    for problem in [
+        nodes[0].node.cancel_task("g", run).await.unwrap_err(),
+        nodes[0].node.cancel(group, run).await.unwrap_err(),
+    ] {
+        assert_eq!((problem.status, problem.code.as_str()), (503, "session-moving"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_make_a_group_one_has_its_name_also_if_the_other_stood_still_meanwhile() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (gate, mut is_first) = (nodes[0].gate.clone(), true);
+    nodes[0].faults.set(move |operation| {
+        if matches!(operation, Operation::Append { .. }) && std::mem::take(&mut is_first) {
+            gate.shut();
+        }
+        Fault::None
+    });
+    let goes_on = async {
+        nodes[1].until_members(1).await;
+        let quick = nodes[1].up("g").await.unwrap();
+        nodes[0].gate.open();
+        quick
+    };
+    let (slow, quick) = tokio::join!(nodes[0].up("g"), goes_on);
+    assert_eq!(slow.unwrap_err().code, "session-moving");
+    for one in &nodes {
+        let groups = one.node.groups().await.unwrap();
+        assert_eq!(groups.iter().map(|group| group.id).collect::<Vec<_>>(), [quick.id]);
+    }
+}
+
+// E4
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_thought_lost_and_is_heard_again_keeps_its_kernels() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (session, _, process) = nodes[0].busy_notebook().await;
+    nodes[1].until_listed(session, |listed| listed.has_kernel).await;
+    nodes[0].gate.shut();
+    nodes[1].until_members(1).await;
+    nodes[0].gate.open();
+    nodes[1].until_members(2).await;
+    world.pass(GRACE * 2).await;
+    assert_eq!(world.owner(session).await.map(|claim| (claim.node, claim.epoch.0)), Some((id(1), 1)));
+    assert_eq!((nodes[0].machine.alive(), launched(&nodes[1..])), (vec![process], 0));
+}
+
+// E10c
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_has_nothing_to_write_hears_of_its_successor_and_its_process_goes() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (session, run, process) = nodes[0].busy_notebook().await;
+    nodes[0].machine.finish(process, run);
+    nodes[0].until(session, |view| view.runs.succeeded == 1).await;
+    let reservation = nodes[1].context().reserve(session).expect("it is not there");
+    resume(nodes[1].context(), &reservation, Instead::Of(silent())).await.unwrap();
+    nodes[0].machine.until(|machine| machine.alive().is_empty().then_some(())).await;
+    assert_eq!(nodes[0].machine.stops(process), [(StopWhy::Disowned, StopStep::Kill)]);
+    nodes[0].until_gone(session).await;
+}
+
+// E4
+#[tokio::test(start_paused = true)]
+async fn what_was_frozen_goes_on_also_if_its_session_is_not_open() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (session, _, _) = nodes[0].busy_notebook().await;
+    nodes[1].until_listed(session, |listed| listed.has_kernel).await;
+    let mut standing = nodes[0].cluster().standing.subscribe();
+    nodes[0].context().broken(session, "as the test says".to_owned());
+    nodes[0].gate.shut();
+    standing.wait_for(|standing| matches!(standing, Standing::Isolated { .. })).await.unwrap();
+    nodes[0].gate.open();
+    nodes[0].until_ready().await;
+    assert_eq!(nodes[0].machine.thawed(), [session]);
+}
+
+// E11
+#[tokio::test(start_paused = true)]
+async fn a_row_that_somebody_wrote_whose_claim_does_not_count_is_corrected() {
+    let world = World::new();
+    let nodes = world.nodes(3).await;
+    let (session, run) = nodes[0].command(1, RestartPolicy::permanent()).await;
+    let (refused, mut is_refused) = tokio::sync::watch::channel(false);
+    let (refused, is_ill) = (Arc::new(refused), Arc::new(AtomicBool::new(true)));
+    for one in &nodes[1..] {
+        one.until_listed(session, |listed| listed.owner.is_some()).await;
+        let (refused, is_ill) = (Arc::clone(&refused), Arc::clone(&is_ill));
+        one.faults.set(move |operation| match operation {
+            Operation::TableWrite if is_ill.load(Ordering::SeqCst) => {
+                refused.send_replace(true);
+                Fault::Unavailable
+            }
+            _ => Fault::None,
+        });
+    }
+    nodes[0].kill();
+    let claim = world.until_owner(session, |claim| claim.node != id(1)).await;
+    is_refused.wait_for(|is| *is).await.unwrap();
+    is_ill.store(false, Ordering::SeqCst);
+    // The other one has claimed it in the same epoch, in vain, and was the one to write the row.
+    let other = nodes[1..].iter().find(|one| one.context().who.node != claim.node).unwrap();
+    other.context().index_owner(session, claim.epoch).await.unwrap();
+    heir(&nodes, claim.node).machine.given(run).await;
+    assert_eq!(
+        world.owner(session).await.map(|owner| owner.node),
+        Some(claim.node),
+        "whose claim counts has it"
+    );
+}
+
+// E11
+#[tokio::test(start_paused = true)]
+async fn a_takeover_that_was_cut_short_behind_its_claim_is_finished() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (session, run) = nodes[0].command(1, RestartPolicy::permanent()).await;
+    nodes[1].until_listed(session, |listed| listed.owner.is_some()).await;
+    let (mut is_claimed, mut is_listed, mut left) = (false, false, 3);
+    nodes[1].faults.set(move |operation| {
+        match operation {
+            Operation::Append { lane: Lane::Control, .. } => is_claimed = true,
+            Operation::TableWrite => is_listed = is_claimed,
+            Operation::Read { .. } if is_listed && left > 0 => {
+                left -= 1;
+                return Fault::Unavailable;
+            }
+            Operation::Append { .. } | Operation::Read { .. } | Operation::TableRead => {}
+        }
+        Fault::None
+    });
+    nodes[0].kill();
+    let (_, attempt) = nodes[1].machine.given(run).await;
+    assert_eq!(attempt.0, 2);
 }
 
 // E11

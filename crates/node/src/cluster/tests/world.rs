@@ -49,7 +49,7 @@ struct RuntimesClock(Instant);
 impl Clock for RuntimesClock {
     fn now(&self) -> Now {
         let tick = Tick::default() + self.0.elapsed();
-        Now { tick, wall: WallTime(1_000_000_000 + tick.0 / 1_000) }
+        Now { tick, wall: WallTime(1_000_000_000 + tick.0 / 1_000), slept: Duration::ZERO }
     }
 
     async fn until(&self, tick: Tick) {

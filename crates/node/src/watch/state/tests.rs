@@ -19,7 +19,7 @@ struct HandClock(watch::Sender<Tick>);
 #[async_trait]
 impl Clock for HandClock {
     fn now(&self) -> Now {
-        Now { tick: *self.0.borrow(), wall: WallTime(0) }
+        Now { tick: *self.0.borrow(), wall: WallTime(0), slept: std::time::Duration::ZERO }
     }
 
     async fn until(&self, tick: Tick) {

@@ -41,7 +41,7 @@ struct RuntimesClock(Instant);
 #[async_trait]
 impl Clock for RuntimesClock {
     fn now(&self) -> Now {
-        Now { tick: Tick::default() + self.0.elapsed(), wall: WallTime(1) }
+        Now { tick: Tick::default() + self.0.elapsed(), wall: WallTime(1), slept: Duration::ZERO }
     }
 
     async fn until(&self, tick: Tick) {

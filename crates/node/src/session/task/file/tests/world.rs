@@ -440,7 +440,7 @@ impl StillClock {
 impl Clock for StillClock {
     fn now(&self) -> Now {
         let tick = *self.0.borrow();
-        Now { tick, wall: WallTime(tick.0 / 1_000) }
+        Now { tick, wall: WallTime(tick.0 / 1_000), slept: Duration::ZERO }
     }
 
     async fn until(&self, tick: Tick) {
