@@ -64,8 +64,7 @@ impl Reached {
             (faults.unavailable, Fate::Refused),
             (if writes { faults.lost_answer } else { 0 }, Fate::LostAnswer),
             (if writes { faults.lost_question } else { 0 }, Fate::LostQuestion),
-            // A row that is written when nobody waits for it any more is a known weakness: what was not made is listed then.
-            (if what == "append" { faults.late } else { 0 }, Fate::Late),
+            (if writes { faults.late } else { 0 }, Fate::Late),
         ];
         all.into_iter().find(|(often, _)| random.happens(*often)).map_or(Fate::Good, |(_, fate)| fate)
     }
