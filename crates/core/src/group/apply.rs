@@ -108,6 +108,13 @@ fn happened(group: &mut Group, at: WallTime, what: &Happened) {
             remember(&mut group.takeovers, takeover);
             for member in &mut group.members {
                 member.runtime.lost(takeover.evidence());
+                // Another clock, which may be hours off the last one, counts from here: who waits begins to wait.
+                member.unready_since = member.unready_since.map(|_| at);
+            }
+            for run in &group.queue {
+                if let Some(task) = group.tasks.get_mut(run) {
+                    task.waits_since = at;
+                }
             }
         }
         Happened::HandOverAsked { grace_ms } => {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use outlive_core::group::input::RunnerInput;
 use outlive_core::group::spec::NewTask;
 use outlive_core::group::state::TaskState;
-use outlive_core::group::{GroupSpec, Input, Strategy, can_release};
+use outlive_core::group::{GroupSpec, Input, Strategy, Timer, can_release, timers};
 use outlive_core::id::{Attempt, RunId, Seq};
 use outlive_core::limits::TASK_NODES_LOST_MAX;
 use outlive_core::runtime::restart::RestartHistory;
@@ -88,6 +88,20 @@ fn a_task_that_would_not_have_waited_waits_for_its_runner_to_come_back_elsewhere
     assert_eq!(world.outcome(run), None);
     rises(&mut world);
     assert_eq!(world.has(run), Some(0));
+}
+
+#[test]
+fn who_waits_begins_to_wait_by_the_clock_of_the_new_owner() {
+    let mut world = World::new(spec(1, Strategy::OneForOne, RestartPolicy::permanent()));
+    let new = NewTask { wait_ms: 10_000, ..world.task("chat") };
+    let run = world.submits(new);
+    // Of which nothing has passed for anybody.
+    world.now.wall.0 += 5 * 3_600_000_000;
+    world.is_lost(usize::MAX);
+    world.give(Input::Timer(Timer::Wait(run))).unwrap();
+    assert_eq!(world.outcome(run), None);
+    let waits = timers(&world.group, world.now).into_iter().find(|(timer, _)| *timer == Timer::Wait(run));
+    assert!(waits.is_some_and(|(_, left)| (9_000..=10_000).contains(&left.as_millis())), "{waits:?}");
 }
 
 #[test]
