@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::clock::{Deadline, PATIENCE, within};
+use crate::clock::{Deadline, PATIENCE, eventually, within};
 use crate::events::Events;
 use crate::http::{Api, Response};
 use crate::process::{self, Process, Signal};
@@ -250,10 +250,15 @@ impl Group {
         self.session.api().post(&self.path(&format!("/{wish}")), &json!({"member": member}));
     }
 
-    /// Ends it and waits for its end.
+    /// Ends it and waits for its end. A node that has just come back may still find out whose it is.
     #[track_caller]
     pub fn down(&self) -> Value {
-        self.session.api().delete(&self.path(""));
+        eventually("whose group it is, is known", within(PATIENCE), || {
+            let response = self.session.api().request("DELETE", &self.path(""), None);
+            let is_moving = response.status == 503 && response.json()["code"] == "session-moving";
+            assert!(is_moving || (200..300).contains(&response.status), "{}", response.json());
+            (!is_moving).then_some(())
+        });
         self.session.wait_closed()
     }
 }

@@ -116,6 +116,14 @@ impl Daemon {
         Ok(ways.into_iter().map(|way| Client::new(way, company)).collect())
     }
 
+    /// The one behind this one in their order, the first behind the last; `None` when no other is known.
+    pub fn behind(&self, way: &Way) -> Option<Client> {
+        let mut clients = self.clients().ok().filter(|clients| clients.len() > 1)?;
+        let at = clients.iter().position(|client| client.way().is_at(way));
+        let next = at.map_or(0, |at| (at + 1) % clients.len());
+        Some(clients.swap_remove(next))
+    }
+
     /// A node of the cluster by the address that it advertises.
     pub fn at(&self, url: &str) -> Result<Client, Failure> {
         let token = match Nodes::read(&self.config.socket.value) {

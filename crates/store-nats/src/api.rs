@@ -139,6 +139,13 @@ impl Wire {
         self.leader_get(stream, &json!({ "seq": from.0, "next_by_subj": subject })).await
     }
 
+    /// The last place in a stream, as its leader has it. It never goes back.
+    pub(crate) async fn leader_end(&self, stream: &str) -> Result<Position, ApiError> {
+        let answer = self.api(&format!("STREAM.INFO.{stream}"), &json!({})).await?;
+        let last = answer["state"]["last_seq"].as_u64();
+        last.map(Position).ok_or_else(|| ApiError::Odd("a stream without its last place".to_owned()))
+    }
+
     async fn leader_get(&self, stream: &str, request: &Value) -> Result<Option<Stored>, ApiError> {
         let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), request).await {
             Err(error) if error.is(code::NO_MESSAGE) => return Ok(None),

@@ -4,11 +4,12 @@
 //! - it reaches the head that is known here (an own append, or what the server told), or
 //! - the leader has no more either: it is asked, and gives what is missing.
 //!
-//! With one server there are no others to lag behind; it is asked a second time when it had nothing at all, because a
-//! server that is shutting down may say so too.
+//! With one server there are no others to lag behind; it is asked a second time for a lane that it had nothing of,
+//! because a server that is shutting down may say so too.
 //!
 //! A leader that was cut off from the other servers tells what it has until it knows, which takes some seconds: what was
-//! acknowledged before, never less, but not what a new leader stores meanwhile. Appends do not depend on it.
+//! acknowledged before, never less, but not what a new leader stores meanwhile. Appends do not depend on it, and it is
+//! not believed that a log ends before what was heard of.
 //!
 //! Lanes are read each by itself, at slightly different moments, so nothing is taken of them behind what was the end of
 //! the log before they were read.
@@ -107,6 +108,9 @@ impl Inner {
             .map(|subject| self.wire.batch(&place.stream, subject, after.next(), limit.records, limit.bytes));
         let mut batches = try_join_all(batches).await.map_err(unavailable)?;
         if !self.is_at_the_end(&batches, known) {
+            if known > after {
+                self.knows_the_end(place, known).await.map_err(unavailable)?;
+            }
             self.complete(place, after, &subjects, &mut batches).await.map_err(unavailable)?;
         }
         found(place, after, end.unwrap_or(known), end, batches)
@@ -124,7 +128,24 @@ impl Inner {
         let reaches =
             batches.len() == 1 && last.is_some_and(|last| last >= known && known > Position::default());
         let goes_on = batches.iter().all(|batch| batch.more);
-        reaches || goes_on || (self.replicas == 1 && (last.is_some() || batches.len() > 1))
+        let said = |batch: &Batch| !batch.messages.is_empty();
+        reaches || goes_on || (self.replicas == 1 && batches.iter().all(said))
+    }
+
+    /// Whether there may be more of a lane than its page says.
+    fn may_lack(&self, batch: &Batch) -> bool {
+        !batch.more && (self.replicas > 1 || batch.messages.is_empty())
+    }
+
+    /// That the leader is not an old one: it has what was heard of.
+    async fn knows_the_end(&self, place: &Place, known: Position) -> Result<(), ApiError> {
+        let end = self.wire.leader_end(&place.stream).await?;
+        if end < known {
+            return Err(ApiError::Odd(format!(
+                "its leader was cut off: it ends at {end}, and {known} is there"
+            )));
+        }
+        Ok(())
     }
 
     /// Asks the leader for what the replicas that answered did not have yet, each lane by itself.
@@ -136,7 +157,7 @@ impl Inner {
         batches: &mut [Batch],
     ) -> Result<(), ApiError> {
         let mut left = NATS_LEADER_READS_MAX;
-        for (subject, batch) in subjects.iter().zip(batches).filter(|(_, batch)| !batch.more) {
+        for (subject, batch) in subjects.iter().zip(batches).filter(|(_, batch)| self.may_lack(batch)) {
             let last = self.wire.leader_last(&place.stream, subject).await?;
             let Some(Stored { position: last, .. }) = last else {
                 // A replica has not yet removed what the leader has.

@@ -39,12 +39,20 @@ impl Daemon {
                 Err(error) => error,
             };
             let was_not_done = error.is_passing() || matches!(error, CallError::NotRunning { .. });
-            let may_again = was_not_done || twice == Twice::Harmless && error.is_daemon_gone();
+            let is_unknown = error.is_daemon_gone() || error.is_owner_lost();
+            let may_again = was_not_done || twice == Twice::Harmless && is_unknown;
             if !may_again || Instant::now() + PACE >= deadline {
                 return Err(error);
             }
-            if error.is_passing() {
+            if matches!(error, CallError::Refused(_)) {
                 pause().await;
+            }
+            // Who refuses is there, and may be cut off for long: others are asked in turn.
+            if error.is_passing()
+                && let Some(next) = self.behind(client.way())
+            {
+                *client = next;
+                continue;
             }
             match self.connect_or_start(talk).await {
                 Ok(found) => *client = found,

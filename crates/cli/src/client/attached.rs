@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use self::seek::{Found, Sought};
 use super::way::Way;
-use super::{CallError, Client, EventStream};
+use super::{CallError, Client, EventStream, Twice};
 use crate::daemon::{self, Daemon};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -29,9 +29,6 @@ use crate::failure::Failure;
 const FRUITLESS_MAX: u32 = 2;
 /// That wait: a daemon on a full disk answers again when there is space.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// How often a blob is asked for, when the daemon dies meanwhile.
-const BLOB_TRIES: usize = 3;
 
 /// What is attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,18 +174,13 @@ impl<'a> Attached<'a> {
     }
 
     async fn blob(&mut self, session: SessionId, sha256: &str) -> Result<Option<Vec<u8>>, Failure> {
-        for _ in 0..BLOB_TRIES {
-            match self.client.blob(session, sha256).await {
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(CallError::Refused(problem)) if problem.status == 404 => return Ok(None),
-                Err(error) if error.is_daemon_gone() => {
-                    self.client = self.daemon.connect_or_start(&mut daemon::silent).await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let ask = async |client: Client| client.blob(session, sha256).await;
+        let daemon = self.daemon;
+        match daemon.persist(&mut self.client, Twice::Harmless, &mut daemon::silent, ask).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(CallError::Refused(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(Failure::from(error).hint(self.afterwards())),
         }
-        Err(Failure::new(Exit::Daemon, "the daemon breaks off while it sends a large piece of output")
-            .hint(self.afterwards()))
     }
 
     /// The next event. Cancel-safe: what was not returned is not lost.

@@ -104,6 +104,11 @@ impl CallError {
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Refused(problem) if problem.status == 503 && PASSING.contains(&problem.code.as_str()))
     }
+
+    /// Whether the node died that the call was handed on to: nobody knows whether it was done.
+    pub fn is_owner_lost(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.code == "owner-lost")
+    }
 }
 
 /// Codes of what passes by itself in a cluster.

@@ -125,7 +125,7 @@ async fn screen(
 async fn refresh(board: &mut Board, client: &Client, id: outlive_core::id::SessionId) -> Result<(), Failure> {
     match client.notebook(id, false).await {
         Ok(notebook) => board.set_cells(notebook.cells),
-        Err(error) if error.is_daemon_gone() => {}
+        Err(error) if error.is_daemon_gone() || error.is_passing() => {}
         Err(error) => return Err(error.into()),
     }
     Ok(())

@@ -200,9 +200,11 @@ pub(super) async fn refusal(head: &Parts, body: Incoming, owner: &Owner) -> Prob
         let why = format!("it refused with {} and no reason", head.status);
         Trouble::Garbled(why).of_stream(owner)
     };
-    match Limited::new(body, OWNER_REFUSAL_BYTES_MAX).collect().await {
-        Ok(body) => serde_json::from_slice(&body.to_bytes()).unwrap_or_else(|_| garbled()),
-        Err(_) => garbled(),
+    let read = Limited::new(body, OWNER_REFUSAL_BYTES_MAX).collect();
+    match timeout(Duration::from_millis(OWNER_SILENCE_MS), read).await {
+        Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).unwrap_or_else(|_| garbled()),
+        Ok(Err(_)) => garbled(),
+        Err(_) => Trouble::Silent.of_stream(owner),
     }
 }
 

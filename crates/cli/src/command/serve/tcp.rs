@@ -29,11 +29,11 @@ async fn bind(config: &Config, address: SocketAddr, hosts: &[String]) -> Result<
 /// Listens for the other nodes, and says where they reach this one.
 pub(super) async fn listen_for_nodes(config: &Config) -> Result<(BoundTcp, String), Failure> {
     let advertise = &config.cluster.advertise;
-    let said = advertise.value.as_deref().map(host_of).transpose().map_err(|why| {
+    let said = advertise.value.as_deref().map(place_of).transpose().map_err(|why| {
         Failure::new(Exit::Usage, format!("`cluster.advertise` (from {}): {why}", advertise.origin))
     })?;
     let own = machine();
-    let hosts: Vec<String> = said.iter().chain(&own).cloned().collect();
+    let hosts: Vec<String> = said.iter().map(|said| said.host.clone()).chain(own.clone()).collect();
     let tcp = match listen(config, &hosts).await? {
         Some(tcp) => tcp,
         None if said.is_some() => {
@@ -52,8 +52,8 @@ pub(super) async fn listen_for_nodes(config: &Config) -> Result<(BoundTcp, Strin
         }
     };
     let address = tcp.address();
-    let url = match (&advertise.value, own) {
-        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+    let url = match (said, own) {
+        (Some(said), _) => said.url,
         // An address that means all of this machine's is none that another machine could use.
         (None, Some(name)) if address.ip().is_unspecified() => format!("http://{name}:{}", address.port()),
         (None, _) => format!("http://{address}"),
@@ -61,11 +61,17 @@ pub(super) async fn listen_for_nodes(config: &Config) -> Result<(BoundTcp, Strin
     Ok((tcp, url))
 }
 
-/// The host in a URL, without its port.
-fn host_of(url: &str) -> Result<String, String> {
+/// Where others reach this node.
+struct Advertised {
+    /// `http://HOST:PORT`, whatever of it was left out.
+    url: String,
+    host: String,
+}
+
+fn place_of(url: &str) -> Result<Advertised, String> {
     let Way::Tcp { authority, .. } = Way::url(url, None)? else { return Err(format!("{url:?} is no URL")) };
     let (host, _) = authority.rsplit_once(':').ok_or("it has no port")?;
-    Ok(host.to_owned())
+    Ok(Advertised { host: host.to_owned(), url: format!("http://{authority}") })
 }
 
 /// What this machine calls itself.
@@ -79,10 +85,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_of_an_address() {
-        assert_eq!(host_of("http://10.0.0.1:8787/").as_deref(), Ok("10.0.0.1"));
-        assert_eq!(host_of("http://[::1]:8787").as_deref(), Ok("[::1]"));
-        assert_eq!(host_of("node-a.example:1").as_deref(), Ok("node-a.example"));
-        assert!(host_of("https://a").is_err());
+    fn what_is_advertised_is_a_whole_address() {
+        let place = |url: &str| place_of(url).map(|place| (place.host, place.url));
+        let is = |host: &str, url: &str| Ok((host.to_owned(), url.to_owned()));
+        assert_eq!(place("http://10.0.0.1:8787/"), is("10.0.0.1", "http://10.0.0.1:8787"));
+        assert_eq!(place("http://[::1]:8787"), is("[::1]", "http://[::1]:8787"));
+        assert_eq!(place("node-a.example:1"), is("node-a.example", "http://node-a.example:1"));
+        assert_eq!(place("http://node-a"), is("node-a", "http://node-a:80"));
+        assert!(place("https://a").is_err());
     }
 }
