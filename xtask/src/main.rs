@@ -44,7 +44,7 @@ enum Command {
         /// Measure the development build, which is slower and quicker to make.
         #[arg(long)]
         dev: bool,
-        /// Handed on: `--only TEXT`, `--contestants NAME,NAME`.
+        /// Handed on: `--only TEXT`, `--contestants NAME,NAME`, `--minutes N`.
         #[arg(last = true)]
         rest: Vec<String>,
     },

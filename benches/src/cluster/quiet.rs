@@ -1,11 +1,10 @@
 //! Nodes to which nothing happens.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle, sleep};
+use std::process::{Child, Command};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use outlive_e2e::clock::{now, within};
 use outlive_e2e::cluster::{Cluster, Servers};
 use outlive_e2e::events::Silence;
@@ -55,7 +54,7 @@ fn used(pids: &[i32]) -> u64 {
 pub fn busy(minutes: u64) -> Result<Value> {
     let cluster = Cluster::of(3);
     let group = group(&cluster, 0, "bench", 1)?;
-    let _spinning = Spinning::on_all_cores();
+    let _spinning = Spinning::on_all_cores()?;
     let task = submit(&group, "count", &json!({"n": 100_000_000, "period_us": 50_000, "every": 100}))?;
     let path = format!("/v1/sessions/{}/runs/{}/attach?follow=true", group.session().id, task.id);
     let mut events = cluster.members[1].world.api().events(&path, None);
@@ -88,35 +87,30 @@ pub fn busy(minutes: u64) -> Result<Value> {
     }))
 }
 
-/// Threads that do nothing as fast as they can, one for each core. Dropped, they end.
-struct Spinning {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
+/// Processes that do nothing as fast as they can, one for each core. Dropped, they end.
+///
+/// Each is in a session of its own, as kernels are: Linux shares the processor among sessions first (`sched_autogroup`),
+/// and what is measured are nodes beside others that are busy, not nodes that are starved by their own.
+struct Spinning(Vec<Child>);
 
 impl Spinning {
-    fn on_all_cores() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+    fn on_all_cores() -> Result<Self> {
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        let spin = || {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-        };
-        let threads = (0..cores).map(|_| spin()).collect();
-        Self { stop, threads }
+        let spin = || Command::new("setsid").args(["sh", "-c", "while :; do :; done"]).spawn();
+        let mut spinning = Self(Vec::new());
+        for _ in 0..cores {
+            spinning.0.push(spin().context("cannot start a process that spins")?);
+        }
+        Ok(spinning)
     }
 }
 
 impl Drop for Spinning {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // A thread that only spins does not panic.
-            let _ = thread.join();
+        for process in &mut self.0 {
+            // Nothing is left to do when it has ended already.
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
 }
