@@ -156,7 +156,7 @@ def report(watchers: list[Watcher], owner: Node, killed: float, place: int) -> b
     """What everybody has seen, compared with the story as it is told where nobody is killed."""
     words = list(itertools.islice(story(SEED), WORDS))
     expected = "".join(f"{word} " for word in words)
-    cut = f"…{' '.join(words[place - 6 : place])} {ink('1;31', '✂')} {' '.join(words[place : place + 6])}…"
+    cut = f"…{' '.join(words[place - 4 : place])} {ink('1;31', '✂')} {' '.join(words[place : place + 4])}…"
     say(f"the story is told. Where {owner.name} died: {cut}\n")
     print(f"         {'who watched at':23} {'new word after the kill':25} {'each word once'}")
     for watcher in watchers:
