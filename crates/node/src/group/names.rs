@@ -113,6 +113,13 @@ pub(super) async fn claim_again(context: &Context, name: &str, group: SessionId)
     Err(problem::store(&TableError::Unknown))
 }
 
+/// Whether the name of a group that is taken up went to another one: then this one was never made, and its row was written
+/// when its maker was dead already. One that was made keeps its name to its end.
+pub(super) async fn is_anothers(context: &Context, name: &str, group: SessionId) -> Result<bool, Problem> {
+    let is_shared = context.cluster.is_some();
+    Ok(is_shared && holder(context, name).await?.group.is_some_and(|holder| holder != group))
+}
+
 /// Gives a name back, if it is still this group's. One that is not given back can be taken over all the same.
 pub(super) async fn release(context: &Context, name: &str, group: SessionId) {
     let released = async {

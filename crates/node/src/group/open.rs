@@ -92,7 +92,12 @@ pub(crate) async fn resume(
     blobs: &Path,
 ) -> Result<(), Problem> {
     let epoch = claimed.epoch;
-    let (group, journal, replays) = read_beginning(context, reservation.id, claimed).await?;
+    let id = reservation.id;
+    let (group, journal, replays) = read_beginning(context, id, claimed).await?;
+    if names::is_anothers(context, &group.spec.name, id).await? {
+        tracing::warn!(session = %id, name = group.spec.name, "another group has the name since before this one was made");
+        return context.forget(id).await.map_err(|error| problem::store(&error));
+    }
     let (mut task, handle) = task(context, group, journal, blobs);
     task.replays = replays;
     // Before anything is started for it: the next daemon must take it up.

@@ -326,6 +326,35 @@ async fn of_two_nodes_that_make_a_group_one_has_its_name_also_if_the_other_stood
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_row_is_written_when_its_maker_is_dead_does_not_share_a_name() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    let (gate, mut writes) = (nodes[0].gate.clone(), 0);
+    // The first is the name's.
+    nodes[0].faults.set(move |operation| {
+        writes += u32::from(matches!(operation, Operation::TableWrite));
+        if writes == 2 && matches!(operation, Operation::TableWrite) {
+            gate.shut();
+            return Fault::Delay(GRACE);
+        }
+        Fault::None
+    });
+    let up = nodes[0].up("g");
+    let quick = async {
+        nodes[1].until_members(1).await;
+        nodes[1].up("g").await.unwrap().id
+    };
+    let quick = tokio::select! {
+        made = up => panic!("its node is dead: {made:?}"),
+        quick = quick => quick,
+    };
+    world.until_rows("sessions", 2).await;
+    world.pass(GRACE).await;
+    let groups = nodes[1].node.groups().await.unwrap();
+    assert_eq!(groups.iter().map(|group| group.id).collect::<Vec<_>>(), [quick]);
+}
+
 // E4
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_thought_lost_and_is_heard_again_keeps_its_kernels() {
