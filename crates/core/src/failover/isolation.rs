@@ -152,13 +152,6 @@ impl Isolation {
         self.settle();
     }
 
-    /// A session ended while it was looked at.
-    pub fn ended(&mut self, round: Round, session: SessionId) {
-        if round == self.round && self.left.remove(&session) {
-            self.settle();
-        }
-    }
-
     fn isolate(&mut self, since: Tick) {
         self.place = Place::Isolated { since };
         // Answers that are on their way may be older than what happens now.

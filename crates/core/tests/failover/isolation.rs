@@ -118,16 +118,6 @@ fn a_machine_that_slept_for_hours_is_isolated_before_it_does_anything() {
     assert!(matches!(orders(&mut isolation)[..], [Order::Look(_)]));
 }
 
-#[test]
-fn a_session_that_ends_meanwhile_holds_up_nobody() {
-    let mut isolation = isolated();
-    isolation.observe(at(9_000), None);
-    let round = round(&orders(&mut isolation));
-    isolation.begin(round, [session(1)]);
-    isolation.ended(round, session(1));
-    assert_eq!(orders(&mut isolation), [Order::Rejoin]);
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Pass(u64),

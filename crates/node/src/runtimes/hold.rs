@@ -161,7 +161,7 @@ impl Told {
         }
     }
 
-    /// Whether a wish of the session has to wait: that its process goes on while it is held.
+    /// Whether a wish of the session is dropped: that its process goes on while it is held. Whoever held it lets it go on.
     pub(super) fn forbids(&self, order: &ToShim) -> bool {
         matches!(order, ToShim::Thaw) && self.wanted.borrow().hold != Hold::No
     }

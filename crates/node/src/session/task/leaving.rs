@@ -10,7 +10,6 @@
 
 use std::time::Duration;
 
-use outlive_core::id::NodeId;
 use outlive_core::limits::EVICT_RETRY_MS;
 use outlive_core::session::residence::Resident;
 use outlive_core::session::{Input, can_release};
@@ -92,22 +91,21 @@ impl Task {
         }
         // Its claim and its watch go before anybody can come and want them.
         self.notebook = None;
-        self.let_go(None).await;
+        self.let_go().await;
         self.context.metrics.eviction_done();
         tracing::info!(session = %id, path = ?self.session.path, "evicted: idle, and nobody is there");
         drop(reservation);
         Ok(Left::Yes)
     }
 
-    /// The session leaves this node's memory; of several nodes the one that is given it, or any that is asked for it, may
-    /// take it up.
-    pub(super) async fn let_go(&mut self, to: Option<NodeId>) {
+    /// The session leaves this node's memory; of several nodes any that is asked for it may take it up.
+    pub(super) async fn let_go(&mut self) {
         let id = self.session.spec.id;
         if self.context.cluster.is_none() {
             self.context.engine.close_session(id).await;
             return self.context.bus.close(id);
         }
-        match self.journal.release(to).await {
+        match self.journal.release(None).await {
             Ok(()) | Err(WriteError::Fenced) => {}
             // It is claimed from here then, or when this node is gone.
             Err(error) => {
