@@ -74,7 +74,11 @@ fn faults(rounds: usize) -> Vec<Row> {
         row("frozen (SIGSTOP)", "frozen", vec![elsewhere(), moved(late), stayed(), again()]),
         row("cut off in silence", "silent", vec![elsewhere(), moved(late), stayed(), again()]),
         row("cut off and told so", "closed", vec![elsewhere(), moved(late), stayed(), again()]),
-        row("drained (SIGTERM)", "drained", vec![at("at other nodes", "elsewhere", drained), moved(drained)]),
+        row(
+            "drained (SIGTERM)",
+            "drained",
+            vec![at("at other nodes", "elsewhere", drained), moved(drained), again()],
+        ),
     ]
 }
 
