@@ -52,6 +52,16 @@ seeds! {
     (a_node_alone_loses_nothing_2, false, 2),
 }
 
+/// Each has found something, which was mended.
+#[test]
+fn what_went_wrong_once_does_not_again() {
+    let campaign = Campaign { is_cluster: true, only: Vec::new() };
+    for seed in [424, 581, 971, 974, 1_350, 1_558, 1_682, 1_702, 2_005] {
+        let found = campaign.run(seed..seed + 1, 1, |_| {});
+        assert!(found.is_empty(), "seed {seed}: {:?}", found[0].wrong);
+    }
+}
+
 #[test]
 fn one_seed_is_one_story() {
     for (seed, is_cluster) in [(3, false), (7, false), (3, true), (9, true), (13, true)] {

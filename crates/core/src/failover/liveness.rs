@@ -318,7 +318,8 @@ impl Liveness {
             return;
         };
         if other.boot != member.boot {
-            if other.is_earlier_life(member.boot) {
+            // A late beat of an earlier life. One that goes on when there is no other was the later one.
+            if other.is_earlier_life(member.boot) && other.phase != Phase::Gone {
                 return;
             }
             self.lose(member.node, Why::Reborn);

@@ -77,7 +77,7 @@ pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
     let running = running.and_then(|id| Some((id, session.runs.get(&id)?)));
     if let Some((id, Run { state: RunState::Running { ending, .. }, attempt, started_at, .. })) = running {
         if let Some(hand_over) = &session.hand_over {
-            timers.push((Timer::HandOver, left(hand_over.since, hand_over.grace_ms)));
+            timers.push((Timer::HandOver, hand_over.left(now.wall)));
         }
         match (ending, session.run_limit_ms()) {
             (Some((_, since)), _) => {
@@ -138,7 +138,7 @@ fn hand_over(session: &Session, now: Now) -> Decision {
     if !finished.is_none() {
         return finished;
     }
-    let is_over = session.hand_over.is_some_and(|hand_over| now.wall >= hand_over.until());
+    let is_over = session.hand_over.is_some_and(|hand_over| hand_over.left(now.wall).is_zero());
     match session.runtime.status {
         Status::Launching | Status::Ready(_) if session.running.is_none() || is_over => {
             stop_process(session, StopWhy::Drain, StopStep::Ask, now)

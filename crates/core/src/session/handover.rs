@@ -15,6 +15,7 @@
 //! A cancel that was asked before stays one, whatever the policy.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::event::{Happened, NewRun, OnRaise};
 use super::input::Decision;
@@ -36,10 +37,11 @@ pub struct HandOver {
 }
 
 impl HandOver {
-    /// When what runs is not waited for any more.
+    /// For how long what runs is still waited for; by a clock that was set back behind its beginning, for all of it.
     #[must_use]
-    pub const fn until(&self) -> WallTime {
-        WallTime(self.since.0.saturating_add(self.grace_ms.saturating_mul(1_000)))
+    pub const fn left(&self, now: WallTime) -> Duration {
+        let passed = Duration::from_micros(now.0.saturating_sub(self.since.0));
+        Duration::from_millis(self.grace_ms).saturating_sub(passed)
     }
 }
 

@@ -338,6 +338,27 @@ fn check(world: &World) {
     }
 }
 
+// E7: a beat of the life before comes late to one that is too young to have heard that life.
+#[test]
+fn a_late_beat_of_a_life_that_was_not_known_hides_nobody() {
+    let mut delays = vec![1; 14];
+    delays[4] = 57;
+    let mut world = World::with_delays(4, delays);
+    world.run(1_000);
+    for fault in [Fault::Pass(2_057), Fault::Restart(1), Fault::Freeze(3, 43), Fault::Restart(0)] {
+        befall(&mut world, 4, fault);
+    }
+    world.run(2_000);
+    check(&world);
+    let who = world.me(0);
+    let told = world.told_by(1);
+    assert!(told.contains(&Output::Joined(who)), "{told:?}");
+    assert!(
+        !told.iter().any(|output| matches!(output, Output::Lost { member, .. } if *member == who)),
+        "{told:?}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

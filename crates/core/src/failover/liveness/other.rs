@@ -58,8 +58,9 @@ impl Other {
         was_asked
     }
 
+    /// As far as we know: we may be younger than it, and a boot's id is as old as the clock said that it was made by.
     pub(super) fn is_earlier_life(&self, boot: BootId) -> bool {
-        self.earlier.contains(&boot)
+        self.earlier.contains(&boot) || boot < self.boot
     }
 
     /// Its next life.
