@@ -35,6 +35,8 @@ impl Node {
     pub async fn with(servers: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let spool = TempDir::new().unwrap();
         let mut settings = settings(servers, &spool);
+        // Servers that elect their leaders on a busy machine take a while.
+        settings.wait = Some(PATIENCE);
         change(&mut settings);
         Self { nats: Nats::connect(settings.clone()).await.unwrap(), settings, spool }
     }
