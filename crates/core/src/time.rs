@@ -50,3 +50,13 @@ pub struct Now {
     /// that somebody sets changes `wall` and not this.
     pub slept: Duration,
 }
+
+impl Now {
+    /// What is left of so many milliseconds that began then: never more than all of them, though another node may have
+    /// written down since when by a clock that is hours ahead, or ours was set back.
+    #[must_use]
+    pub const fn left(self, since: WallTime, ms: u64) -> Duration {
+        let passed = Duration::from_micros(self.wall.0.saturating_sub(since.0));
+        Duration::from_millis(ms).saturating_sub(passed)
+    }
+}

@@ -68,15 +68,10 @@ pub fn recover_member(group: &Group, process: ProcessKey) -> Vec<Effect> {
 pub fn timers(group: &Group, now: Now) -> Vec<(Timer, Duration)> {
     let mut timers = Vec::new();
     let until = |at: WallTime| Duration::from_micros(at.0.saturating_sub(now.wall.0));
-    // Another node may have written down since when, by a clock that is hours ahead: nobody waits longer than he was to.
-    let after = |since: WallTime, ms: u64| {
-        let left = until(WallTime(since.0.saturating_add(ms.saturating_mul(1_000))));
-        left.min(Duration::from_millis(ms))
-    };
     for member in &group.members {
         if let Status::Backoff { after_ms } = member.runtime.status {
             let timer = Timer::Backoff(member.id, member.runtime.incarnation);
-            timers.push((timer, after(member.runtime.since, after_ms)));
+            timers.push((timer, now.left(member.runtime.since, after_ms)));
         }
         // Those of a task end with the process's end, which has deadlines of its own in the shim.
         if !member.runtime.is_up() {
@@ -87,11 +82,11 @@ pub fn timers(group: &Group, now: Now) -> Vec<(Timer, Duration)> {
             match (ending, task.new.limit_ms) {
                 (Some((_, since)), _) => {
                     let timer = Timer::CancelGrace(task.new.id, task.attempt);
-                    timers.push((timer, after(*since, group.spec.cancel_grace_ms)));
+                    timers.push((timer, now.left(*since, group.spec.cancel_grace_ms)));
                 }
                 (None, Some(ms)) => {
                     let timer = Timer::Limit(task.new.id, task.attempt);
-                    timers.push((timer, after(task.started_at.unwrap_or(now.wall), ms)));
+                    timers.push((timer, now.left(task.started_at.unwrap_or(now.wall), ms)));
                 }
                 (None, None) => {}
             }

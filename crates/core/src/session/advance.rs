@@ -66,26 +66,23 @@ pub fn recover(session: &Session) -> Vec<Effect> {
 #[must_use]
 pub fn timers(session: &Session, now: Now) -> Vec<(Timer, Duration)> {
     let mut timers = Vec::new();
-    let left = |since: crate::time::WallTime, ms: u64| {
-        Duration::from_millis(ms).saturating_sub(Duration::from_micros(now.wall.0.saturating_sub(since.0)))
-    };
     if let Status::Backoff { after_ms } = session.runtime.status {
         let timer = Timer::Backoff(session.runtime.incarnation);
-        timers.push((timer, left(session.runtime.since, after_ms)));
+        timers.push((timer, now.left(session.runtime.since, after_ms)));
     }
     let running = session.running.filter(|_| session.is_up());
     let running = running.and_then(|id| Some((id, session.runs.get(&id)?)));
     if let Some((id, Run { state: RunState::Running { ending, .. }, attempt, started_at, .. })) = running {
         if let Some(hand_over) = &session.hand_over {
-            timers.push((Timer::HandOver, hand_over.left(now.wall)));
+            timers.push((Timer::HandOver, hand_over.left(now)));
         }
         match (ending, session.run_limit_ms()) {
             (Some((_, since)), _) => {
-                timers.push((Timer::EndingGrace(id, *attempt), left(*since, TIMEOUT_GRACE_MS)));
+                timers.push((Timer::EndingGrace(id, *attempt), now.left(*since, TIMEOUT_GRACE_MS)));
             }
             (None, Some(ms)) => {
                 let since = started_at.unwrap_or(now.wall);
-                timers.push((Timer::RunLimit(id, *attempt), left(since, ms)));
+                timers.push((Timer::RunLimit(id, *attempt), now.left(since, ms)));
             }
             (None, None) => {}
         }
@@ -138,7 +135,7 @@ fn hand_over(session: &Session, now: Now) -> Decision {
     if !finished.is_none() {
         return finished;
     }
-    let is_over = session.hand_over.is_some_and(|hand_over| hand_over.left(now.wall).is_zero());
+    let is_over = session.hand_over.is_some_and(|hand_over| hand_over.left(now).is_zero());
     match session.runtime.status {
         Status::Launching | Status::Ready(_) if session.running.is_none() || is_over => {
             stop_process(session, StopWhy::Drain, StopStep::Ask, now)

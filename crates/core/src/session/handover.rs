@@ -37,11 +37,10 @@ pub struct HandOver {
 }
 
 impl HandOver {
-    /// For how long what runs is still waited for; by a clock that was set back behind its beginning, for all of it.
+    /// For how long what runs is still waited for.
     #[must_use]
-    pub const fn left(&self, now: WallTime) -> Duration {
-        let passed = Duration::from_micros(now.0.saturating_sub(self.since.0));
-        Duration::from_millis(self.grace_ms).saturating_sub(passed)
+    pub const fn left(&self, now: Now) -> Duration {
+        now.left(self.since, self.grace_ms)
     }
 }
 
