@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::owner::Owner;
 use super::refusal::Trouble;
-use crate::websocket::socket::{Ear, Ending, Message, Mouth, Patience, Socket, Unheard};
+use crate::websocket::socket::{Ear, Ending, Message, Mouth, Patience, Socket, Unheard, converse};
 
 /// What a client may send: what it may send to the owner, which knows better.
 pub(super) fn config() -> WebSocketConfig {
@@ -39,11 +39,11 @@ pub(super) async fn relay(
     let mut there = Socket::new(upgraded, Role::Client, of_owner, with_owner).await;
     let ending = {
         let (ours, theirs) = (&mut client, &mut there);
+        let telling = tell(&mut theirs.ear, &mut ours.mouth, &owner, &patience);
+        let listening = listen(&mut ours.ear, &mut theirs.mouth, &owner);
         tokio::select! {
             biased;
-            problem = patience.farewell.said() => Ending::Cut(problem),
-            ending = tell(&mut theirs.ear, &mut ours.mouth, &owner, &patience) => ending,
-            ending = listen(&mut ours.ear, &mut theirs.mouth, &owner) => ending,
+            ending = converse(telling, listening, &patience) => ending,
             () = api.until_lost(owner.node) => Ending::Cut(Trouble::Lost.of_stream(&owner)),
         }
     };

@@ -6,7 +6,7 @@ use outlive_node::session::peers::{DocumentPeer, Outgoing, PeerInput, PeerOutput
 use outlive_protocol::http::StreamEvent;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::socket::{Ear, Ending, Message, Mouth, Patience, Socket, text};
+use super::socket::{self, Ear, Ending, Message, Mouth, Patience, Socket, text};
 use crate::problem;
 
 /// What a peer may send.
@@ -22,12 +22,7 @@ pub(crate) fn config() -> WebSocketConfig {
 pub(crate) async fn converse(mut socket: Socket, peer: DocumentPeer, patience: Patience) {
     let DocumentPeer { input, mut output } = peer;
     let Socket { ear, mouth, .. } = &mut socket;
-    let ending = tokio::select! {
-        biased;
-        problem = patience.farewell.said() => Ending::Cut(problem),
-        ending = tell(mouth, &mut output, &patience) => ending,
-        ending = listen(ear, &input) => ending,
-    };
+    let ending = socket::converse(tell(mouth, &mut output, &patience), listen(ear, &input), &patience).await;
     // The session is left before the last word is said: nobody waits for that.
     drop((input, output));
     socket.end(ending).await;

@@ -71,6 +71,30 @@ pub(crate) enum Ending {
     Cut(Problem),
 }
 
+/// Talks and listens until one of them ends, or the server does. A client that is gone, so that nothing can be said to it,
+/// is heard out: what it typed before that counts.
+pub(crate) async fn converse(
+    telling: impl Future<Output = Ending>,
+    listening: impl Future<Output = Ending>,
+    patience: &Patience,
+) -> Ending {
+    let mut listening = pin!(listening);
+    tokio::select! {
+        biased;
+        problem = patience.farewell.said() => Ending::Cut(problem),
+        ending = telling => {
+            if matches!(ending, Ending::Left) {
+                tokio::select! {
+                    _ = timeout(patience.silence, listening) => {}
+                    _ = patience.farewell.said() => {}
+                }
+            }
+            ending
+        }
+        ending = &mut listening => ending,
+    }
+}
+
 /// Why nothing is heard any more.
 #[derive(Debug)]
 pub(crate) enum Unheard {

@@ -51,6 +51,30 @@ async fn editors_see_each_other_and_what_others_ask_for() {
     world.stop().await;
 }
 
+/// A tab that is closed in mid-word: what it had sent was typed, though nothing can be said to it any more.
+#[tokio::test]
+async fn what_an_editor_typed_before_it_was_gone_is_there_for_the_others() {
+    const WORDS: usize = 20;
+    let world = World::start().await;
+    let id = world.notebook().await;
+    let mut ada = Editor::join(world.websocket(&document(id)).await).await;
+    let cell = u32::try_from(ada.sources().len()).unwrap();
+    ada.append("shared", "").await;
+    for round in 0..20 {
+        let mut bob = Editor::join(world.websocket(&document(id)).await).await;
+        bob.until(|bob| bob.sources().len() > cell as usize).await;
+        for word in 0..WORDS {
+            // So that there is something to be said to who is gone.
+            ada.type_into(cell, &format!("ada{round}.{word};")).await;
+            bob.type_into(cell, &format!("bob{round}.{word};")).await;
+        }
+        drop(bob);
+        let words: Vec<_> = (0..WORDS).map(|word| format!("bob{round}.{word};")).collect();
+        ada.until(|ada| words.iter().all(|word| ada.sources()[cell as usize].contains(word))).await;
+    }
+    world.stop().await;
+}
+
 // B2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_editor_that_is_ten_thousand_edits_behind_is_told_and_ends_equal() {
