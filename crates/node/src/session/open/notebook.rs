@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::{make, wake};
 use crate::budget::room;
 use crate::cluster::paths;
-use crate::context::{Context, Found, PathHolder, PathSlot, Reservation};
+use crate::context::{Context, Entered, Found, PathHolder, PathSlot, Reservation};
 use crate::files::notebook_path;
 use crate::seams::{ClaimError, PathClaim};
 use crate::session::handle::{Answer, Ask, Visiting};
@@ -175,16 +175,9 @@ fn fresh_id() -> SessionId {
 /// What is wrong with the request or the store.
 pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Opened, Problem> {
     let id = request.id.unwrap_or_else(fresh_id);
-    let reservation = loop {
-        match wake(context, id).await {
-            Ok(entered) => return Ok(opened(&entered.handle.view.borrow())),
-            Err(problem) if problem.code != "no-such-session" => return Err(problem),
-            Err(_) => {}
-        }
-        context.takes_work()?;
-        if let Some(reservation) = context.reserve(id) {
-            break reservation;
-        }
+    let reservation = match made_or_free(context, id).await? {
+        Ok(entered) => return Ok(opened(&entered.handle.view.borrow())),
+        Err(free) => free,
     };
     room()?;
     in_its_own_task(context, move |context| async move {
@@ -211,6 +204,30 @@ pub async fn new(context: &Arc<Context>, request: NewSession) -> Result<http::Op
         Ok(opened(&view))
     })
     .await
+}
+
+/// The session of that id, or the right to make it. Its place is held while it is looked up, from the look that finds it
+/// empty on: of two who make it at once one goes on, and the other waits for that.
+async fn made_or_free(
+    context: &Arc<Context>,
+    id: SessionId,
+) -> Result<Result<Entered, Reservation>, Problem> {
+    loop {
+        match context.enter(id, Visiting::ToAsk)? {
+            Found::Open(entered) => return Ok(Ok(entered)),
+            Found::Moving(over) => over.cancelled().await,
+            Found::Absent => {
+                context.is_here_or_nowhere(id)?;
+                let Some(reservation) = context.reserve(id) else { continue };
+                let row = context.indexed(id).await.map_err(|error| problem::store(&error))?;
+                if row.is_none() {
+                    return Ok(Err(reservation));
+                }
+                drop(reservation);
+                return wake(context, id).await.map(Ok);
+            }
+        }
+    }
 }
 
 fn home() -> String {

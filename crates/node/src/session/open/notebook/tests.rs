@@ -65,6 +65,19 @@ async fn what_cannot_be_opened_is_refused_by_name_and_left_as_it_is() {
     assert_eq!(opened.path.as_deref(), world.path("bad.ipynb").to_str());
 }
 
+// C1
+#[tokio::test]
+async fn two_who_make_one_untitled_notebook_at_once_have_one_session() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let id = fresh_id();
+    let make = || new(&daemon.context, NewSession { id: Some(id), ..NewSession::default() });
+    let both = async { tokio::join!(make(), make()) };
+    let (one, other) = tokio::time::timeout(PATIENCE, both).await.expect("none of them waits for ever");
+    assert_eq!((one.unwrap().session_id, other.unwrap().session_id), (id, id));
+    assert_eq!(daemon.context.handles().len(), 1);
+}
+
 // C2, C8
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_who_open_one_path_at_once_join_one_session() {
