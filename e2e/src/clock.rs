@@ -41,11 +41,16 @@ impl Deadline {
 /// # Panics
 /// At the deadline, with `what`.
 pub fn eventually<T>(what: &str, deadline: Deadline, mut ask: impl FnMut() -> Option<T>) -> T {
+    poll(deadline, &mut ask).unwrap_or_else(|| panic!("it did not happen in time: {what}"))
+}
+
+/// As [`eventually`]; `None` at the deadline.
+pub fn poll<T>(deadline: Deadline, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || deadline.is_over() {
             return answer;
         }
-        assert!(!deadline.is_over(), "it did not happen in time: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -124,6 +124,12 @@ pub fn memory_bytes(pid: i32) -> Option<u64> {
     field_kib(&Path::new("/proc").join(pid.to_string()).join("smaps_rollup"), "Pss:")
 }
 
+/// What of a process's memory is in no file, in bytes: its heap and its stacks.
+#[must_use]
+pub fn anonymous_bytes(pid: i32) -> Option<u64> {
+    field_kib(&Path::new("/proc").join(pid.to_string()).join("smaps_rollup"), "Pss_Anon:")
+}
+
 /// The most memory that a process ever had resident, in bytes.
 #[must_use]
 pub fn peak_memory_bytes(pid: i32) -> Option<u64> {

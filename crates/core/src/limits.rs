@@ -457,6 +457,8 @@ pub const SESSIONS_MAX: u64 = 1_000_000;
 /// How often a daemon with a budget looks whether it is exceeded, in milliseconds. Memory grows slowly beside this, and
 /// the look reads /proc.
 pub const BUDGET_PERIOD_MS: u64 = 2_000;
+/// How often a daemon gives back the memory of sessions that have left it, in milliseconds. It takes some milliseconds.
+pub const GIVE_BACK_PERIOD_MS: u64 = 10_000;
 /// How long before an idle kernel is stopped for a budget that is announced, in milliseconds: whoever looks on can run
 /// something.
 pub const EVICT_NOTICE_MS: u64 = 10_000;

@@ -1,6 +1,7 @@
 //! The node: its start and recovery, its answers, its end.
 
 mod ending;
+mod give_back;
 mod looking;
 mod recover;
 pub(crate) mod retain;
@@ -164,6 +165,7 @@ impl Node {
         cluster::serve(&node.context);
         retain::retain(&node.context).await?;
         node.context.tasks.spawn(retain::retain_now_and_then(Arc::clone(&node.context)));
+        node.context.tasks.spawn(give_back::give_back_now_and_then(Arc::clone(&node.context)));
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));
         Ok(node)
     }

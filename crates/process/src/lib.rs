@@ -27,6 +27,7 @@ pub mod detached;
 pub mod evidence;
 pub mod freeze;
 pub mod identity;
+pub mod memory;
 pub mod pipe;
 pub mod reap;
 pub mod signals;

@@ -11,8 +11,8 @@ use crate::{World, process};
 const FILES_MORE: usize = 12;
 /// Threads that may be there more: blocking work keeps its threads for some seconds after a burst.
 const THREADS_MORE: u64 = 24;
-/// Memory that may be held more, in bytes: rows of ended sessions, and what the allocator keeps for later.
-const BYTES_MORE: u64 = 96 << 20;
+/// Memory that may be held more, in bytes: what the allocator cannot give back.
+const BYTES_MORE: u64 = 24 << 20;
 
 /// What there is none of when every session has left memory.
 const NOTHING: [&str; 8] = [
@@ -68,7 +68,7 @@ impl Look {
         let settled = of("outlive_evictions_done_total") + of("outlive_evictions_cancelled_total") + skipped;
         assert_eq!(of("outlive_evictions_scheduled_total"), settled, "evictions add up: {metrics:#?}");
         let files = process::open_files(pid);
-        let bytes = process::memory_bytes(pid).expect("the daemon lives");
+        let bytes = process::anonymous_bytes(pid).expect("the daemon lives");
         Self { files, threads: threads(pid), bytes, metrics }
     }
 

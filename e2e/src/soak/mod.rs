@@ -38,8 +38,8 @@ pub struct Plan {
     pub round: Duration,
     /// How many rounds.
     pub rounds: u64,
-    /// How often the daemon is killed in every second round, from the first on. In the others it lives on, so that
-    /// what it would leak adds up.
+    /// How often the daemon is killed in the first half of the rounds. In the second half it lives on, so that what it
+    /// would leak adds up.
     pub kill_period: Duration,
     /// How many sessions.
     pub sessions: usize,
@@ -88,7 +88,7 @@ pub fn run(plan: Plan, say: &mut dyn FnMut(String)) {
                 let field = &field;
                 scope.spawn(move || worker.works(field, plan, until));
             }
-            let kill_period = if round % 2 == 1 { plan.kill_period } else { length };
+            let kill_period = if 2 * round <= plan.rounds + 1 { plan.kill_period } else { length };
             kill_now_and_then(&field, &mut daemon, kill_period, until);
         });
         let pid = daemon.as_ref().expect("it was started again").pid();

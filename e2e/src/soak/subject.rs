@@ -3,6 +3,7 @@
 //! Whatever is written into its notebook, by whoever, carries a mark of its own, and the notebook's first cell names the
 //! session. So whether an edit was lost, and whether a file holds another session's notebook, can be seen in the text.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::{Field, KERNELS_MAX, fresh_path, soon};
-use crate::clock::{PATIENCE, within};
+use crate::clock::{PATIENCE, poll, within};
 use crate::process::{self, Signal};
 use crate::random::Random;
 use crate::{Peer, Session, notebook};
@@ -19,6 +20,11 @@ use crate::{Peer, Session, notebook};
 const PEERS_MAX: usize = 3;
 /// Edits after which a notebook is large enough.
 const MARKS_MAX: usize = 60;
+
+/// How many of the last deeds are remembered.
+const DEEDS_REMEMBERED: usize = 30;
+
+type Deed = fn(&mut Subject, &Field<'_>, &mut Random);
 
 /// Whether a session goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +45,8 @@ pub struct Subject {
     /// The start of the daemon that its peers are attached to.
     start: u64,
     has_kernel: bool,
+    /// What was done with it last, for who has to find out what went wrong.
+    did: VecDeque<&'static str>,
 }
 
 impl Subject {
@@ -69,29 +77,33 @@ impl Subject {
             peers: Vec::new(),
             start,
             has_kernel,
+            did: VecDeque::new(),
         }
     }
 
     /// Does one thing with the session.
     pub fn does_something(&mut self, field: &Field<'_>, random: &mut Random) -> Then {
         self.come_back(field);
-        match random.below(20) {
-            0..=3 => self.insert(),
-            4..=7 => self.types(random),
-            8 => self.joins(),
-            9 => {
-                self.peers.pop();
-            }
-            10..=11 => self.saves(field, random),
-            12 => self.moves(field, random),
-            13 => self.is_copied(field, random),
-            14 => self.is_renamed(field, random),
-            15 => self.is_edited_by_another_program(field, random),
-            16..=17 => self.runs(),
-            18 => self.loses_its_kernel(random),
+        let (what, deed): (_, Deed) = match random.below(20) {
+            0..=3 => ("inserts", |it, _, _| it.insert()),
+            4..=7 => ("types", |it, _, random| it.types(random)),
+            8 => ("joins", |it, _, _| it.joins()),
+            9 => ("leaves", |it, _, _| drop(it.peers.pop())),
+            10..=11 => ("saves", Self::saves),
+            12 => ("saves as", Self::moves),
+            13 => ("copies", Self::is_copied),
+            14 => ("is renamed", Self::is_renamed),
+            15 => ("is edited by another program", Self::is_edited_by_another_program),
+            16..=17 => ("runs", |it, _, _| it.runs()),
+            18 => ("loses its kernel", |it, _, random| it.loses_its_kernel(random)),
             _ if random.one_in(4) || self.marks.len() > MARKS_MAX => return self.closes(field),
-            _ => {}
+            _ => return Then::GoesOn,
+        };
+        self.did.push_back(what);
+        if self.did.len() > DEEDS_REMEMBERED {
+            self.did.pop_front();
         }
+        deed(self, field, random);
         Then::GoesOn
     }
 
@@ -100,6 +112,7 @@ impl Subject {
         let start = field.starts.load(Ordering::Relaxed);
         if self.start != start {
             self.start = start;
+            self.did.push_back("finds the daemon restarted");
             for peer in &mut self.peers {
                 peer.rejoin(&self.session);
             }
@@ -141,11 +154,14 @@ impl Subject {
 
     /// Waits until the session has all that was ever written.
     fn has_it_all(&self) -> Vec<String> {
-        soon(&format!("{} has all its marks", self.session.id), || {
+        let mut lacks = Vec::new();
+        let had = poll(within(PATIENCE), || {
             let sources = self.session.sources();
             let text = sources.concat();
-            self.marks.iter().all(|mark| text.contains(mark)).then_some(sources)
-        })
+            lacks = self.marks.iter().filter(|mark| !text.contains(*mark)).cloned().collect();
+            lacks.is_empty().then_some(sources)
+        });
+        had.unwrap_or_else(|| panic!("{} lacks {lacks:?} after {:?}", self.session.id, self.did))
     }
 
     fn saves(&mut self, field: &Field<'_>, random: &mut Random) {

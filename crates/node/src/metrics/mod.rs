@@ -107,6 +107,12 @@ impl Metrics {
         self.evictions.done.add();
     }
 
+    /// How many sessions were in memory and are not any more.
+    #[must_use]
+    pub fn sessions_left(&self) -> u64 {
+        self.evictions.done.get() + self.ended.get()
+    }
+
     /// Somebody came before its deadline, or while it left.
     pub fn eviction_cancelled(&self) {
         self.evictions.cancelled.add();
