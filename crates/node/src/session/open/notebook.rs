@@ -224,7 +224,11 @@ async fn made_or_free(
                     return Ok(Err(reservation));
                 }
                 drop(reservation);
-                return wake(context, id).await.map(Ok);
+                match wake(context, id).await {
+                    // Its row was left over from one that never was made, and is gone now.
+                    Err(problem) if problem.code == "no-such-session" => {}
+                    woken => return woken.map(Ok),
+                }
             }
         }
     }

@@ -78,6 +78,20 @@ async fn two_who_make_one_untitled_notebook_at_once_have_one_session() {
     assert_eq!(daemon.context.handles().len(), 1);
 }
 
+// C1
+#[tokio::test]
+async fn a_row_that_is_left_of_what_was_never_made_is_in_nobodys_way() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let other = new(&daemon.context, NewSession::default()).await.unwrap();
+    let id = fresh_id();
+    let view = SessionView { id, ..other.session };
+    daemon.context.index(&view, crate::context::Presence::Open, Default::default()).await.unwrap();
+    let making = new(&daemon.context, NewSession { id: Some(id), ..NewSession::default() });
+    let made = tokio::time::timeout(PATIENCE, making).await.expect("it does not wait for ever");
+    assert_eq!(made.unwrap().session_id, id);
+}
+
 // C2, C8
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_who_open_one_path_at_once_join_one_session() {
