@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::story::{Story, Trouble};
+use crate::story::{Cast, Story, Trouble};
 use crate::trace::Telling;
 
 /// After so many seeds it says how far it is.
@@ -15,8 +15,8 @@ const SAYS_AFTER: u64 = 100;
 /// Which stories are told.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// With several nodes.
-    pub is_cluster: bool,
+    /// Who is in them.
+    pub cast: Cast,
     /// Only this goes wrong; empty: what the seed says.
     pub only: Vec<Trouble>,
 }
@@ -43,7 +43,7 @@ impl Campaign {
     /// The story of a seed.
     #[must_use]
     pub fn story(&self, seed: u64) -> Story {
-        let mut story = Story::of(seed, self.is_cluster);
+        let mut story = Story::of(seed, self.cast);
         if !self.only.is_empty() {
             story.troubles.clone_from(&self.only);
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use outlive_sim::campaign::{Campaign, Says};
-use outlive_sim::story::{Story, Trouble};
+use outlive_sim::story::{Cast, Story, Trouble};
 use outlive_sim::trace::Telling;
 
 /// Several nodes over a made-up world in which everything fails that can.
@@ -25,6 +25,9 @@ struct Arguments {
     /// With one node instead of several.
     #[arg(long)]
     alone: bool,
+    /// With one node, at whose notebooks people come and go.
+    #[arg(long, conflicts_with = "alone")]
+    visitors: bool,
     /// Only this goes wrong; may be given several times.
     #[arg(long)]
     only: Vec<String>,
@@ -48,7 +51,12 @@ fn main() -> ExitCode {
         eprintln!("no trouble is called so; there are: {}", names.join(", "));
         return ExitCode::FAILURE;
     };
-    let campaign = Campaign { is_cluster: !arguments.alone, only };
+    let cast = match (arguments.visitors, arguments.alone) {
+        (true, _) => Cast::Visitors,
+        (false, true) => Cast::Alone,
+        (false, false) => Cast::Cluster,
+    };
+    let campaign = Campaign { cast, only };
     if let Some(seed) = arguments.seed {
         let telling = if arguments.trace { Telling::Aloud } else { Telling::Silent };
         return one(&campaign.story(seed), telling);

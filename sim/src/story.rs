@@ -6,6 +6,7 @@
 mod clients;
 mod ledger;
 mod trouble;
+mod visitors;
 mod watcher;
 
 use std::sync::Arc;
@@ -27,11 +28,24 @@ const CALM: Duration = Duration::from_secs(180);
 /// How long nodes may take to give back what they hold when they are asked to end.
 const LAST: Duration = Duration::from_secs(40);
 
+/// Who is in a story.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cast {
+    /// Several nodes, and clients that give them work.
+    Cluster,
+    /// One node, and clients that give it work.
+    Alone,
+    /// One node, and those who come and go at notebooks that nobody needs in memory for long.
+    Visitors,
+}
+
 /// What is told.
 #[derive(Clone, Debug)]
 pub struct Story {
     /// The seed, from which all else follows.
     pub seed: u64,
+    /// Who is in it.
+    pub cast: Cast,
     /// How many nodes there are.
     pub nodes: usize,
     /// How long the storm lasts.
@@ -54,17 +68,23 @@ pub struct Told {
 }
 
 impl Story {
-    /// The story of a seed: with one node, or several.
+    /// The story of a seed.
     #[must_use]
-    pub fn of(seed: u64, is_cluster: bool) -> Self {
+    pub fn of(seed: u64, cast: Cast) -> Self {
         let mut random = Random::new(seed ^ 0x5707);
-        let nodes = if is_cluster { 3 + random.place(3) } else { 1 };
-        let storm = random.millis(4_000..14_000);
-        let is_possible =
-            |one: &Trouble| if is_cluster { one.is_for_several() } else { one.is_for_one_node() };
+        let nodes = if cast == Cast::Cluster { 3 + random.place(3) } else { 1 };
+        let (storm, often) = match cast {
+            Cast::Cluster | Cast::Alone => (random.millis(4_000..14_000), 450),
+            // Most of what they meet is their own doing.
+            Cast::Visitors => (random.millis(6_000..16_000), 200),
+        };
+        let is_possible = |one: &Trouble| match cast {
+            Cast::Cluster => one.is_for_several(),
+            Cast::Alone | Cast::Visitors => one.is_for_one_node(),
+        };
         let all = Trouble::ALL.into_iter().filter(is_possible);
-        let troubles = all.filter(|_| random.happens(450)).collect();
-        Self { seed, nodes, storm, troubles }
+        let troubles = all.filter(|_| random.happens(often)).collect();
+        Self { seed, cast, nodes, storm, troubles }
     }
 
     /// The same with this trouble alone.
@@ -86,10 +106,16 @@ impl Story {
         ]);
         let setup = Setup {
             nodes: self.nodes,
-            is_cluster: self.nodes > 1,
+            is_cluster: self.cast == Cast::Cluster,
             on_isolation,
             kernel_grace: *random.one(&[Duration::from_millis(500), Duration::from_secs(5)]),
-            idle: *random.one(&[Duration::from_secs(2), Duration::from_secs(3_600)]),
+            idle: match self.cast {
+                Cast::Cluster | Cast::Alone => {
+                    *random.one(&[Duration::from_secs(2), Duration::from_secs(3_600)])
+                }
+                Cast::Visitors => random.millis(150..1_200),
+            },
+            sessions_max: (self.cast == Cast::Visitors && random.happens(300)).then_some(2),
         };
         let mut sim = Sim::new(self.seed, setup, Trace::new(telling));
         let ledger = Arc::new(Ledger::default());
@@ -107,7 +133,10 @@ impl Story {
         for node in 0..self.nodes {
             world.order(node, Order::Start);
         }
-        clients::begin(sim, ledger, self.storm);
+        match self.cast {
+            Cast::Cluster | Cast::Alone => clients::begin(sim, ledger, self.storm),
+            Cast::Visitors => visitors::begin(sim, ledger, self.storm, &self.troubles),
+        }
         for trouble in &self.troubles {
             trouble.begin(sim, self.storm);
         }

@@ -1,7 +1,9 @@
 //! All of it together, and the loop.
 
+mod ambush;
 mod clock;
 mod door;
+mod live;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,8 +31,11 @@ use crate::seed::Seed;
 use crate::store::{self, Store};
 use crate::trace::Trace;
 use crate::wire::{self, Wire};
+use ambush::Ambushes;
+pub use ambush::Moment;
 pub use door::{Called, Told};
 use door::{Door, Knock};
+pub use live::{Heard, Live};
 
 /// Wall time at the beginning of every story, in microseconds.
 const BEGINNING: u64 = 1_800_000_000_000_000;
@@ -64,6 +69,8 @@ pub struct Setup {
     pub kernel_grace: Duration,
     /// How long a session without work stays in memory.
     pub idle: Duration,
+    /// How many sessions may be in memory.
+    pub sessions_max: Option<usize>,
 }
 
 /// What is done to a node.
@@ -105,6 +112,7 @@ pub struct World {
     doors: Vec<Mutex<Door>>,
     orders: Mutex<Vec<(usize, Order)>>,
     knocks: Mutex<Vec<Knock>>,
+    ambushes: Ambushes,
     /// How far each machine's wall clock is off, in microseconds.
     skews: Vec<Mutex<i64>>,
 }
@@ -131,6 +139,7 @@ impl World {
             doors: std::iter::repeat_with(Mutex::default).take(n).collect(),
             orders: Mutex::default(),
             knocks: Mutex::default(),
+            ambushes: Ambushes::default(),
             skews: std::iter::repeat_with(Mutex::default).take(n).collect(),
         }
     }
@@ -418,7 +427,8 @@ async fn over(world: &Arc<World>, life: Life) -> Result<Arc<Node>, outlive_node:
         cluster: setup.is_cluster.then_some(settings),
     };
     let who = Identity { node: node_id(life.node), boot: boot_id(life) };
-    let budgets = Budgets { idle_timeout: setup.idle, ..Budgets::default() };
+    let (idle_timeout, sessions_max) = (setup.idle, setup.sessions_max);
+    let budgets = Budgets { idle_timeout, sessions_max, ..Budgets::default() };
     Node::over(who, seams, budgets, PathBuf::from("/state"), TaskTracker::new()).await
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::words::{said, short};
 use super::{ANSWER, CHANGES, Stored, at_once};
 use crate::schedule::{Life, Place};
-use crate::world::World;
+use crate::world::{Moment, World};
 
 /// Why there is no answer.
 enum Failed {
@@ -433,6 +433,7 @@ impl Engine for Reached {
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {
+        self.world.spring(Moment::Leaving);
         self.read_as("flush", (), |_| ()).await
     }
 }

@@ -29,10 +29,10 @@ const STUBBORN: Duration = Duration::from_secs(150);
 
 /// One who wants something.
 #[derive(Clone)]
-struct Client {
-    world: Arc<World>,
-    ledger: Arc<Ledger>,
-    random: Random,
+pub(super) struct Client {
+    pub(super) world: Arc<World>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) random: Random,
     /// No new work is given after this.
     until: Tick,
     /// Where a watcher is made.
@@ -43,13 +43,7 @@ struct Client {
 pub(super) fn begin(sim: &Sim, ledger: &Arc<Ledger>, storm: Duration) {
     let world = &sim.world;
     let mut random = world.seed.draw("clients");
-    let client = |what: &'static str, n: u64| Client {
-        world: Arc::clone(world),
-        ledger: Arc::clone(ledger),
-        random: world.seed.draw((what, n)),
-        until: Tick(0) + storm,
-        watchers: sim.clients_handle(),
-    };
+    let client = |what: &'static str, n: u64| Client::new(sim, ledger, storm, (what, n));
     for n in 0..random.of(1..3) {
         sim.client(client("group", n).group(n));
     }
@@ -87,7 +81,7 @@ pub(super) fn end(sim: &Sim, ledger: &Arc<Ledger>) {
     }
 }
 
-fn notebook(n: u64) -> Vec<u8> {
+pub(super) fn notebook(n: u64) -> Vec<u8> {
     let cell = |id: &str| json!({"cell_type": "code", "execution_count": null, "id": id, "metadata": {}, "outputs": [], "source": format!("say {n} 1000")});
     let kernelspec = json!({"name": "made-up", "display_name": "made up", "language": "none"});
     let all = json!({"cells": [cell("one"), cell("two")], "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 5});
@@ -95,16 +89,27 @@ fn notebook(n: u64) -> Vec<u8> {
 }
 
 impl Client {
+    /// The n-th of its kind.
+    pub(super) fn new(sim: &Sim, ledger: &Arc<Ledger>, storm: Duration, who: (&'static str, u64)) -> Self {
+        Self {
+            world: Arc::clone(&sim.world),
+            ledger: Arc::clone(ledger),
+            random: sim.world.seed.draw(who),
+            until: Tick(0) + storm,
+            watchers: sim.clients_handle(),
+        }
+    }
+
     fn place(&mut self) -> usize {
         self.random.place(self.world.setup.nodes)
     }
 
-    async fn wait(&mut self, millis: std::ops::Range<u64>) {
+    pub(super) async fn wait(&mut self, millis: std::ops::Range<u64>) {
         let wait = self.random.millis(millis);
         self.world.schedule.sleep(wait, Place::Clients).await;
     }
 
-    fn is_time_left(&self) -> bool {
+    pub(super) fn is_time_left(&self) -> bool {
         self.world.schedule.now() < self.until
     }
 
@@ -112,7 +117,7 @@ impl Client {
     ///
     /// # Errors
     /// A problem that does not go away by itself.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &mut self,
         again: Again,
         asked: impl Fn(Arc<Node>) -> BoxFuture<'static, Result<T, Problem>> + Clone + Send + 'static,
@@ -313,7 +318,7 @@ impl Client {
         }
     }
 
-    async fn restart(&mut self, session: SessionId) {
+    pub(super) async fn restart(&mut self, session: SessionId) {
         self.ledger.unwant_all(session);
         let how = outlive_protocol::http::Restart { run_all: false };
         let restarted =
@@ -382,7 +387,7 @@ impl Client {
         }
     }
 
-    fn session_id(&mut self) -> SessionId {
+    pub(super) fn session_id(&mut self) -> SessionId {
         let (high, low) = (self.random.number(), self.random.number());
         SessionId::from_uuid(Uuid::from_u128((u128::from(high) << 64) + u128::from(low)))
     }
@@ -402,7 +407,7 @@ impl Client {
         }
     }
 
-    fn given(&mut self, session: SessionId, runs: &[RunView], what: &str, n: Option<u64>) {
+    pub(super) fn given(&mut self, session: SessionId, runs: &[RunView], what: &str, n: Option<u64>) {
         for run in runs {
             let given = Given { session, what: what.to_owned(), n, is_unwanted: false };
             self.ledger.give(run.id, given);
@@ -413,7 +418,7 @@ impl Client {
 
 /// Whether a request whose answer was lost is made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Again {
+pub(super) enum Again {
     /// Doing it twice is doing it once.
     Always,
     /// It must not be done twice.
