@@ -424,6 +424,8 @@ pub const DOCUMENT_PROJECT_MS: u64 = 50;
 pub const DOCUMENT_COMPACT_BYTES_MIN: u64 = 1 << 20;
 /// Largest notebook file that is opened, in bytes. It is held in memory, with a copy while it is written.
 pub const NOTEBOOK_FILE_BYTES_MAX: u64 = 1 << 30;
+/// How much of a line is quoted where a cell does not read as its asker has seen it, in characters: a line of a terminal.
+pub const SOURCE_QUOTED_CHARS_MAX: usize = 80;
 /// Quiet time after a change of a watched file before it is told, in milliseconds: an editor's save is several
 /// changes.
 pub const FILE_QUIET_MS: u64 = 50;

@@ -160,6 +160,12 @@ pub fn claim(error: &ClaimError) -> Problem {
                 .fact("path", path.clone())
                 .fact("directory", directory.clone())
         }
+        ClaimError::NoDirectory { path, file } => {
+            Problem::new(422, "no-such-directory", "There is no such directory", detail)
+                .hint("choose another path")
+                .fact("path", path.clone())
+                .fact("file", file.clone())
+        }
         ClaimError::Io { .. } => Problem::new(503, "claim-unavailable", "The path cannot be claimed", detail),
     }
 }
@@ -361,6 +367,7 @@ mod tests {
             ClaimError::NotWritable { path: path(), source: std::io::ErrorKind::ReadOnlyFilesystem.into() },
             ClaimError::UseTheId { path: path() },
             ClaimError::MissingDirectory { path: path(), directory: "/work".to_owned() },
+            ClaimError::NoDirectory { path: path(), file: "/work".to_owned() },
         ];
         for problem in errors.iter().map(claim) {
             let hint = problem.hint.as_deref().unwrap_or_default();

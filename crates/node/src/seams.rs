@@ -148,6 +148,14 @@ pub enum ClaimError {
         /// The directory that would hold it.
         directory: String,
     },
+    /// Where its directory would be is something else.
+    #[error("{path:?} cannot be there: {file:?} is no directory")]
+    NoDirectory {
+        /// The path.
+        path: String,
+        /// What stands there instead of a directory.
+        file: String,
+    },
     /// It cannot be written, now or later.
     #[error("{path} cannot be written")]
     NotWritable {

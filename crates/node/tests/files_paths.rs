@@ -100,12 +100,9 @@ async fn a_path_that_leads_nowhere_is_refused() {
 
     fs::write(real.join("file"), "").unwrap();
     symlink("gone/n.ipynb", real.join("nowhere.ipynb")).unwrap();
-    for (spelling, missing) in [
-        ("gone/n.ipynb", "gone"),
-        ("gone/../n.ipynb", "gone/.."),
-        ("file/n.ipynb", "file"),
-        ("nowhere.ipynb", "gone"),
-    ] {
+    for (spelling, missing) in
+        [("gone/n.ipynb", "gone"), ("gone/../n.ipynb", "gone/.."), ("nowhere.ipynb", "gone")]
+    {
         let error = files.resolve(&real.join(spelling)).await.unwrap_err();
         let said = error.to_string();
         match error {
@@ -115,6 +112,14 @@ async fn a_path_that_leads_nowhere_is_refused() {
             other => panic!("{spelling}: {other:?}"),
         }
         assert!(said.contains(spelling) && said.contains("there is no directory"), "{said}");
+    }
+
+    // Where a file stands, `mkdir` does not help.
+    for spelling in ["file/n.ipynb", "file/below/n.ipynb"] {
+        match files.resolve(&real.join(spelling)).await {
+            Err(ClaimError::NoDirectory { file, .. }) => assert_eq!(Path::new(&file), real.join("file")),
+            other => panic!("{spelling}: {other:?}"),
+        }
     }
 
     symlink("turn.ipynb", real.join("turn.ipynb")).unwrap();

@@ -203,7 +203,8 @@ pub enum SubmitRuns {
     },
     /// All code cells.
     All {
-        /// A state vector (base64): first wait until the notebook holds all edits that it names, or refuse.
+        /// A state vector (base64): first wait until the notebook holds all edits that it names, or refuse. It names
+        /// no deletions; `snapshot:` and a Yjs snapshot v1 (base64) names them too.
         #[serde(default)]
         required: Option<String>,
     },
@@ -216,9 +217,13 @@ pub enum SubmitRuns {
     CellIds {
         /// Their ids.
         cells: Vec<String>,
-        /// A state vector (base64): first wait until the notebook holds all edits that it names, or refuse.
+        /// A state vector (base64): first wait until the notebook holds all edits that it names, or refuse. It names
+        /// no deletions; `snapshot:` and a Yjs snapshot v1 (base64) names them too.
         #[serde(default)]
         required: Option<String>,
+        /// Sources by cell, as the asker has seen them: first wait until these cells read so, or refuse.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        expected: BTreeMap<String, String>,
     },
 }
 

@@ -1,5 +1,6 @@
 //! Clients: each does a few things with sessions, through any node, and asks again until it is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -353,7 +354,11 @@ impl Client {
             let (says, every_us) = (self.random.of(1..9), self.random.of(500..50_000));
             let source = format!("say {says} {every_us} {n}");
             if self.edit(session, cell, &source).await && self.random.happens(600) {
-                let work = SubmitRuns::CellIds { cells: vec![cell.to_owned()], required: None };
+                let work = SubmitRuns::CellIds {
+                    cells: vec![cell.to_owned()],
+                    required: None,
+                    expected: BTreeMap::new(),
+                };
                 let submitted = self.ask(Again::Never, move |node| {
                     let work = work.clone();
                     async move { node.submit(session, work).await }.boxed()

@@ -1,5 +1,6 @@
 //! `outlive exec`: code or cells in an open session, with its output. The kernel is started when it is down.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use outlive_core::session::{CancelWhy, RunOutcome};
@@ -54,7 +55,7 @@ impl What {
             Some(code) if code == "-" => SubmitRuns::Code { code: typed()? },
             Some(code) => SubmitRuns::Code { code },
             None if self.all => SubmitRuns::All { required: None },
-            None => SubmitRuns::CellIds { cells: self.cells, required: None },
+            None => SubmitRuns::CellIds { cells: self.cells, required: None, expected: BTreeMap::new() },
         })
     }
 }

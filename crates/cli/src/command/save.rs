@@ -87,6 +87,9 @@ async fn save(
     terminal::line(opened.path.as_deref().unwrap_or_default())?;
     let runs_on = before.runtime.pid.is_some() && before.base != opened.session.base;
     if let (true, Some(base)) = (runs_on, before.base) {
+    if let Some(kept) = &opened.kept {
+        terminal::talk(format!("what stood there before is in {kept}"));
+    }
         terminal::talk(format!("its kernel runs on in {base}; a restart moves it"));
     }
     Ok(Exit::Ok)

@@ -29,6 +29,7 @@ pub mod wire;
 mod ydoc;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use outlive_core::diagnosis::FailureReport;
 use outlive_core::id::{RunId, Seq};
@@ -167,7 +168,8 @@ impl Live {
             .encode_v1()
     }
 
-    /// Whether all that this state vector names is in the Yjs document. Deletions have no place in a state vector.
+    /// Whether all that this state vector names is in the Yjs document. Deletions have no place in a state
+    /// vector: see [`Self::contains_snapshot`].
     ///
     /// # Errors
     /// When it is none.
@@ -175,6 +177,27 @@ impl Live {
         let asked = wire::state_vector(state_vector)?;
         let ours = self.shared.as_ref().map(|shared| shared.read().state_vector()).unwrap_or_default();
         Ok(asked.iter().all(|(client, clock)| ours.get(client) >= *clock))
+    }
+
+    /// Whether all insertions and deletions that this Yjs snapshot v1 names are in the Yjs document.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn contains_snapshot(&self, snapshot: &[u8]) -> Result<bool, Forged> {
+        let (deleted, vector) = wire::snapshot(snapshot)?;
+        if !self.contains(vector)? {
+            return Ok(false);
+        }
+        let ours = self.shared.as_ref().map(|shared| shared.read().snapshot().delete_set).unwrap_or_default();
+        Ok(deleted.into_iter().all(|(client, asked)| {
+            let gone: Vec<_> = ours.get(&client).into_iter().flat_map(|ranges| ranges.iter()).collect();
+            // Ranges of one client neither touch nor overlap, so that one holds it all.
+            asked.iter().all(|asked| {
+                let behind = gone.partition_point(|(gone, ())| gone.start <= asked.start);
+                let holds = |(gone, ()): &(Range<u32>, ())| asked.end <= gone.end;
+                asked.is_empty() || behind.checked_sub(1).is_some_and(|at| holds(gone[at]))
+            })
+        }))
     }
 
     /// What a peer with this state vector lacks, as an update v1.

@@ -4,6 +4,7 @@
 //! allocated for what a frame only claims to hold.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use outlive_core::limits::{AWARENESS_CLIENTS_MAX, AWARENESS_STATE_BYTES_MAX};
 use yrs::{ClientID, StateVector};
@@ -108,6 +109,27 @@ pub(super) fn state_vector(bytes: &[u8]) -> Result<StateVector, Forged> {
     }
     reader.end()?;
     Ok(vector)
+}
+
+/// Deleted ranges of clocks by client.
+pub(super) type Deleted = Vec<(ClientID, Vec<Range<u32>>)>;
+
+/// Reads a Yjs snapshot v1: what was deleted, and after it a state vector, which is given as it is.
+pub(super) fn snapshot(bytes: &[u8]) -> Result<(Deleted, &[u8]), Forged> {
+    let mut reader = Reader::new("snapshot", bytes);
+    let mut deleted = Vec::new();
+    for _ in 0..reader.count(2)? {
+        let client = ClientID::new(reader.client()?);
+        let mut ranges = Vec::new();
+        for _ in 0..reader.count(2)? {
+            let (clock, length) = (reader.clock()?, reader.clock()?);
+            let clock = u32::try_from(clock).expect("clocks are checked to fit");
+            let end = u32::try_from(u64::from(clock) + length);
+            ranges.push(clock..end.map_err(|_| reader.forged("a clock out of range"))?);
+        }
+        deleted.push((client, ranges));
+    }
+    Ok((deleted, reader.rest()))
 }
 
 /// Who is there and where they are: one JSON text for each client, which this side does not look into.

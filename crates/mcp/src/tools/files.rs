@@ -115,12 +115,15 @@ pub async fn save(call: Call, input: Save) -> Result<Reply<Saved>, Problem> {
         how: input.how,
         overwrite: input.overwrite,
     };
-    let Opened { session_id, path, session } = call.host.save(input.session, request).await?;
+    let Opened { session_id, path, session, kept } = call.host.save(input.session, request).await?;
     let left = before.base.filter(|base| before.runtime.pid.is_some() && session.base.as_ref() != Some(base));
     let mut text = match &path {
         Some(path) => format!("{path} is written; session {session_id}\n"),
         None => format!("session {session_id} is saved\n"),
     };
+    if let Some(kept) = kept {
+        text.push_str(&format!("What stood there before is in {kept}.\n"));
+    }
     if let Some(directory) = &left {
         text.push_str(&format!("Its kernel runs on in {directory}; a restart moves it.\n"));
     }

@@ -1,5 +1,6 @@
 //! Work of a kernel: run, outputs, interrupt, restart, runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outlive_core::id::{RunId, SessionId};
@@ -47,7 +48,9 @@ pub struct Ran {
 
 pub async fn run(call: Call, input: RunCells) -> Result<Reply<Ran>, Problem> {
     let work = match (input.cells, input.all, input.code) {
-        (Some(cells), false, None) => SubmitRuns::CellIds { cells, required: None },
+        (Some(cells), false, None) => {
+            SubmitRuns::CellIds { cells, required: None, expected: BTreeMap::new() }
+        }
         (None, true, None) => SubmitRuns::All { required: None },
         (None, false, Some(code)) => SubmitRuns::Code { code },
         _ => return Err(bad_arguments("give one of `cells`, `all` and `code`")),

@@ -221,6 +221,7 @@ fn opened(path: Option<&str>) -> Opened {
         session_id: SessionId::from_uuid(SESSION),
         path: path.map(str::to_owned),
         session: session_view(path),
+        kept: None,
     }
 }
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use outlive_core::id::SessionId;
 use outlive_document::file::{self, Expected, FileMeta, FileStamp, ReadError, WriteError};
 
-pub use path::notebook_path;
+pub use path::{notebook_at, notebook_path};
 
 use crate::seams::{ClaimError, FileWatch, Files, PathClaim, WatchState};
 use watch::Watching;

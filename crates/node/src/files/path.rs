@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::seams::ClaimError;
+use crate::seams::{ClaimError, Files};
 
 /// What the name of a notebook ends in.
 const SUFFIX: &str = ".ipynb";
@@ -42,6 +42,21 @@ pub fn notebook_path(path: &Path) -> Result<PathBuf, ClaimError> {
     };
     file_name(&whole)?;
     Ok(whole)
+}
+
+/// Where the notebook really is that a person means. What names a directory, or something else that no notebook can be,
+/// is not another name for the notebook beside it.
+///
+/// # Errors
+/// When no notebook can be there.
+pub async fn notebook_at(files: &dyn Files, asked: &Path) -> Result<PathBuf, ClaimError> {
+    let named = notebook_path(asked)?;
+    if named != asked
+        && let Err(error @ ClaimError::BadPath { .. }) = files.resolve(asked).await
+    {
+        return Err(error);
+    }
+    files.resolve(&named).await
 }
 
 /// See [`crate::seams::Files::resolve`].
@@ -184,12 +199,16 @@ fn unresolvable(path: &Path, source: io::Error) -> ClaimError {
 }
 
 fn no_directory(path: &Path, directory: &Path, source: io::Error) -> ClaimError {
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ClaimError::MissingDirectory {
+    let is_other = |above: &&Path| above.metadata().is_ok_and(|metadata| !metadata.is_dir());
+    match (source.kind(), directory.ancestors().find(is_other)) {
+        (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, Some(file)) => {
+            ClaimError::NoDirectory { path: path.display().to_string(), file: file.display().to_string() }
+        }
+        (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, None) => ClaimError::MissingDirectory {
             path: path.display().to_string(),
             directory: directory.display().to_string(),
         },
-        io::ErrorKind::InvalidFilename => bad(path, "it is longer than the file system takes"),
+        (io::ErrorKind::InvalidFilename, _) => bad(path, "it is longer than the file system takes"),
         _ => unresolvable(path, source),
     }
 }

@@ -374,10 +374,7 @@ impl Task {
         view.rests_at = self.peers.resting_at();
         view.node = self.context.name();
         if let Some(notebook) = &self.notebook {
-            view.saved = Some(notebook.file.state());
-            if view.save_problem.is_none() {
-                view.save_problem = notebook.file.problem().map(str::to_owned);
-            }
+            view::in_file(&mut view, &notebook.file);
         }
         let epoch = self.journal.fold().epoch();
         self.view.send_if_modified(|before| {

@@ -16,6 +16,16 @@ use outlive_protocol::http::{
     SessionView,
 };
 
+use super::notebook::NotebookFile;
+
+/// Says of a session with a notebook how it stands with the file.
+pub fn in_file(view: &mut SessionView, file: &NotebookFile) {
+    view.saved = Some(file.state());
+    if view.save_problem.is_none() {
+        view.save_problem = file.problem().map(str::to_owned);
+    }
+}
+
 /// The whole session.
 #[must_use]
 pub fn session(session: &Session, position: Position, peers: u32) -> SessionView {

@@ -67,6 +67,9 @@ pub struct Opened {
     pub path: Option<String>,
     /// Its state.
     pub session: SessionView,
+    /// Where that is kept which stood in the file before and was overwritten; absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 /// How to save.
@@ -77,7 +80,7 @@ pub struct SaveSession {
     pub path: Option<String>,
     /// What becomes of the session.
     pub how: SaveHow,
-    /// Write although another program has changed the file, whose content is kept beside it first.
+    /// Write although somebody else's content stands in the file. It is kept beside it first.
     pub overwrite: bool,
 }
 

@@ -131,7 +131,7 @@ pub fn session_view() -> SessionView {
 }
 
 fn opened() -> Opened {
-    Opened { session_id: SessionId::from_uuid(SESSION), path: None, session: session_view() }
+    Opened { session_id: SessionId::from_uuid(SESSION), path: None, session: session_view(), kept: None }
 }
 
 pub fn run_view() -> RunView {

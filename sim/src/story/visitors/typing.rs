@@ -1,5 +1,6 @@
 //! Those who edit live: they come, write, lose their connection or close the page, and come back with what they have.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::marks::{lacking, text_of};
@@ -126,7 +127,11 @@ impl Visitor {
         let (session, cells) = (tab.session, tab.shows());
         let Some((cell, _)) = cells.first() else { return };
         let required = Some(base64(&tab.state_vector()));
-        self.submits(session, SubmitRuns::CellIds { cells: vec![cell.clone()], required }).await;
+        self.submits(
+            session,
+            SubmitRuns::CellIds { cells: vec![cell.clone()], required, expected: BTreeMap::new() },
+        )
+        .await;
     }
 
     /// Brings what an editor holds that was laid down; it is connected then.

@@ -1,5 +1,6 @@
 //! Those who ask for something and go: edits cell by cell, runs, saves, a look, the end of the session.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures_util::FutureExt as _;
@@ -193,7 +194,7 @@ impl Visitor {
             SubmitRuns::Code { code: "die 9 1000".to_owned() }
         } else {
             let cell = self.client.random.one(&view.cells).id.clone();
-            SubmitRuns::CellIds { cells: vec![cell], required: None }
+            SubmitRuns::CellIds { cells: vec![cell], required: None, expected: BTreeMap::new() }
         };
         self.submits(session, work).await;
         self.client.wait(0..600).await;

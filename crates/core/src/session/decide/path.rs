@@ -52,7 +52,11 @@ pub(super) fn take(session: &Session, path: String, why: PathWhy, now: Now) -> R
 }
 
 pub(super) fn trust(session: &Session, trust: Trust, now: Now) -> Result<Decision, Denied> {
-    open_notebook(session)?;
+    match (trust, &session.life) {
+        // Its last save may still take over what another program has made of the file.
+        (Trust::Untrusted, Life::Closing(_) | Life::Saving(_)) if session.is_notebook() => {}
+        (Trust::Trusted | Trust::Untrusted, _) => open_notebook(session)?,
+    }
     Ok(if session.trust == trust {
         Decision::none()
     } else {

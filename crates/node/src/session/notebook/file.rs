@@ -172,7 +172,7 @@ impl NotebookFile {
         let why_text = with_sources(why);
         let trouble = match why {
             ClaimError::Held { .. } => Trouble::Conflict { conflict: FileConflict::Claimed, why: why_text },
-            ClaimError::MissingDirectory { .. } => {
+            ClaimError::MissingDirectory { .. } | ClaimError::NoDirectory { .. } => {
                 Trouble::Conflict { conflict: FileConflict::Deleted, why: why_text }
             }
             _ => Trouble::Failing { why: why_text, retry: Tick(0) },

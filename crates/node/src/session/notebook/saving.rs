@@ -13,7 +13,7 @@ use outlive_protocol::http::{FileConflict, Problem, SaveHow, SaveSession};
 use super::document::{Document, sources};
 use super::{hex, with_sources};
 use crate::context::{Context, PathSlot};
-use crate::files::notebook_path;
+use crate::files::notebook_at;
 use crate::problem;
 use crate::seams::{ClaimError, Files, PathClaim};
 use crate::trust::{self, TrustKey};
@@ -67,6 +67,8 @@ pub struct Saved {
     pub result: Result<FileStamp, SaveError>,
     /// The claim that was missing.
     pub claim: Option<Box<dyn PathClaim>>,
+    /// Where that is kept which stood in the file before, if a person has decided that it is replaced.
+    pub kept: Option<PathBuf>,
 }
 
 /// Why a notebook is not in its file.
@@ -101,18 +103,22 @@ impl Save {
         if self.claim == Claim::Missing {
             match self.files.claim(&self.path, self.session).await {
                 Ok(had) => claim = Some(had),
-                Err(error) => return Saved { result: Err(error.into()), claim: None },
+                Err(error) => return Saved { result: Err(error.into()), claim: None, kept: None },
             }
         }
-        Saved { result: self.write().await, claim }
+        let mut kept = None;
+        Saved { result: self.write(&mut kept).await, claim, kept }
     }
 
-    async fn write(self) -> Result<FileStamp, SaveError> {
+    async fn write(self, kept: &mut Option<PathBuf>) -> Result<FileStamp, SaveError> {
         let Self { files, path, bytes, hash, expect, .. } = self;
         let expected = match expect {
             Expect::Stamp(stamp) => stamp,
             Expect::Ours(sources, opened) => ours(&*files, &path, &sources, opened.as_ref()).await,
-            Expect::KeepTheirs => keep_theirs(&*files, &path).await?,
+            Expect::KeepTheirs => keep_theirs(&*files, &path).await?.map(|(stamp, place)| {
+                *kept = Some(place);
+                stamp
+            }),
         };
         // The same bytes again would only tell everybody who watches the file that it has changed.
         if let Some(stamp) = expected.as_ref().filter(|stamp| stamp.hash == hash)
@@ -124,8 +130,8 @@ impl Save {
     }
 }
 
-/// Keeps what is in the file under another name beside it, and gives what it is.
-async fn keep_theirs(files: &dyn Files, path: &Path) -> Result<Option<FileStamp>, SaveError> {
+/// Keeps what is in the file under another name beside it, and gives what it is and where it is kept.
+async fn keep_theirs(files: &dyn Files, path: &Path) -> Result<Option<(FileStamp, PathBuf)>, SaveError> {
     let (bytes, stamp) = match files.read(path).await {
         Ok(read) => read,
         Err(ReadError::NotFound(_)) => return Ok(None),
@@ -138,7 +144,7 @@ async fn keep_theirs(files: &dyn Files, path: &Path) -> Result<Option<FileStamp>
         Err(WriteError::Changed { now: Some(there), .. }) if there.hash == stamp.hash => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(Some(stamp))
+    Ok(Some((stamp, kept)))
 }
 
 /// The stamp of a file as it is, if it may be replaced: it differs from ours in outputs alone, and so is an earlier save
@@ -276,6 +282,8 @@ pub struct Destination {
     pub claim: Box<dyn PathClaim>,
     /// What is there, and may be replaced.
     pub there: Option<FileStamp>,
+    /// Where that is kept.
+    pub kept: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Destination {
@@ -302,8 +310,7 @@ pub async fn prepare(
 ) -> Result<Prepared, Problem> {
     let claim_problem = |error: ClaimError| problem::claim(&error);
     let asked = PathBuf::from(wish.path.unwrap_or_default());
-    let named = notebook_path(&asked).map_err(claim_problem)?;
-    let path = context.files.resolve(&named).await.map_err(claim_problem)?;
+    let path = notebook_at(&*context.files, &asked).await.map_err(claim_problem)?;
     match (&own, wish.how) {
         (Some(own), SaveHow::Save | SaveHow::SaveAs) if *own == path => return Ok(Prepared::Own),
         (Some(own), SaveHow::Save) => return Err(problem::has_a_path(session, own)),
@@ -315,16 +322,13 @@ pub async fn prepare(
         .stat(&path)
         .await
         .map_err(|source| problem::read(&ReadError::Io { path: path.clone(), source }))?;
-    let there = match exists {
+    let (there, kept) = match exists {
         None => None,
         Some(_) if !wish.overwrite => return Err(problem::file_exists(&path)),
-        Some(_) => match context.files.read(&path).await {
-            Ok((_, stamp)) => Some(stamp),
-            Err(ReadError::NotFound(_)) => None,
-            Err(error) => return Err(problem::read(&error)),
-        },
-    };
-    Ok(Prepared::To(Destination { path, slot, claim, there }))
+        Some(_) => keep_theirs(&*context.files, &path).await.map_err(|error| error.problem())?,
+    }
+    .unzip();
+    Ok(Prepared::To(Destination { path, slot, claim, there, kept }))
 }
 
 /// The path in this node's index, and the claim against other daemons.
@@ -351,7 +355,7 @@ pub async fn follow(context: Arc<Context>, session: SessionId, to: PathBuf) -> R
     let taken = async {
         let path = context.files.resolve(&to).await?;
         let (slot, claim) = take(&context, session, &path).await?;
-        Ok(Destination { path, slot, claim, there: None })
+        Ok(Destination { path, slot, claim, there: None, kept: None })
     };
     taken.await.map_err(|error: ClaimError| {
         let conflict = match error {
@@ -375,7 +379,7 @@ pub async fn claimed_before(
         return None;
     }
     let (slot, claim) = take(context, session, &path).await.ok()?;
-    Some((Destination { path, slot, claim, there: None }, stamp))
+    Some((Destination { path, slot, claim, there: None, kept: None }, stamp))
 }
 
 /// Notes that the notebook that was just saved is trusted, so that it still is when it is opened again.

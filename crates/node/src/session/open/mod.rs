@@ -313,6 +313,9 @@ fn task(
         blobs: blobs.display().to_string(),
         stop: context.stop.clone(),
         lost,
+    if let Some(notebook) = &notebook {
+        view::in_file(&mut first, &notebook.file);
+    }
         taken: None,
         giving: None,
         life: Life::Going,

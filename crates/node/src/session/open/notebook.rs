@@ -28,7 +28,7 @@ use super::{make, wake};
 use crate::budget::room;
 use crate::cluster::paths;
 use crate::context::{Context, Entered, Found, PathHolder, PathSlot, Reservation};
-use crate::files::notebook_path;
+use crate::files::notebook_at;
 use crate::seams::{ClaimError, PathClaim};
 use crate::session::handle::{Answer, Ask, Visiting};
 use crate::session::with_sources;
@@ -161,7 +161,7 @@ fn spec(context: &Context, id: SessionId, path: Option<String>, trust: Trust, wi
 }
 
 fn opened(view: &SessionView) -> http::Opened {
-    http::Opened { session_id: view.id, path: view.path.clone(), session: view.clone() }
+    http::Opened { session_id: view.id, path: view.path.clone(), session: view.clone(), kept: None }
 }
 
 /// Random, not by time: people type the beginning of it.
@@ -290,8 +290,8 @@ fn kernel_metadata(kernel: Option<&str>, env: Option<BTreeMap<String, String>>) 
 pub async fn open(context: &Arc<Context>, request: OpenSession) -> Result<http::Opened, Problem> {
     match (&request.path, request.id) {
         (Some(path), None) => {
-            let path = notebook_path(Path::new(path)).map_err(|error| problem::claim(&error))?;
-            let path = context.files.resolve(&path).await.map_err(|error| problem::claim(&error))?;
+            let path = notebook_at(&*context.files, Path::new(path)).await;
+            let path = path.map_err(|error| problem::claim(&error))?;
             by_path(context, path, request).await
         }
         (None, Some(id)) => join(context, id, &request).await.map(|view| opened(&view)),

@@ -22,7 +22,7 @@ use super::super::notebook::restore::IPYNB;
 use super::super::notebook::{Document, shorten};
 use super::super::peers::PeerId;
 use super::Task;
-use crate::problem;
+use crate::{problem, trust};
 
 /// The bytes of an update or a state of a shared document, in blobs and in the log.
 const YJS: &str = "application/x-yjs-v1";
@@ -191,10 +191,12 @@ impl Task {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         let rebased = plane.document.live().rebase(theirs);
         for conflict in &rebased.conflicts {
+        let (before, said) = (plane.document.trust_key(), trust::key(&theirs));
             tracing::warn!(session = %self.session.spec.id, ?conflict, "both sides have changed a cell: both are kept");
         }
         // Their outputs are in no run's log, and without a shared document nothing of theirs is. With it goes what is
         // compared with from now on: a crash in between would make conflicts of what was merged already.
+        self.vouched_for(&before, &said).await?;
         let through = self.journal.position();
         let kept = Kept { through, but: self.session.running, ..Kept::default() };
         let changes = rebased.update.into_iter().map(|update| (None, update)).collect();

@@ -10,7 +10,7 @@ mod moving;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +31,9 @@ use super::super::notebook::record::{DocumentRecord, Rendered, Saved as SavedRec
 use super::super::notebook::saving::{Expect, Looked, SaveError, Saved, put_beside, remember};
 use super::super::notebook::{Done, Step, hex, with_sources};
 use super::Task;
+use crate::problem;
 use crate::seams::ClaimError;
-use crate::{problem, trust};
+use crate::trust::{self, TrustKey};
 
 /// How many things are done at most to bring a notebook into its file at the end: a look and a write for each try,
 /// and a save to another path that was under way.
@@ -242,6 +243,7 @@ impl Task {
 
     async fn file_saved(&mut self, saved: Saved) -> Result<(), WriteError> {
         let (id, now) = (self.session.spec.id, self.context.clock.now());
+        let kept = saved.kept;
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         let served = plane.file.asks.served.take().unwrap_or(Served { askers: Vec::new(), trust: None });
         plane.file.claimed(saved.claim);
@@ -254,7 +256,7 @@ impl Task {
                 if is_news {
                     self.note_saved(stamp).await?;
                 }
-                return self.fulfil(served).await;
+                return self.fulfil(served, kept).await;
             }
             Err(error) => error,
         };
@@ -292,8 +294,11 @@ impl Task {
         Ok(())
     }
 
-    async fn fulfil(&mut self, served: Served) -> Result<(), WriteError> {
-        if let (Some(key), Some(plane)) = (served.trust, &mut self.notebook) {
+    async fn fulfil(&mut self, served: Served, kept: Option<PathBuf>) -> Result<(), WriteError> {
+        // Somebody may have taken it back meanwhile.
+        if let (Some(key), Some(plane), Trust::Trusted) =
+            (served.trust, &mut self.notebook, self.session.trust)
+        {
             remember(&self.context, &key).await;
             plane.file.asks.trusted = Some(key);
         }
@@ -301,7 +306,7 @@ impl Task {
         for asker in served.askers {
             match asker.wish {
                 Wish::Save(_) => {
-                    let _gone = asker.reply.send(Ok(self.opened(self.session.path.clone())));
+                    let _gone = asker.reply.send(Ok(self.opened(self.session.path.clone(), kept.as_deref())));
                 }
                 Wish::Close(_) => self.close(asker.reply).await?,
             }
@@ -309,9 +314,10 @@ impl Task {
         Ok(())
     }
 
-    fn opened(&self, path: Option<String>) -> Answer {
+    fn opened(&self, path: Option<String>, kept: Option<&Path>) -> Answer {
         let session = self.view.borrow().as_ref().clone();
-        Answer::Opened(Box::new(Opened { session_id: self.session.spec.id, path, session }))
+        let kept = kept.map(|kept| kept.display().to_string());
+        Answer::Opened(Box::new(Opened { session_id: self.session.spec.id, path, session, kept }))
     }
 
     async fn refuse_savers(&mut self) -> Result<(), WriteError> {
@@ -435,6 +441,33 @@ impl Task {
             }
             Some(_) | None => Ok(Some(format!("{why}; the session's log keeps what is in no file"))),
         }
+    }
+
+    /// Another program's edit is being merged; the notebook was known by `before`, and the file is known by `theirs`.
+    /// Where it has brought in or taken out what a notebook starts, nobody has vouched for that here, and the session is
+    /// trusted no more, unless the store knows the file. It is in the log before the merge is.
+    pub(super) async fn vouched_for(
+        &mut self,
+        before: &TrustKey,
+        theirs: &TrustKey,
+    ) -> Result<(), WriteError> {
+        let Some(plane) = &mut self.notebook else { return Ok(()) };
+        if self.session.trust == Trust::Untrusted || plane.document.trust_key() == *before {
+            return Ok(());
+        }
+        let id = self.session.spec.id;
+        match trust::is_trusted(&*self.context.engine, theirs).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                tracing::warn!(session = %id, "another program has changed the notebook's code or what it needs: it is trusted no more");
+            }
+            Err(error) => {
+                tracing::warn!(session = %id, error = %with_sources(&error), "nobody knows whether another program's edit is trusted: it is not");
+            }
+        }
+        let denied = self.input(Input::Trust(Trust::Untrusted), None).await?;
+        debug_assert_eq!(denied, Ok(()), "a session that merges has not ended");
+        Ok(())
     }
 
     /// Vouches for the notebook, or takes it back; a file's notebook is known by it when it is opened again.

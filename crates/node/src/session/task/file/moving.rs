@@ -87,7 +87,7 @@ impl Task {
         destination: Destination,
         written: Result<FileStamp, FileError>,
     ) -> Result<(), WriteError> {
-        let path = destination.path.display().to_string();
+        let (path, kept) = (destination.path.display().to_string(), destination.kept.clone());
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         let copies = plane.file.asks.moving.as_ref().is_some_and(|moving| moving.wish.how == SaveHow::Copy);
         let stamp = match written {
@@ -124,7 +124,7 @@ impl Task {
         if let Some(plane) = &mut self.notebook
             && let Some(Moving { reply, .. }) = plane.file.asks.moving.take()
         {
-            let _gone = reply.send(Ok(self.opened(Some(path))));
+            let _gone = reply.send(Ok(self.opened(Some(path), kept.as_deref())));
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Task {
         stamp: FileStamp,
         why: PathWhy,
     ) -> Result<Result<(), Problem>, WriteError> {
-        let Destination { path, slot, claim, there: _ } = destination;
+        let Destination { path, slot, claim, .. } = destination;
         let taken = Input::TakePath { path: path.display().to_string(), why };
         if let Err(why) = self.input(taken, None).await? {
             return Ok(Err(denied(self.session.spec.id, &why)));

@@ -1,8 +1,12 @@
 //! Runs of cells that are edited, and their outputs for those who edit.
 
-use outlive_core::id::{Attempt, RunId, SessionId};
-use outlive_core::limits::{DOCUMENT_PROJECT_MS, REQUIRED_WAIT_MS};
-use outlive_core::log::{Chunk, ChunkKind};
+use std::collections::BTreeMap;
+
+use outlive_core::id::{Attempt, Position, RunId, SessionId};
+use outlive_core::limits::{
+    DOCUMENT_PROJECT_MS, REQUIRED_WAIT_MS, RUNS_REMEMBERED_MAX, RUNS_TRIMMED_AT_ONCE,
+};
+use outlive_core::log::{Chunk, ChunkKind, Lane};
 use outlive_core::session::RunOutcome;
 use outlive_core::time::WallTime;
 use outlive_protocol::http::{
@@ -26,12 +30,20 @@ async fn run(daemon: &Daemon, id: SessionId, work: SubmitRuns) -> Result<Vec<Run
 }
 
 fn cells(ids: &[&str]) -> SubmitRuns {
-    SubmitRuns::CellIds { cells: ids.iter().map(|id| (*id).to_owned()).collect(), required: None }
+    SubmitRuns::CellIds {
+        cells: ids.iter().map(|id| (*id).to_owned()).collect(),
+        required: None,
+        expected: BTreeMap::new(),
+    }
 }
 
 fn seeing(ids: &[&str], editor: &Editor) -> SubmitRuns {
     let required = Some(base64(&editor.state_vector()));
-    SubmitRuns::CellIds { cells: ids.iter().map(|id| (*id).to_owned()).collect(), required }
+    SubmitRuns::CellIds {
+        cells: ids.iter().map(|id| (*id).to_owned()).collect(),
+        required,
+        expected: BTreeMap::new(),
+    }
 }
 
 fn insert(id: &str, source: &str) -> CellEdit {

@@ -1,5 +1,6 @@
 //! Other programs and the notebook's file.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use outlive_core::log::{Chunk, ChunkKind};
@@ -28,7 +29,7 @@ async fn an_external_edit_of_one_cell_is_taken_over_while_another_runs_and_outpu
     let path = world.path("n.ipynb");
     fs::write(&path, notebook(&["print(1)", "2"])).unwrap();
     let id = daemon.open(&path).await.unwrap().session_id;
-    let run = SubmitRuns::CellIds { cells: vec!["a".to_owned()], required: None };
+    let run = SubmitRuns::CellIds { cells: vec!["a".to_owned()], required: None, expected: BTreeMap::new() };
     daemon.do_ask(id, Ask::Submit(run)).await;
     let running = daemon.until(id, |view| view.current.is_some()).await.current.unwrap();
     let chunk = stdout("printed before\n");
