@@ -1,25 +1,29 @@
 //! Blobs: pieces, then a manifest that names them. What has no manifest is not there.
 //!
+//! Each change of a manifest names the one before it, so that puts and removals ([`crate::removal`]) of one blob happen one
+//! after the other: to put what is there writes its manifest again.
+//!
 //! A shim puts a blob into the spool, a folder of this machine; it goes to NATS before the first record that names it is
 //! appended ([`Inner::put_named_blobs`]), so a record never names what other nodes cannot read. It stays in the spool until
 //! the session is closed here.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use outlive_core::id::SessionId;
-use outlive_core::limits::{NATS_PIECE_BYTES, NATS_PIECES_MAX, NATS_PUT_KNOWN_MAX};
+use outlive_core::id::{Position, SessionId};
+use outlive_core::limits::{NATS_PIECE_BYTES, NATS_PIECES_MAX, NATS_PUT_KNOWN_MAX, NATS_PUT_TRIES_MAX};
 use outlive_core::log::{BlobRef, Fenced, FencedBody, Payload, Record, RunRecord};
 use outlive_store::blob::{Seen, check_name, check_size, reference};
 use outlive_store::{AppendError, BlobError, Unavailable};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, code};
 use crate::nats::{Inner, blocking};
 use crate::wire::{Answers, CallError};
 
@@ -27,22 +31,53 @@ const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// What a blob is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Manifest {
+pub(crate) struct Manifest {
     /// Bytes.
-    size: u64,
+    pub(crate) size: u64,
     /// Under which name its pieces are.
-    upload: String,
+    pub(crate) upload: String,
     /// How many.
-    pieces: u64,
+    pub(crate) pieces: u64,
+    /// When it was put last, in seconds since 1970, by its writer's clock. Earlier versions did not say.
+    #[serde(default = "present")]
+    pub(crate) put_at: u64,
+    /// It is being removed: the blob is not there any more, its pieces may be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) removed: bool,
 }
 
-fn failed(what: &str, sha256: &str) -> impl Fn(ApiError) -> BlobError {
+impl Manifest {
+    pub(crate) fn parse(stored: &api::Stored) -> Result<Self, ApiError> {
+        serde_json::from_slice(&stored.payload)
+            .map_err(|error| ApiError::Odd(format!("a blob's manifest: {error}")))
+    }
+
+    /// How long ago it was put; nothing if that is yet to come.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_secs(present().saturating_sub(self.put_at))
+    }
+}
+
+fn present() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "compared with what other nodes have written")]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Whether a blob was there to be put anew.
+enum Renewed {
+    Yes,
+    /// This is the last that was written of it.
+    NotThere(Position),
+}
+
+pub(crate) fn failed(what: &str, sha256: &str) -> impl Fn(ApiError) -> BlobError {
     let what = format!("{what} blob {sha256}");
     move |error| error.into_unavailable(&what).into()
 }
 
 impl Inner {
-    fn spool_of(&self, session: SessionId) -> PathBuf {
+    pub(crate) fn spool_of(&self, session: SessionId) -> PathBuf {
         self.spool.join(session.to_string())
     }
 
@@ -82,7 +117,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Puts the content of a file, unless it is there.
+    /// Puts the content of a file, or what is there anew.
     pub(crate) async fn put_blob(
         &self,
         session: SessionId,
@@ -95,7 +130,7 @@ impl Inner {
         self.put_content(session, blob, Pieces(Box::new(file))).await
     }
 
-    /// Puts bytes as a blob, unless they are there.
+    /// Puts bytes as a blob, or what is there anew.
     pub(crate) async fn put_blob_bytes(
         &self,
         session: SessionId,
@@ -114,14 +149,10 @@ impl Inner {
         content: Pieces,
     ) -> Result<(), BlobError> {
         check_name(&blob.sha256)?;
-        if let Some(there) = self.manifest(session, &blob.sha256).await? {
-            check_size(blob, there.size)?;
-            self.remember_put(session, blob);
-            return Ok(());
-        }
+        let Renewed::NotThere(before) = self.renew(session, blob).await? else { return Ok(()) };
         let upload = self.next_name().replace('.', "-");
         let kept = match self.put_pieces(session, blob, content, &upload).await {
-            Ok(manifest) => self.put_manifest(session, blob, &manifest).await,
+            Ok(manifest) => self.put_manifest(session, blob, &manifest, before).await,
             Err(error) => Err((Manifested::No, error)),
         };
         if let Ok(Manifested::No) | Err((Manifested::No, _)) = kept {
@@ -131,9 +162,55 @@ impl Inner {
                 tracing::debug!(%session, %error, "pieces of a blob are left");
             }
         }
-        kept.map_err(|(_, error)| error)?;
+        if kept.map_err(|(_, error)| error)? == Manifested::No
+            && let Renewed::NotThere(_) = self.renew(session, blob).await?
+        {
+            return Err(contended(blob).into());
+        }
         self.remember_put(session, blob);
         Ok(())
+    }
+
+    /// Writes the manifest of a blob again if it is there: whoever has listed the blob before removes it no more.
+    async fn renew(&self, session: SessionId, blob: &BlobRef) -> Result<Renewed, BlobError> {
+        for _ in 0..NATS_PUT_TRIES_MAX {
+            let Some((mut there, before)) = self.manifest(session, &blob.sha256).await? else {
+                return Ok(Renewed::NotThere(Position::default()));
+            };
+            if there.removed {
+                return Ok(Renewed::NotThere(before));
+            }
+            check_size(blob, there.size)?;
+            there.put_at = present();
+            match self.write_manifest(session, &blob.sha256, &there, before).await {
+                Ok(now) => {
+                    self.remember_put(session, blob);
+                    // The last one counts; those before it take up room and nothing else.
+                    let subject = self.layout.manifest(session, &blob.sha256);
+                    let _ = self.wire.purge(&self.layout.blob_stream(), &subject, Some(now)).await;
+                    return Ok(Renewed::Yes);
+                }
+                // Somebody else puts it, or removes it.
+                Err(error) if is_contended(&error) => {}
+                Err(error) => return Err(failed("put", &blob.sha256)(error)),
+            }
+        }
+        Err(contended(blob).into())
+    }
+
+    /// Writes a manifest behind the one that was the last.
+    pub(crate) async fn write_manifest(
+        &self,
+        session: SessionId,
+        sha256: &str,
+        manifest: &Manifest,
+        before: Position,
+    ) -> Result<Position, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED, before.0.to_string());
+        let payload = serde_json::to_vec(manifest).expect("it is text and numbers");
+        let subject = self.layout.manifest(session, sha256);
+        stored(self.wire.begin(subject, Some(headers), payload.into(), 1).await?).await
     }
 
     /// So that it is not asked about again, and leaves the spool when the session is closed.
@@ -176,7 +253,8 @@ impl Inner {
             stored(answers).await.map_err(failed("put", &blob.sha256))?;
         }
         seen.check(blob)?;
-        Ok(Manifest { size: blob.size, upload: upload.to_owned(), pieces: count })
+        let upload = upload.to_owned();
+        Ok(Manifest { size: blob.size, upload, pieces: count, put_at: present(), removed: false })
     }
 
     /// From here on the blob is there. Says whether it is made of these pieces: without an answer it may be, so they stay.
@@ -185,41 +263,61 @@ impl Inner {
         session: SessionId,
         blob: &BlobRef,
         manifest: &Manifest,
+        mut before: Position,
     ) -> Result<Manifested, (Manifested, BlobError)> {
-        let mut headers = HeaderMap::new();
-        headers.insert(EXPECTED, "0");
-        let payload = serde_json::to_vec(manifest).expect("it is text and numbers");
-        let subject = self.layout.manifest(session, &blob.sha256);
-        let kept = match self.wire.begin(subject, Some(headers), payload.into(), 1).await {
-            Ok(answers) => stored(answers).await,
-            Err(error) => Err(error.into()),
-        };
-        let error = match kept {
-            Ok(()) => return Ok(Manifested::Yes),
-            Err(error) => error,
-        };
-        let certain = match &error {
-            ApiError::Refused { .. } | ApiError::Call(CallError::NotSent(_) | CallError::Nobody) => {
-                Manifested::No
+        for _ in 0..NATS_PUT_TRIES_MAX {
+            let error = match self.write_manifest(session, &blob.sha256, manifest, before).await {
+                Ok(_) => return Ok(Manifested::Yes),
+                Err(error) => error,
+            };
+            let certain = match &error {
+                ApiError::Refused { .. } | ApiError::Call(CallError::NotSent(_) | CallError::Nobody) => {
+                    Manifested::No
+                }
+                ApiError::Call(CallError::Lost(_)) | ApiError::Odd(_) => Manifested::Maybe,
+            };
+            let there = match self.manifest(session, &blob.sha256).await {
+                Ok(Some((there, _))) if there.upload == manifest.upload => return Ok(Manifested::Yes),
+                // Somebody else has put the same.
+                Ok(Some((there, _))) if !there.removed => return Ok(Manifested::No),
+                Ok(there) => there,
+                Err(_) => return Err((certain, failed("put", &blob.sha256)(error))),
+            };
+            if !is_contended(&error) {
+                return Err((certain, failed("put", &blob.sha256)(error)));
             }
-            ApiError::Call(CallError::Lost(_)) | ApiError::Odd(_) => Manifested::Maybe,
-        };
-        match self.manifest(session, &blob.sha256).await {
-            Ok(Some(there)) if there == *manifest => Ok(Manifested::Yes),
-            // Somebody else has put the same.
-            Ok(Some(_)) => Ok(Manifested::No),
-            Ok(None) | Err(_) => Err((certain, failed("put", &blob.sha256)(error))),
+            // What stood there was removed meanwhile.
+            before = there.map(|(_, at)| at).unwrap_or_default();
         }
+        Err((Manifested::No, contended(blob).into()))
     }
 
-    async fn manifest(&self, session: SessionId, sha256: &str) -> Result<Option<Manifest>, BlobError> {
+    /// What was written last of a blob, and where.
+    pub(crate) async fn manifest(
+        &self,
+        session: SessionId,
+        sha256: &str,
+    ) -> Result<Option<(Manifest, Position)>, BlobError> {
         let (stream, subject) = (self.layout.blob_stream(), self.layout.manifest(session, sha256));
         let stored = self.wire.leader_last(&stream, &subject).await.map_err(failed("find", sha256))?;
-        let parse = |stored: api::Stored| {
-            let damaged = |error| failed("read", sha256)(ApiError::Odd(format!("its manifest: {error}")));
-            serde_json::from_slice(&stored.payload).map_err(damaged)
+        let parse = |stored: api::Stored| Ok((Manifest::parse(&stored)?, stored.position));
+        stored.map(parse).transpose().map_err(failed("read", sha256))
+    }
+
+    /// What was written last of each blob of a session, and where.
+    pub(crate) async fn manifests(
+        &self,
+        session: SessionId,
+    ) -> Result<BTreeMap<String, (Manifest, Position)>, ApiError> {
+        let mut all = BTreeMap::new();
+        let add = |stored: api::Stored| {
+            let name = stored.subject.rsplit('.').next().unwrap_or_default().to_owned();
+            all.insert(name, (Manifest::parse(&stored)?, stored.position));
+            Ok(())
         };
-        stored.map(parse).transpose()
+        let subject = self.layout.session_manifests(session);
+        self.whole(&self.layout.blob_stream(), &subject, add).await?;
+        Ok(all)
     }
 
     /// Opens a blob: from the spool, or fetched for this.
@@ -229,7 +327,8 @@ impl Inner {
             return Ok(file);
         }
         let missing = || BlobError::Missing { sha256: sha256.to_owned() };
-        let manifest = self.manifest(session, sha256).await?.ok_or_else(missing)?;
+        let there = self.manifest(session, sha256).await?.filter(|(manifest, _)| !manifest.removed);
+        let (manifest, _) = there.ok_or_else(missing)?;
         let blob = BlobRef { sha256: sha256.to_owned(), size: manifest.size, mime: String::new() };
         let mut fetched = Fetched::begin(self.spool.clone(), blob).await?;
         let subject = self.layout.pieces(session, sha256, &manifest.upload);
@@ -243,17 +342,9 @@ impl Inner {
 
     /// What a session's blobs take up, in bytes.
     pub(crate) async fn blob_bytes(&self, session: SessionId) -> Result<u64, Unavailable> {
-        let mut bytes = 0;
-        let add = |stored: api::Stored| {
-            let manifest: Manifest =
-                serde_json::from_slice(&stored.payload).map_err(|error| ApiError::Odd(error.to_string()))?;
-            bytes += manifest.size;
-            Ok(())
-        };
-        let subject = self.layout.session_manifests(session);
-        let all = self.whole(&self.layout.blob_stream(), &subject, add).await;
-        all.map_err(|error| error.into_unavailable("measure a session's blobs"))?;
-        Ok(bytes)
+        let all = self.manifests(session).await;
+        let all = all.map_err(|error| error.into_unavailable("measure a session's blobs"))?;
+        Ok(all.values().filter(|(manifest, _)| !manifest.removed).map(|(manifest, _)| manifest.size).sum())
     }
 
     /// Removes all blobs of a session, here and there.
@@ -279,7 +370,8 @@ impl Inner {
         let mut stored = Vec::new();
         for name in blocking("clear the spool", list).await.unwrap_or_default() {
             let is_stored = put.contains(&name)
-                || (check_name(&name).is_ok() && matches!(self.manifest(session, &name).await, Ok(Some(_))));
+                || (check_name(&name).is_ok()
+                    && matches!(self.manifest(session, &name).await, Ok(Some((there, _))) if !there.removed));
             if is_stored {
                 stored.push(name);
             }
@@ -301,8 +393,19 @@ async fn in_spool(path: PathBuf) -> Result<Option<File>, BlobError> {
 }
 
 /// Waits until the message is stored that this is the answer to.
-async fn stored(mut answers: Answers) -> Result<(), ApiError> {
-    api::acknowledged(&answers.next().await?).map(drop)
+async fn stored(mut answers: Answers) -> Result<Position, ApiError> {
+    api::acknowledged(&answers.next().await?)
+}
+
+/// Whether somebody else has written a manifest first, or does now.
+pub(crate) fn is_contended(error: &ApiError) -> bool {
+    error.is(code::WRONG_LAST) || error.is(code::CROWDED)
+}
+
+/// Others put and remove it all the time.
+fn contended(blob: &BlobRef) -> Unavailable {
+    let why = "it is put and removed by others at the same time";
+    Unavailable::new(format!("put blob {}", blob.sha256), io::Error::other(why))
 }
 
 /// Whether a manifest names certain pieces.
@@ -337,7 +440,7 @@ fn blob(payload: &Payload) -> Option<&BlobRef> {
 }
 
 /// The names of what is in a folder; none when it is not there.
-fn names_in(folder: &Path) -> Vec<String> {
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

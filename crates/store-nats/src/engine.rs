@@ -1,15 +1,16 @@
 //! [`Nats`] as an [`Engine`]: each call to the part that does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::id::{Position, Revision, SessionId};
 use outlive_core::log::{BlobRef, Lane, Record};
 use outlive_store::{
-    AppendError, BlobError, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadError, ReadLimit, Row,
-    TableError, TableWatch, Unavailable, Usage,
+    AppendError, BlobError, BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadError,
+    ReadLimit, Row, TableError, TableWatch, Unavailable, Usage,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -138,6 +139,22 @@ impl Engine for Nats {
 
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         self.inner.get_blob(session, sha256).await
+    }
+
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError> {
+        self.inner.old_blobs(session, age).await
+    }
+
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError> {
+        self.inner.remove_blobs(session, listed).await
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {

@@ -30,6 +30,7 @@ mod layout;
 mod nats;
 mod read;
 mod record;
+mod removal;
 mod row;
 mod session;
 pub mod settings;

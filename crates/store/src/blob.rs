@@ -1,8 +1,9 @@
 //! What all engines do alike with blobs.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use outlive_core::log::BlobRef;
 use sha2::{Digest, Sha256};
@@ -85,6 +86,56 @@ pub(crate) fn read_checked(blob: &BlobRef, file: &Path) -> Result<Vec<u8>, BlobE
     let mut content = Vec::new();
     copy_checked(blob, file, &mut content)?;
     Ok(content)
+}
+
+/// A file's time of modification, which is another one after each put.
+#[must_use]
+pub fn modified(metadata: &Metadata) -> u64 {
+    let since = metadata.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Puts a file anew that is there already: its time of modification rises. Whether it is there, and how long it is.
+pub(crate) fn put_again(place: &Path) -> io::Result<Option<u64>> {
+    let there = || -> io::Result<u64> {
+        let file = File::open(place)?;
+        let metadata = file.metadata()?;
+        #[expect(clippy::disallowed_methods, reason = "compared with the times of files alone")]
+        let now = SystemTime::now();
+        file.set_modified(now.max(metadata.modified()? + Duration::from_nanos(1)))?;
+        // It may have been removed before it was touched.
+        fs::metadata(place).map(|metadata| metadata.len())
+    };
+    match there() {
+        Ok(size) => Ok(Some(size)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file unless it was put again since it was listed with this time of modification. How long it was; nothing if
+/// it stays or is not there.
+///
+/// # Errors
+/// As rename(2), link(2), unlink(2).
+pub fn remove_listed(place: &Path, listed: u64) -> io::Result<u64> {
+    // Out of everybody's way first: whoever touches it in this moment does so before, and it is seen, or finds nothing and
+    // puts it anew.
+    let aside = place.with_extension("going");
+    match fs::rename(place, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    }
+    let metadata = fs::metadata(&aside)?;
+    let stays = modified(&metadata) != listed;
+    if stays {
+        match fs::hard_link(&aside, place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    fs::remove_file(&aside)?;
+    Ok(if stays { 0 } else { metadata.len() })
 }
 
 /// Whether a blob's length is what its reference says.

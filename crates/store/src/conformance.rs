@@ -2,6 +2,7 @@
 //!
 //! Each check makes a fresh engine. What an engine does after a crash of its process is tested beside it.
 
+mod blobs;
 mod logs;
 mod records;
 mod tables;
@@ -36,6 +37,11 @@ pub async fn run_all<E: Engine>(make: impl AsyncFn() -> E) {
     tables::a_value_over_the_limit_is_refused(&make().await).await;
     tables::a_watch_misses_nothing(&make().await).await;
     tables::one_of_many_writers_of_a_row_wins(&make().await).await;
-    tables::blobs_are_what_their_names_say(&make().await).await;
-    tables::bytes_become_a_blob_with_their_hash_as_its_name(&make().await).await;
+    blobs::blobs_are_what_their_names_say(&make().await).await;
+    blobs::bytes_become_a_blob_with_their_hash_as_its_name(&make().await).await;
+    blobs::blobs_that_were_listed_are_removed_and_no_others(&make().await).await;
+    blobs::a_blob_that_is_put_again_is_another_than_was_listed(&make().await).await;
+    blobs::a_put_that_returned_is_not_undone_by_a_removal_beside_it(&make().await).await;
+    blobs::what_was_put_just_now_is_not_old(&make().await).await;
+    blobs::a_shims_copy_goes_with_its_blob_unless_it_came_again(&make().await).await;
 }

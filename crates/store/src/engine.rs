@@ -20,11 +20,15 @@
 //!
 //! **Tables.** Rows with revisions and compare-and-swap; always durable when acknowledged.
 //!
-//! **Blobs.** Large payloads beside a session's log, named by their SHA-256; they go with their session.
+//! **Blobs.** Large payloads beside a session's log, named by their SHA-256; they go with their session, or when nothing
+//! names them any more. Whoever removes some has listed them *before* it looked at what is named: to put a blob that is
+//! there already puts it anew, so that it is not the one that was listed and stays. A node that stood still between the
+//! two removes nothing that another has named since.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::id::{Position, Revision, SessionId};
@@ -146,6 +150,15 @@ pub struct Dropped {
     pub aside: Vec<String>,
 }
 
+/// Which put of a blob is meant: another one after each put, also of what was there already. Only its engine knows more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct BlobStamp {
+    /// In the store.
+    pub stored: u64,
+    /// In the folder of this machine, where that is another place.
+    pub spooled: u64,
+}
+
 /// Where logs, tables and blobs are kept. See the module's page for the contract.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
@@ -264,14 +277,15 @@ pub trait Engine: Send + Sync + 'static {
     /// [`TableError::Unavailable`].
     async fn watch(&self, table: &str, prefix: &str) -> Result<TableWatch, TableError>;
 
-    /// The folder in which a shim may put a session's blobs itself (temporary name, fsync, rename to the SHA-256);
-    /// made if it is not there. `None`: this engine takes them by [`Self::put_blob`] alone.
+    /// The folder in which a shim may put a session's blobs itself (temporary name, fsync, rename to the SHA-256; one
+    /// that is there gets a new time of modification); made if it is not there. `None`: this engine takes them by [`Self::put_blob`] alone.
     ///
     /// # Errors
     /// [`BlobError::Unavailable`].
     async fn blob_directory(&self, session: SessionId) -> Result<Option<PathBuf>, BlobError>;
 
-    /// Puts the content of `file` as this blob; nothing to do when it is there already. Durable when it returns.
+    /// Puts the content of `file` as this blob. One that is there already is put anew: it is not old any more. Durable
+    /// when it returns.
     ///
     /// # Errors
     /// [`BlobError::Mismatch`] when size or hash is not what `blob` says.
@@ -293,6 +307,27 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`BlobError::Missing`].
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError>;
+
+    /// The blobs that were put longer than this ago, by a clock that may be minutes off; all of them if it is nothing.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError>;
+
+    /// Removes these blobs, but for those that were put again since they were listed. One that is not there is none.
+    /// Returns how many bytes were freed.
+    ///
+    /// # Errors
+    /// [`BlobError`]; some of them may be left then.
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError>;
 
     /// Everything acknowledged so far is durable when this returns.
     ///

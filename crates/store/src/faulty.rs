@@ -3,7 +3,7 @@
 //! A plan is asked before each operation. It may be a script, or draw from a seeded generator; the same answers give
 //! the same faults. A torn tail is what [`crate::Memory::lose_behind`] makes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use outlive_core::id::{Position, Revision, SessionId};
 use outlive_core::log::{BlobRef, Lane, Record};
 use tokio::sync::watch;
 
-use crate::engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
+use crate::engine::{BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 use crate::error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 use crate::table::{Row, TableWatch};
 
@@ -260,6 +260,22 @@ impl<E: Engine> Engine for Faulty<E> {
 
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         self.inner.get_blob(session, sha256).await
+    }
+
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError> {
+        self.inner.old_blobs(session, age).await
+    }
+
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError> {
+        self.inner.remove_blobs(session, listed).await
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::id::{Position, Revision, SessionId};
@@ -14,7 +15,7 @@ use outlive_protocol::log::{Encoded, decode, encode};
 use tokio::sync::{broadcast, watch};
 
 use crate::blob;
-use crate::engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
+use crate::engine::{BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 use crate::error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 use crate::table::{Change, Row, TableEvent, TableWatch};
 
@@ -32,6 +33,8 @@ struct Inner {
     sessions: BTreeMap<SessionId, Log>,
     tables: BTreeMap<(String, String), Row>,
     revision: Revision,
+    /// How often a blob was put.
+    puts: u64,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +42,13 @@ struct Log {
     records: Vec<Stored>,
     last_control: Position,
     head: watch::Sender<Position>,
-    blobs: BTreeMap<String, Vec<u8>>,
+    blobs: BTreeMap<String, Blob>,
+}
+
+#[derive(Debug)]
+struct Blob {
+    content: Vec<u8>,
+    stamp: BlobStamp,
 }
 
 /// Kept as bytes, so that every test that uses this engine uses the codec as well.
@@ -105,6 +114,12 @@ impl Memory {
 }
 
 impl Inner {
+    fn put_blob(&mut self, session: SessionId, sha256: String, content: Vec<u8>) {
+        self.puts += 1;
+        let blob = Blob { content, stamp: BlobStamp { stored: self.puts, spooled: 0 } };
+        self.sessions.entry(session).or_default().blobs.insert(sha256, blob);
+    }
+
     fn rows(&self, table: &str, prefix: &str) -> Vec<Row> {
         self.tables
             .range((table.to_owned(), prefix.to_owned())..)
@@ -221,7 +236,7 @@ impl Engine for Memory {
         let Some(log) = inner.sessions.get(&session) else { return Ok(Usage::default()) };
         Ok(Usage {
             log_bytes: log.records.iter().map(|stored| stored.encoded.body.len() as u64).sum(),
-            blob_bytes: log.blobs.values().map(|blob| blob.len() as u64).sum(),
+            blob_bytes: log.blobs.values().map(|blob| blob.content.len() as u64).sum(),
         })
     }
 
@@ -271,7 +286,7 @@ impl Engine for Memory {
     async fn put_blob(&self, session: SessionId, blob: &BlobRef, file: &Path) -> Result<(), BlobError> {
         blob::check_name(&blob.sha256)?;
         let content = blob::read_checked(blob, file)?;
-        self.lock().sessions.entry(session).or_default().blobs.insert(blob.sha256.clone(), content);
+        self.lock().put_blob(session, blob.sha256.clone(), content);
         Ok(())
     }
 
@@ -282,19 +297,50 @@ impl Engine for Memory {
         mime: &str,
     ) -> Result<BlobRef, BlobError> {
         let blob = blob::reference(bytes, mime);
-        self.lock().sessions.entry(session).or_default().blobs.insert(blob.sha256.clone(), bytes.to_vec());
+        self.lock().put_blob(session, blob.sha256.clone(), bytes.to_vec());
         Ok(blob)
     }
 
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         blob::check_name(sha256)?;
         let inner = self.lock();
-        let content = inner.sessions.get(&session).and_then(|log| log.blobs.get(sha256));
-        let content = content.ok_or_else(|| BlobError::Missing { sha256: sha256.to_owned() })?;
+        let blob = inner.sessions.get(&session).and_then(|log| log.blobs.get(sha256));
+        let blob = blob.ok_or_else(|| BlobError::Missing { sha256: sha256.to_owned() })?;
         let failed = |error| Unavailable::new("make a temporary file", error);
         let mut file = tempfile::tempfile().map_err(failed)?;
-        file.write_all(content).and_then(|()| file.rewind()).map_err(failed)?;
+        file.write_all(&blob.content).and_then(|()| file.rewind()).map_err(failed)?;
         Ok(file)
+    }
+
+    /// Nothing is old here: it never lives that long.
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError> {
+        let inner = self.lock();
+        let log = inner.sessions.get(&session).filter(|_| age.is_zero());
+        let blobs = log.into_iter().flat_map(|log| &log.blobs);
+        Ok(blobs.map(|(sha256, blob)| (sha256.clone(), blob.stamp)).collect())
+    }
+
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError> {
+        listed.keys().try_for_each(|sha256| blob::check_name(sha256))?;
+        let mut inner = self.lock();
+        let Some(log) = inner.sessions.get_mut(&session) else { return Ok(0) };
+        let mut freed = 0;
+        log.blobs.retain(|sha256, blob| {
+            let goes = listed.get(sha256) == Some(&blob.stamp);
+            if goes {
+                freed += blob.content.len() as u64;
+            }
+            !goes
+        });
+        Ok(freed)
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {

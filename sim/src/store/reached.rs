@@ -1,6 +1,6 @@
 //! The store as one life of a node reaches it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::Hash;
 use std::io;
@@ -13,8 +13,8 @@ use futures_util::future::{Either, select};
 use outlive_core::id::{Position, Revision, SessionId};
 use outlive_core::log::{BlobRef, Entry, Lane, Record};
 use outlive_store::{
-    AppendError, BlobError, Change, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadError,
-    ReadLimit, Row, TableError, TableEvent, TableWatch, Unavailable, Usage,
+    AppendError, BlobError, BlobStamp, Change, Dropped, Durability, Engine, Guard, LaneFilter, Page,
+    ReadError, ReadLimit, Row, TableError, TableEvent, TableWatch, Unavailable, Usage,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -430,6 +430,25 @@ impl Engine for Reached {
         let sha256 = sha256.to_owned();
         self.read_as("get blob", session, move |world| at_once(world.store.truth.get_blob(session, &sha256)))
             .await?
+    }
+
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError> {
+        self.read_as("old blobs", session, move |world| at_once(world.store.truth.old_blobs(session, age)))
+            .await?
+    }
+
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError> {
+        let listed = listed.clone();
+        let remove = move |world: &Arc<World>| at_once(world.store.truth.remove_blobs(session, &listed));
+        self.read_as("remove blobs", session, remove).await?
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {

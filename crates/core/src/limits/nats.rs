@@ -47,6 +47,9 @@ pub const NATS_PIECE_BYTES: usize = 512 << 10;
 pub const NATS_PIECES_MAX: usize = 4;
 /// Of how many blobs of one session it is remembered that they are in NATS. Of others it is asked once more.
 pub const NATS_PUT_KNOWN_MAX: usize = 4_096;
+/// How often a blob is put again at once because another node puts or removes the same one. Each time, one of the others
+/// is done.
+pub const NATS_PUT_TRIES_MAX: usize = 16;
 
 const _: () = {
     assert!(NATS_PIECE_BYTES < super::BATCH_BYTES_MAX, "a piece is a message");

@@ -1,15 +1,11 @@
-//! What every engine promises of tables and blobs.
-
-use std::io::{Read, Write};
+//! What every engine promises of tables.
 
 use futures_util::future::join_all;
 use outlive_core::id::Revision;
 use outlive_core::limits::TABLE_VALUE_BYTES_MAX;
-use outlive_core::log::BlobRef;
 
-use super::records::session;
 use crate::engine::Engine;
-use crate::error::{BlobError, TableError};
+use crate::error::TableError;
 use crate::table::{Change, Row};
 
 const NONE: Revision = Revision(0);
@@ -82,56 +78,4 @@ pub(super) async fn a_watch_misses_nothing(engine: &impl Engine) {
 pub(super) async fn one_of_many_writers_of_a_row_wins(engine: &impl Engine) {
     let outcomes = join_all((0..20).map(|_| engine.put_if("t", "k", NONE, b"mine"))).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
-}
-
-pub(super) async fn blobs_are_what_their_names_say(engine: &impl Engine) {
-    let session = session();
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(b"abc").expect("room for three bytes");
-    // The example of FIPS 180-2.
-    let name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let blob = BlobRef { sha256: name.into(), size: 3, mime: "text/plain".into() };
-    let missing = engine.get_blob(session, name).await;
-    assert!(matches!(missing, Err(BlobError::Missing { .. })), "{missing:?}");
-    for wrong in
-        [BlobRef { size: 4, ..blob.clone() }, BlobRef { sha256: name.replace('b', "c"), ..blob.clone() }]
-    {
-        let refused = engine.put_blob(session, &wrong, file.path()).await;
-        assert!(matches!(refused, Err(BlobError::Mismatch { .. })), "{refused:?}");
-        assert!(engine.get_blob(session, &wrong.sha256).await.is_err(), "nothing was put");
-    }
-    for bad in ["../../secret", "", "BA7816BF"] {
-        let refused = engine.get_blob(session, bad).await;
-        assert!(matches!(refused, Err(BlobError::BadName { .. })), "{refused:?}");
-    }
-    for _ in 0..2 {
-        engine.put_blob(session, &blob, file.path()).await.expect("putting it twice is putting it once");
-        let mut content = String::new();
-        let mut found = engine.get_blob(session, name).await.expect("it is there");
-        found.read_to_string(&mut content).expect("it can be read");
-        assert_eq!(content, "abc");
-    }
-    assert_eq!(engine.usage(session).await.expect("a size").blob_bytes, 3);
-    if let Some(directory) = engine.blob_directory(session).await.expect("a directory") {
-        let other = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        tokio::fs::write(directory.join(other), b"").await.expect("a shim may write here");
-        engine.get_blob(session, other).await.expect("what a shim put there is there");
-    }
-    engine.drop_session(session).await.expect("it can be dropped");
-    let gone = engine.get_blob(session, name).await;
-    assert!(matches!(gone, Err(BlobError::Missing { .. })), "{gone:?}");
-}
-
-pub(super) async fn bytes_become_a_blob_with_their_hash_as_its_name(engine: &impl Engine) {
-    let session = session();
-    for _ in 0..2 {
-        let blob = engine.put_blob_bytes(session, b"abc", "text/plain").await.expect("there is room");
-        let name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(blob, BlobRef { sha256: name.into(), size: 3, mime: "text/plain".into() });
-        let mut content = String::new();
-        let mut found = engine.get_blob(session, name).await.expect("it is there");
-        found.read_to_string(&mut content).expect("it can be read");
-        assert_eq!(content, "abc");
-    }
-    assert_eq!(engine.usage(session).await.expect("a size").blob_bytes, 3, "twice is once");
 }

@@ -24,12 +24,13 @@ mod renew;
 mod segment;
 mod tables;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outlive_core::id::{Position, Revision, SessionId};
@@ -43,7 +44,7 @@ use self::log::{Appended, Fsync, SessionLog, create_directory};
 use self::read::PageFill;
 use self::tables::Tables;
 use crate::blob;
-use crate::engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
+use crate::engine::{BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 use crate::error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 use crate::table::{Row, TableWatch};
 
@@ -364,6 +365,25 @@ impl Engine for Embedded {
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         let (directory, sha256) = (self.directory(session), sha256.to_owned());
         blocking("get a blob", move || blobs::get(&directory, &sha256)).await?
+    }
+
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError> {
+        let directory = self.directory(session);
+        let old = blocking("list a session's blobs", move || blobs::old(&directory, age)).await?;
+        Ok(old.map_err(|source| Unavailable::new("list a session's blobs", source))?)
+    }
+
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError> {
+        let (directory, listed) = (self.directory(session), listed.clone());
+        blocking("remove blobs", move || blobs::remove(&directory, &listed)).await?
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {

@@ -1,9 +1,10 @@
 //! A node's ways to the world, which can be shut: then nothing it asks the store is answered, and nobody hears it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use outlive_core::log::{BlobRef, Lane, Record};
 use outlive_store::engine::{Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
 use outlive_store::faulty::{Fault, Operation};
 use outlive_store::{
-    AppendError, BlobError, Connection, Faulty, Heard, Memory, MemoryTransport, ReadError, Row, TableError,
-    TableWatch, Topic, Transport, Unavailable,
+    AppendError, BlobError, BlobStamp, Connection, Faulty, Heard, Memory, MemoryTransport, ReadError, Row,
+    TableError, TableWatch, Topic, Transport, Unavailable,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -200,6 +201,24 @@ impl Engine for GatedEngine {
     async fn get_blob(&self, session: SessionId, sha256: &str) -> Result<File, BlobError> {
         self.gate.pass().await;
         self.inner.get_blob(session, sha256).await
+    }
+
+    async fn old_blobs(
+        &self,
+        session: SessionId,
+        age: Duration,
+    ) -> Result<BTreeMap<String, BlobStamp>, BlobError> {
+        self.gate.pass().await;
+        self.inner.old_blobs(session, age).await
+    }
+
+    async fn remove_blobs(
+        &self,
+        session: SessionId,
+        listed: &BTreeMap<String, BlobStamp>,
+    ) -> Result<u64, BlobError> {
+        self.gate.pass().await;
+        self.inner.remove_blobs(session, listed).await
     }
 
     async fn flush(&self) -> Result<(), Unavailable> {
