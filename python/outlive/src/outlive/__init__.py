@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     DaemonGone,
     NotFound,
+    Notice,
     NotSaved,
     OutliveError,
     PathAlreadyOpen,
@@ -28,7 +29,7 @@ from .errors import (
     Unreadable,
     Unsaved,
 )
-from .models import Cell, Event, Notebook, Run, State
+from .models import Cell, Event, Notebook, Question, Run, SavedPath, State
 
 if TYPE_CHECKING:
     from .aio import AsyncSession
@@ -57,12 +58,15 @@ __all__ = [
     "NotFound",
     "NotSaved",
     "Notebook",
+    "Notice",
     "OutliveError",
     "PathAlreadyOpen",
     "Problem",
+    "Question",
     "Run",
     "RunFailed",
     "Runner",
+    "SavedPath",
     "Session",
     "State",
     "Unreadable",

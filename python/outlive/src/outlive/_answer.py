@@ -12,12 +12,14 @@ _REFUSED = 400
 
 
 def answer(request: Request, status: int | None, body: bytes) -> Any:
-    """The value of an answer; `None` when it has none.
+    """The value of an answer; `None` when it has none, its bytes where they are wanted.
 
     Raises:
         Problem: the daemon refused.
         Unreadable: the answer is no JSON.
     """
+    if request.raw and status is not None and status < _REFUSED:
+        return body
     if not body:
         value: Any = None
     else:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ._wire import RawEvent, Request
-from .errors import problem
-from .models import Event, Run
+from .errors import Problem, problem
+from .models import Event, Question, Run, State
 
 _UNAVAILABLE = 503
+_LARGE_BYTES_MAX = 64 << 20
+"""How much of what is large is fetched with a run's output."""
 
 
 @dataclass
@@ -69,3 +73,60 @@ def collect(run: Run, event: Event) -> None:
         run.chunks.extend(new)
     elif event.kind == "end":
         run.state, run.outcome = "ended", event.data.get("outcome") or run.outcome
+
+
+def large(run: Run) -> Iterator[dict[str, Any]]:
+    """The chunks whose content stands elsewhere and is to be fetched."""
+    left = _LARGE_BYTES_MAX
+    for chunk in run.chunks:
+        blob = chunk.get("blob")
+        if blob is not None and blob["size"] <= left:
+            left -= blob["size"]
+            yield chunk
+
+
+def fill(chunk: dict[str, Any], content: bytes) -> None:
+    """Puts the content of a large chunk where that of others is."""
+    if chunk["kind"] in ("stdout", "stderr", "text"):
+        chunk["text"] = content.decode("utf-8", "replace")
+    elif chunk["kind"] != "bytes":
+        chunk["content"] = json.loads(content)
+
+
+class Attended:
+    """Runs whose questions are answered here until the last of them has ended."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = list(runs)
+        self._left = {run.id for run in self.runs if not run.ended}
+        self._seen = -1
+        """The generation of the last state that was looked at: what is older asks what was answered already."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return not self._left
+
+    def take(self, event: Event) -> Question | None:
+        """Takes in what is told; gives what is to be answered now."""
+        run, state = event.run, event.state
+        if run is not None and run.ended:
+            self._left.discard(run.id)
+        return self.asked(state) if state is not None else None
+
+    def asked(self, state: State) -> Question | None:
+        """The question in a state, if it is a new one of these runs."""
+        if state.generation <= self._seen:
+            return None
+        self._seen = state.generation
+        return state.question if state.question is not None and state.question.run in self._left else None
+
+
+@contextmanager
+def unless_answered() -> Iterator[None]:
+    """Somebody else may have answered first, or the run may have ended."""
+    try:
+        yield
+    except Problem as refused:
+        if refused.code not in ("no-question", "run-ended"):
+            raise

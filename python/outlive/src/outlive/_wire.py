@@ -29,6 +29,8 @@ class Request:
     repeatable: bool = False
     """Whether asking again does no harm when an answer was lost."""
     stream: bool = False
+    raw: bool = False
+    """Whether the answer is bytes and not JSON."""
     last_event_id: str | None = None
 
     def encode(self, host: str, token: str | None) -> bytes:

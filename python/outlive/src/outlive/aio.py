@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _calls, _where
 from ._answer import answer, is_unknown, lost
 from ._calls import Call
-from ._follow import Cursor, collect
+from ._follow import Attended, Cursor, collect, fill, large, unless_answered
 from ._where import Ways, Where
 from ._wire import EventReader, Request, ResponseReader
-from .errors import DaemonGone, Problem, RunFailed
-from .models import Cell, Event, Notebook, Run, State
-from .session import AGAIN_SECONDS, ANSWER_SECONDS, CONNECT_SECONDS, LIVE, SIGN_SECONDS, leave
+from .errors import DaemonGone, NotFound, Problem, RunFailed, tell
+from .models import Cell, Event, Notebook, Question, Run, SavedPath, State
+from .session import AGAIN_SECONDS, ANSWER_SECONDS, CONNECT_SECONDS, LIVE, SIGN_SECONDS, leave, run_id
 
 T = TypeVar("T")
+_Ask = Callable[[Question], str | Awaitable[str]]
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _READ_BYTES = 1 << 16
 
@@ -122,7 +123,7 @@ class _Daemon:
             return await asyncio.open_unix_connection(where.socket)
         return await _within(CONNECT_SECONDS, asyncio.open_connection(where.host, where.port))
 
-    async def stream(self, request: Request) -> AsyncIterator[Event]:
+    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a stream to its end, through restarts of the daemon and from node to node."""
         cursor = Cursor(request)
         deadline = time.monotonic() + self.ways.patience
@@ -204,7 +205,9 @@ class AsyncSession:
     ) -> AsyncSession:
         """As :meth:`outlive.Session.open`."""
         daemon = _Daemon(_where.find(address, token))
-        return cls(daemon, await daemon.call(_calls.open_(path, id, kernel, start, trust)))
+        state, notice = await daemon.call(_calls.open_(path, id, kernel, start, trust))
+        tell(notice)
+        return cls(daemon, state)
 
     @classmethod
     async def new(
@@ -284,33 +287,81 @@ class AsyncSession:
         """Removes a cell."""
         await self.edit({"edit": "delete", "cell": cell})
 
-    async def submit(self, *cells: str, code: str | None = None, required: str | None = None) -> list[Run]:
+    async def submit(
+        self,
+        *cells: str,
+        code: str | None = None,
+        required: str | None = None,
+        expected: Mapping[str, str] | None = None,
+    ) -> list[Run]:
         """As :meth:`outlive.Session.submit`."""
-        return await self._do(_calls.submit(self.id, code, cells or None, required))
+        return await self._do(_calls.submit(self.id, code, cells or None, required, expected))
 
-    async def run(self, cell: str | None = None, *, code: str | None = None, check: bool = True) -> Run:
-        """As :meth:`outlive.Session.run`. Cancelling this does not cancel the run."""
-        if (cell is None) == (code is None):
-            raise ValueError("give a cell or `code`; `run_all` runs the notebook")
-        run = await self.wait((await self.submit(*([cell] if cell else []), code=code))[0])
+    async def run(
+        self,
+        cell: str | None = None,
+        *,
+        code: str | None = None,
+        expected: str | None = None,
+        check: bool = True,
+        on_question: _Ask | None = None,
+    ) -> Run:
+        """As :meth:`outlive.Session.run`; `on_question` may give an awaitable. Cancelling this does not cancel the
+        run."""
+        runs = await self._queued(_calls.run(self.id, cell, code, expected), on_question)
+        run = await self.wait(runs[0])
         if check and not run.succeeded:
             raise RunFailed(run)
         return run
 
-    async def run_all(self, *, check: bool = True) -> list[Run]:
-        """As :meth:`outlive.Session.run_all`."""
-        runs = [await self.wait(run) for run in await self.submit()]
+    async def run_all(
+        self, *, seen: Notebook | None = None, check: bool = True, on_question: _Ask | None = None
+    ) -> list[Run]:
+        """As :meth:`outlive.Session.run_all`; `on_question` may give an awaitable."""
+        runs = [await self.wait(run) for run in await self._queued(_calls.run_all(self.id, seen), on_question)]
         for run in runs if check else []:
             if not run.succeeded:
                 raise RunFailed(run)
         return runs
+
+    async def _queued(self, call: Call[list[Run]], ask: _Ask | None) -> list[Run]:
+        """Queues work. Where somebody can be asked, until it has ended."""
+        if ask is None:
+            return await self._do(call)
+        attended = None
+        # The kernel is told at the start of a run whether somebody is there, so this comes first.
+        stream = self._daemon.stream(_calls.events(self.id, "head", outputs=False, interactive=True))
+        async with aclosing(stream) as events:
+            async for event in events:
+                attended = attended or Attended(await self._do(call))
+                question = attended.take(event)
+                while question is not None:
+                    value = ask(question)
+                    with unless_answered():
+                        await self.answer(question.run, value if isinstance(value, str) else await value)
+                    question = attended.asked(await self.state())
+                if attended.over:
+                    break
+        return attended.runs if attended else await self._do(call)
 
     async def wait(self, run: Run) -> Run:
         """Follows a run to its end; its `chunks` hold its output."""
         run.chunks.clear()
         async for event in self._daemon.stream(_calls.run_events(self.id, run.id)):
             collect(run, event)
+        for chunk in large(run):
+            # It may have been trimmed since.
+            with suppress(NotFound):
+                fill(chunk, await self.blob(chunk["blob"]["sha256"]))
         return run
+
+    async def cancel(self, run: Run | str) -> Run:
+        """Takes back a run that waits, or interrupts it where it runs."""
+        return await self._do(_calls.cancel(self.id, run_id(run)))
+
+    async def answer(self, run: Run | str, value: str) -> None:
+        """As :meth:`outlive.Session.answer`."""
+        await self._do(_calls.answer(self.id, run_id(run), value))
 
     async def runs(self) -> list[Run]:
         """All its runs, in the order in which they were queued."""
@@ -320,31 +371,41 @@ class AsyncSession:
         """A cell's outputs in nbformat's form."""
         return await self._do(_calls.outputs(self.id, cell))
 
+    async def blob(self, sha256: str) -> bytes:
+        """The content of a large output, as its `blob` names it."""
+        return await self._do(_calls.blob(self.id, sha256))
+
     async def reports(self) -> list[dict[str, Any]]:
         """Its failures, oldest first, with their causes."""
         return await self._do(_calls.reports(self.id))
 
-    async def events(self, *, after: int | None = None, outputs: bool = True) -> AsyncIterator[Event]:
+    async def events(
+        self, *, after: int | None = None, outputs: bool = True, interactive: bool = False
+    ) -> AsyncIterator[Event]:
         """As :meth:`outlive.Session.events`."""
         begin = "head" if after is None else str(after)
-        async for event in self._daemon.stream(_calls.events(self.id, begin, outputs)):
+        async for event in self._daemon.stream(_calls.events(self.id, begin, outputs, interactive)):
             yield event
 
-    async def save(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> str:
+    async def save(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> SavedPath:
         """Saves; an untitled notebook needs a path, once. Gives the file."""
-        return await self._saved("save", path, overwrite)
+        saved = await self._saved("save", path, overwrite)
+        tell(_calls.stayed(saved))
+        return saved
 
-    async def save_as(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
-        """Moves the session to another file. A kernel that runs stays in its directory."""
-        return await self._saved("save_as", path, overwrite)
+    async def save_as(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> SavedPath:
+        """As :meth:`outlive.Session.save_as`."""
+        saved = await self._saved("save_as", path, overwrite)
+        tell(_calls.stayed(saved))
+        return saved
 
-    async def save_copy(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes a copy; the session stays where it is."""
-        await self._do(_calls.save(self.id, path, "copy", overwrite))
+    async def save_copy(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> SavedPath:
+        """Writes a copy and gives its file; the session stays where it is."""
+        return await self._saved("copy", path, overwrite)
 
-    async def _saved(self, how: str, path: str | os.PathLike[str] | None, overwrite: bool) -> str:
-        state = await self._do(_calls.save(self.id, path, how, overwrite))
-        return str(state.path)
+    async def _saved(self, how: str, path: str | os.PathLike[str] | None, overwrite: bool) -> SavedPath:
+        self._state, saved = await self._do(_calls.save(self.id, path, how, overwrite))
+        return saved
 
     async def interrupt(self) -> State:
         """Interrupts what runs; what is queued behind it is cancelled."""

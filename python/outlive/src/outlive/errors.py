@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,16 @@ if TYPE_CHECKING:
 
 class OutliveError(Exception):
     """The root of all errors of this package."""
+
+
+class Notice(UserWarning):
+    """Something was done, and not all that one may have meant by it. Told by :mod:`warnings`."""
+
+
+def tell(notice: str | None) -> None:
+    """Tells whoever called the caller of this."""
+    if notice is not None:
+        warnings.warn(notice, Notice, stacklevel=3)
 
 
 class DaemonGone(OutliveError):
@@ -32,7 +43,7 @@ class Problem(OutliveError):
         """The HTTP status."""
         self.detail: str = str(body.get("detail", body.get("title", "")))
         """What happened here, to what."""
-        self.hint: str | None = body.get("hint")
+        self.hint: str | None = _HINTS.get(self.code) or body.get("hint")
         """What to do about it."""
         self.facts: dict[str, str] = dict(body.get("facts", {}))
         """More facts by name."""
@@ -93,13 +104,24 @@ _BY_CODE: dict[str, type[Problem]] = {
     "not-writable": NotSaved,
     "disk-full": NotSaved,
     "read-only": NotSaved,
-    "no-such-directory": NotSaved,
     "file-changed": NotSaved,
     "file-deleted": NotSaved,
     "file-exists": NotSaved,
     "save-failed": NotSaved,
     "unsaved": Unsaved,
 }
+_PATHS = {"no-such-directory", "is-a-directory", "bad-path", "claim-unavailable", "volume-not-here"}
+"""What stands against a path. It is not written, if it was to be saved there."""
+_HINTS = {
+    "runtime-down": "`restart()` starts its kernel again",
+    "no-such-session": "`outlive ps -a` lists those that there are",
+    "session-ended": "its runs and outputs can still be read; `Session.open(path)` begins a new one",
+    "no-such-file": "look for a typing mistake; `Session.new()` makes a notebook, which `save(path)` puts there",
+    "has-a-path": "`save()` saves it there; `save_as(path)` moves the session, `save_copy(path)` writes a copy",
+    "file-exists": "choose another path, or replace it with `overwrite=True`",
+    "unsaved": "`save(path)` saves it; `close(discard=True)` gives the edits up",
+}
+"""What to do, in the words of this package, where the daemon speaks of its command line or its API."""
 _NOT_FOUND = 404
 _UNAVAILABLE = 503
 _PASSING = {
@@ -118,7 +140,7 @@ _PASSING = {
 def problem(doing: str, body: dict[str, Any]) -> Problem:
     """The error for a refusal."""
     code = str(body.get("code", "unknown"))
-    kind = _BY_CODE.get(code)
+    kind = NotSaved if doing == "save" and code in _PATHS else _BY_CODE.get(code)
     if kind is None:
         kind = NotFound if body.get("status") == _NOT_FOUND or code.startswith("no-such-") else Problem
     return kind(doing, body)

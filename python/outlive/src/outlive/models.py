@@ -7,6 +7,43 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a program asks with ``input()`` or ``getpass()``. As text it is the prompt, so that ``on_question=input``
+    asks whoever sits at the terminal."""
+
+    run: str
+    """The run that asks, by id."""
+    prompt: str
+    """What it asks."""
+    password: bool
+    """Whether the answer must not be shown."""
+
+    def __str__(self) -> str:
+        return self.prompt
+
+    @classmethod
+    def of(cls, view: dict[str, Any]) -> Question:
+        """From a `Question` of the API."""
+        return cls(view["run"], view["prompt"], bool(view["password"]))
+
+
+class SavedPath(str):
+    """The file that was written, as text, and what that left behind."""
+
+    __slots__ = ("kept", "kernel_directory")
+    kernel_directory: str | None
+    """The working directory of the kernel that runs, when the notebook has moved out of it; ``restart()`` moves the
+    kernel too."""
+    kept: str | None
+    """Where that is kept which stood in the file before and was overwritten."""
+
+    def __new__(cls, path: str, kernel_directory: str | None = None, kept: str | None = None) -> SavedPath:
+        made = super().__new__(cls, path)
+        made.kernel_directory, made.kept = kernel_directory, kept
+        return made
+
+
+@dataclass(frozen=True)
 class State:
     """A session at a moment."""
 
@@ -18,8 +55,13 @@ class State:
     """Whether it has not been given a path yet."""
     saved: str | None
     """``saved``, ``unsaved``, ``untitled``, ``failing`` or ``conflict``."""
+    base: str | None
+    """The notebook's directory, in which its kernel is started: its file's, or while it is untitled the one in which it
+    was made. A kernel that runs stays where it was started when the notebook moves."""
     kernel: str
     """What its kernel does: ``down``, ``launching``, ``idle``, ``busy``, ``unresponsive``, …"""
+    question: Question | None
+    """What a program asks and nobody has answered yet."""
     generation: int
     """Rises with every change."""
     raw: dict[str, Any] = field(repr=False)
@@ -27,13 +69,15 @@ class State:
     @classmethod
     def of(cls, view: dict[str, Any]) -> State:
         """From a `SessionView`."""
-        saved = view.get("saved")
+        saved, question = view.get("saved"), view.get("question")
         return cls(
             id=view["id"],
             path=view.get("path"),
             untitled=bool(view.get("untitled", False)),
             saved=saved.get("state") if saved else None,
+            base=view.get("base"),
             kernel=str(view["runtime"]["state"]["state"]),
+            question=Question.of(question) if question else None,
             generation=int(view["generation"]),
             raw=view,
         )
@@ -133,16 +177,9 @@ class Run:
 
     @property
     def text(self) -> str:
-        """What it printed, standard error too, and the text form of its results."""
-        parts: list[str] = []
-        for chunk in self.chunks:
-            if chunk.get("text") is not None:
-                parts.append(chunk["text"])
-            elif chunk["kind"] in ("display_data", "execute_result"):
-                shown = ((chunk.get("content") or {}).get("data") or {}).get("text/plain")
-                if shown is not None:
-                    parts.append(shown if isinstance(shown, str) else "".join(shown))
-        return "".join(parts)
+        """What it printed, standard error too, and the text form of its results. What was too large to be fetched is
+        named in its place."""
+        return "".join(_text(chunk) for chunk in self.chunks)
 
     @property
     def failure(self) -> str | None:
@@ -157,6 +194,18 @@ class Run:
         if kind == "timed_out":
             return f"it took longer than {self.outcome.get('limit_ms')} ms"
         return f"it was cancelled: {self.outcome.get('why')}"
+
+
+def _text(chunk: dict[str, Any]) -> str:
+    if chunk.get("text") is not None:
+        return str(chunk["text"])
+    content, blob = chunk.get("content"), chunk.get("blob")
+    if content is None and blob is not None:
+        return f"[an output of {blob['size']} bytes: session.blob({blob['sha256']!r})]\n"
+    if chunk["kind"] not in ("display_data", "execute_result"):
+        return ""
+    shown = ((content or {}).get("data") or {}).get("text/plain", "")
+    return shown if isinstance(shown, str) else "".join(shown)
 
 
 @dataclass(frozen=True)
@@ -174,6 +223,12 @@ class Event:
     def state(self) -> State | None:
         """The session's state, for events of kind ``session``."""
         return State.of(self.data["session"]) if self.kind == "session" else None
+
+    @property
+    def question(self) -> Question | None:
+        """What a program asks at this moment, for events of kind ``session``; it is told again until it is answered."""
+        state = self.state
+        return state.question if state else None
 
     @property
     def run(self) -> Run | None:

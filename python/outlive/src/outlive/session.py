@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _calls, _where
 from ._answer import answer, is_unknown, lost
 from ._calls import Call
-from ._follow import Cursor, collect
+from ._follow import Attended, Cursor, collect, fill, large, unless_answered
 from ._where import Ways, Where
 from ._wire import EventReader, Request, ResponseReader
-from .errors import DaemonGone, Problem, RunFailed
-from .models import Cell, Event, Notebook, Run, State
+from .errors import DaemonGone, NotFound, Problem, RunFailed, tell
+from .models import Cell, Event, Notebook, Question, Run, SavedPath, State
 
 T = TypeVar("T")
 
@@ -138,7 +139,7 @@ class _Daemon:
             raise
         return connection
 
-    def stream(self, request: Request) -> Iterator[Event]:
+    def stream(self, request: Request) -> Generator[Event, None, None]:
         """The events of a stream to its end, through restarts of the daemon and from node to node."""
         cursor = Cursor(request)
         deadline = time.monotonic() + self.ways.patience
@@ -186,6 +187,11 @@ class _Daemon:
             connection.close()
 
 
+def run_id(run: Run | str) -> str:
+    """A run's id, however it is named."""
+    return run if isinstance(run, str) else run.id
+
+
 def leave(ways: Ways, cursor: Cursor, why: Exception | None) -> None:
     """Whom to ask next for a stream that broke off: the same one if it may answer, else another."""
     cursor.fruitless += 1
@@ -222,7 +228,8 @@ class Session:
         Args:
             path: The file; relative to the working directory. `.ipynb` is appended where it is missing.
             id: The session.
-            kernel: The kernelspec's name; without one, what the notebook asks for.
+            kernel: The kernelspec's name; without one, what the notebook asks for. A session that is there already
+                keeps its own, and a :class:`Notice` says so.
             start: `first_run` (the default) or `at_once` (the notebook must be trusted).
             trust: You vouch for the notebook.
             address: A daemon's socket or `http://host:port`, or several nodes of a cluster with commas between them;
@@ -230,7 +237,9 @@ class Session:
             token: For `http://host:port`.
         """
         daemon = _Daemon(_where.find(address, token))
-        return cls(daemon, daemon.call(_calls.open_(path, id, kernel, start, trust)))
+        state, notice = daemon.call(_calls.open_(path, id, kernel, start, trust))
+        tell(notice)
+        return cls(daemon, state)
 
     @classmethod
     def new(
@@ -316,41 +325,108 @@ class Session:
         *cells: str,
         code: str | None = None,
         required: str | None = None,
+        expected: Mapping[str, str] | None = None,
     ) -> list[Run]:
-        """Queues cells by id, or `code`, or without either all code cells; all or nothing. Does not wait."""
-        return self._do(_calls.submit(self.id, code, cells or None, required))
+        """Queues cells by id, or `code`, or without either all code cells; all or nothing. Does not wait.
 
-    def run(self, cell: str | None = None, *, code: str | None = None, check: bool = True) -> Run:
+        Args:
+            cells: Their ids.
+            code: Source that stands in no cell.
+            required: A state vector: refused unless the notebook has all that was inserted until then.
+            expected: The source of cells as you saw it, by id: refused (`cell-changed`) if one is another by now.
+        """
+        return self._do(_calls.submit(self.id, code, cells or None, required, expected))
+
+    def run(
+        self,
+        cell: str | None = None,
+        *,
+        code: str | None = None,
+        expected: str | None = None,
+        check: bool = True,
+        on_question: Callable[[Question], str] | None = None,
+    ) -> Run:
         """Runs a cell, or `code`, and waits for its end. Nothing is lost when this program ends meanwhile.
+
+        Args:
+            cell: The cell's id.
+            code: Source that stands in no cell.
+            expected: The cell's source as you saw it: if somebody has changed it, it is not run (`cell-changed`).
+            check: Whether a run that does not succeed is an error.
+            on_question: Is called with each question of the program (`input()`) and gives the answer;
+                `on_question=input` asks at this terminal. Without it such a program fails, unless somebody else is
+                there who can answer.
 
         Raises:
             RunFailed: it did not succeed (unless `check` is false).
         """
-        if (cell is None) == (code is None):
-            raise ValueError("give a cell or `code`; `run_all` runs the notebook")
-        run = self.wait(self.submit(*([cell] if cell else []), code=code)[0])
+        run = self.wait(self._queued(_calls.run(self.id, cell, code, expected), on_question)[0])
         if check and not run.succeeded:
             raise RunFailed(run)
         return run
 
-    def run_all(self, *, check: bool = True) -> list[Run]:
+    def run_all(
+        self,
+        *,
+        seen: Notebook | None = None,
+        check: bool = True,
+        on_question: Callable[[Question], str] | None = None,
+    ) -> list[Run]:
         """Runs all code cells and waits for their end.
+
+        Args:
+            seen: The notebook as you saw it: its code cells are run, and none of them (`cell-changed`) if one has
+                another source by now.
+            check: Whether a run that does not succeed is an error.
+            on_question: As of :meth:`run`.
 
         Raises:
             RunFailed: the first that did not succeed (unless `check` is false).
         """
-        runs = [self.wait(run) for run in self.submit()]
+        runs = [self.wait(run) for run in self._queued(_calls.run_all(self.id, seen), on_question)]
         for run in runs if check else []:
             if not run.succeeded:
                 raise RunFailed(run)
         return runs
+
+    def _queued(self, call: Call[list[Run]], ask: Callable[[Question], str] | None) -> list[Run]:
+        """Queues work. Where somebody can be asked, until it has ended."""
+        if ask is None:
+            return self._do(call)
+        attended = None
+        # The kernel is told at the start of a run whether somebody is there, so this comes first.
+        stream = self._daemon.stream(_calls.events(self.id, "head", outputs=False, interactive=True))
+        with closing(stream) as events:
+            for event in events:
+                attended = attended or Attended(self._do(call))
+                question = attended.take(event)
+                while question is not None:
+                    with unless_answered():
+                        self.answer(question.run, ask(question))
+                    question = attended.asked(self.state())
+                if attended.over:
+                    break
+        return attended.runs if attended else self._do(call)
 
     def wait(self, run: Run) -> Run:
         """Follows a run to its end; its `chunks` hold its output."""
         run.chunks.clear()
         for event in self._daemon.stream(_calls.run_events(self.id, run.id)):
             collect(run, event)
+        for chunk in large(run):
+            # It may have been trimmed since.
+            with suppress(NotFound):
+                fill(chunk, self.blob(chunk["blob"]["sha256"]))
         return run
+
+    def cancel(self, run: Run | str) -> Run:
+        """Takes back a run that waits, or interrupts it where it runs."""
+        return self._do(_calls.cancel(self.id, run_id(run)))
+
+    def answer(self, run: Run | str, value: str) -> None:
+        """Answers what a run asks (:attr:`State.question`). For programs that follow :meth:`events` with `interactive`;
+        else `run(on_question=…)` is simpler."""
+        self._do(_calls.answer(self.id, run_id(run), value))
 
     def runs(self) -> list[Run]:
         """All its runs, in the order in which they were queued."""
@@ -360,31 +436,44 @@ class Session:
         """A cell's outputs in nbformat's form."""
         return self._do(_calls.outputs(self.id, cell))
 
+    def blob(self, sha256: str) -> bytes:
+        """The content of a large output, as its `blob` names it."""
+        return self._do(_calls.blob(self.id, sha256))
+
     def reports(self) -> list[dict[str, Any]]:
         """Its failures, oldest first, with their causes."""
         return self._do(_calls.reports(self.id))
 
-    def events(self, *, after: int | None = None, outputs: bool = True) -> Iterator[Event]:
+    def events(self, *, after: int | None = None, outputs: bool = True, interactive: bool = False) -> Iterator[Event]:
         """What happens from now on (or after a cursor; 0 for all), until the session ends. Comes back by itself when
-        the daemon was restarted."""
+        the daemon was restarted.
+
+        With `interactive` programs that begin to run meanwhile may ask (:attr:`Event.question`), and wait for
+        :meth:`answer`.
+        """
         begin = "head" if after is None else str(after)
-        yield from self._daemon.stream(_calls.events(self.id, begin, outputs))
+        yield from self._daemon.stream(_calls.events(self.id, begin, outputs, interactive))
 
-    def save(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> str:
+    def save(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> SavedPath:
         """Saves; an untitled notebook needs a path, once. Gives the file."""
-        return self._saved("save", path, overwrite)
+        saved = self._saved("save", path, overwrite)
+        tell(_calls.stayed(saved))
+        return saved
 
-    def save_as(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
-        """Moves the session to another file. A kernel that runs stays in its directory."""
-        return self._saved("save_as", path, overwrite)
+    def save_as(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> SavedPath:
+        """Moves the session to another file, and gives it. A kernel that runs stays in its directory until
+        :meth:`restart`; a :class:`Notice` says so, and `kernel_directory` of the answer."""
+        saved = self._saved("save_as", path, overwrite)
+        tell(_calls.stayed(saved))
+        return saved
 
-    def save_copy(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes a copy; the session stays where it is."""
-        self._do(_calls.save(self.id, path, "copy", overwrite))
+    def save_copy(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> SavedPath:
+        """Writes a copy and gives its file; the session stays where it is."""
+        return self._saved("copy", path, overwrite)
 
-    def _saved(self, how: str, path: str | os.PathLike[str] | None, overwrite: bool) -> str:
-        state = self._do(_calls.save(self.id, path, how, overwrite))
-        return str(state.path)
+    def _saved(self, how: str, path: str | os.PathLike[str] | None, overwrite: bool) -> SavedPath:
+        self._state, saved = self._do(_calls.save(self.id, path, how, overwrite))
+        return saved
 
     def interrupt(self) -> State:
         """Interrupts what runs; what is queued behind it is cancelled."""
