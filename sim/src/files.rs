@@ -83,7 +83,8 @@ impl Disks {
         inner.inodes += 1;
         let hash = Sha256::digest(&bytes).into();
         let mtime_ns = i64::try_from(world.schedule.now().0).expect("it is not that late");
-        let stamp = FileStamp { inode: inner.inodes, size: bytes.len() as u64, mtime_ns, hash };
+        let stamp =
+            FileStamp { inode: inner.inodes, size: bytes.len() as u64, mtime_ns, ctime_ns: None, hash };
         inner.files.insert(key(node, path), Content { bytes, stamp: stamp.clone() });
         inner.changes.send_modify(|n| *n += 1);
         stamp
@@ -282,7 +283,7 @@ impl Files for Reached {
             None => {}
         }
         if found != expected {
-            return Err(WriteError::Changed { path: path.to_owned(), now: found });
+            return Err(WriteError::Changed { path: path.to_owned(), now: found.map(|found| found.meta()) });
         }
         let size = bytes.len();
         let stamp = self.world.disks.put(&self.world, self.life.node, path, bytes);

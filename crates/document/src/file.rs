@@ -28,6 +28,10 @@ pub struct FileStamp {
     pub size: u64,
     /// Time of the last change of content, in nanoseconds since 1970-01-01 UTC.
     pub mtime_ns: i64,
+    /// Time of the last change of anything, which no program can set back. Stamps of earlier versions have none: then
+    /// only the content tells that the file is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctime_ns: Option<i64>,
     /// SHA-256 of the content.
     pub hash: [u8; 32],
 }
@@ -41,11 +45,24 @@ pub struct FileMeta {
     pub size: u64,
     /// Time of the last change of content, in nanoseconds since 1970-01-01 UTC.
     pub mtime_ns: i64,
+    /// Time of the last change of anything, a rename too; `None` when that is not known.
+    pub ctime_ns: Option<i64>,
 }
 
 impl FileMeta {
     fn of(metadata: &Metadata) -> Self {
-        Self { inode: metadata.ino(), size: metadata.len(), mtime_ns: mtime_ns(metadata) }
+        Self {
+            inode: metadata.ino(),
+            size: metadata.len(),
+            mtime_ns: mtime_ns(metadata),
+            ctime_ns: Some(ctime_ns(metadata)),
+        }
+    }
+
+    /// Whether this is that file under another name, as far as can be told without reading it.
+    #[must_use]
+    pub fn is_renamed(&self, before: &Self) -> bool {
+        (self.inode, self.size, self.mtime_ns) == (before.inode, before.size, before.mtime_ns)
     }
 }
 
@@ -53,7 +70,8 @@ impl FileStamp {
     /// What the file looked like from outside.
     #[must_use]
     pub const fn meta(&self) -> FileMeta {
-        FileMeta { inode: self.inode, size: self.size, mtime_ns: self.mtime_ns }
+        let Self { inode, size, mtime_ns, ctime_ns, hash: _ } = *self;
+        FileMeta { inode, size, mtime_ns, ctime_ns }
     }
 }
 
@@ -112,8 +130,8 @@ pub enum WriteError {
     Changed {
         /// The file.
         path: PathBuf,
-        /// What it is now; `None` when it is gone.
-        now: Option<FileStamp>,
+        /// What it looks like now; `None` when it is gone.
+        now: Option<FileMeta>,
     },
     /// A directory, a pipe, a device.
     #[error("{0:?} is not a file but {1}")]
@@ -171,7 +189,7 @@ pub fn read(path: &Path) -> Result<(Vec<u8>, FileStamp), ReadError> {
         return Err(too_large(bytes.len() as u64));
     }
     let after = file.metadata().map_err(error)?;
-    if mtime_ns(&before) != mtime_ns(&after) || after.len() != bytes.len() as u64 {
+    if FileMeta::of(&before) != FileMeta::of(&after) || after.len() != bytes.len() as u64 {
         return Err(ReadError::InMidWrite(path.to_owned()));
     }
     clean_up(path);
@@ -224,13 +242,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8], expected: Expected<'_>) -> Result
     let written = fill(&file, bytes, old.as_ref())
         .map_err(|source| write_error(path, source))
         // Again, now that the slow part is done: what is left between check and rename is microseconds.
-        .and_then(|metadata| check(path, &target, expected).map(|()| metadata))
-        .and_then(|metadata| replace(path, &temporary, &target, expected).map(|()| metadata));
-    if written.is_err() {
-        // Where even this fails, the next reader of the notebook removes it.
-        let _ = fs::remove_file(&temporary);
+        .and_then(|filled| check(path, &target, expected).map(|()| filled))
+        .and_then(|filled| replace(path, &temporary, &target, expected).map(|()| filled));
+    match written {
+        Ok(filled) => Ok(stamp(&renamed(&file, filled), bytes)),
+        Err(error) => {
+            // Where even this fails, the next reader of the notebook removes it.
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
     }
-    written.map(|metadata| stamp(&metadata, bytes))
 }
 
 /// Removes temporary files of this notebook whose writers are gone.
@@ -254,6 +275,9 @@ pub fn clean_up(path: &Path) {
 
 /// How many names for a temporary file are tried: as many as one that dies again and again may have left.
 const TEMPORARY_TRIES: usize = 1_000;
+
+/// How much of a file is read at once to compare it.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// How many symbolic links may follow on each other, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -279,23 +303,45 @@ fn check(path: &Path, target: &Path, expected: Expected<'_>) -> Result<(), Write
         Expected::Absent => None,
         Expected::Unchanged(stamp) => Some(stamp),
     };
-    let metadata = match fs::metadata(target) {
-        Ok(metadata) => metadata,
+    let now = match fs::metadata(target) {
+        Ok(metadata) => FileMeta::of(&metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return if last.is_some() { changed(None) } else { Ok(()) };
         }
         Err(source) => return Err(write_error(path, source)),
     };
-    let same_look = |last: &FileStamp| {
-        (last.inode, last.size, last.mtime_ns) == (metadata.ino(), metadata.len(), mtime_ns(&metadata))
-    };
-    if last.is_some_and(same_look) {
-        return Ok(());
-    }
-    let bytes = fs::read(target).map_err(|source| write_error(path, source))?;
-    let now = stamp(&metadata, &bytes);
+    // What has another size is not read: it may be anything.
+    let Some(last) = last.filter(|last| last.size == now.size) else { return changed(Some(now)) };
     // Touched, copied back or checked out again with the same content: nothing that a write would lose.
-    if last.is_some_and(|last| last.hash == now.hash) { Ok(()) } else { changed(Some(now)) }
+    if last.meta() == now || has_hash(target, last).map_err(|source| write_error(path, source))? {
+        Ok(())
+    } else {
+        changed(Some(now))
+    }
+}
+
+/// Whether the file still has the content of this stamp, whose size it has. It is read piece by piece, and no further.
+fn has_hash(target: &Path, last: &FileStamp) -> io::Result<bool> {
+    if last.size > NOTEBOOK_FILE_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut file = File::open(target)?.take(last.size + 1);
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE_BYTES]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(<[u8; 32]>::from(hash.finalize()) == last.hash),
+            read => hash.update(&piece[..read]),
+        }
+    }
+}
+
+/// What the file that was filled is after its rename, which is a change to it too. Somebody who has written into it since
+/// then is not covered up.
+fn renamed(file: &File, filled: Metadata) -> Metadata {
+    match file.metadata() {
+        Ok(now) if FileMeta::of(&now).is_renamed(&FileMeta::of(&filled)) => now,
+        Ok(_) | Err(_) => filled,
+    }
 }
 
 /// What the names of a target's temporary files begin with. Long names are shortened: the temporary name must fit
@@ -408,10 +454,15 @@ fn stamp(metadata: &Metadata, bytes: &[u8]) -> FileStamp {
         inode: metadata.ino(),
         size: metadata.len(),
         mtime_ns: mtime_ns(metadata),
+        ctime_ns: Some(ctime_ns(metadata)),
         hash: Sha256::digest(bytes).into(),
     }
 }
 
 fn mtime_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+fn ctime_ns(metadata: &Metadata) -> i64 {
+    metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec())
 }

@@ -226,7 +226,7 @@ impl Thread {
         // The inode alone might be that of a new file.
         let moved = before.filter(|_| now.is_none()).and_then(|before| {
             let there = file::find_inode(&known.directory, before.inode)?;
-            (file::look(&there).ok().flatten() == Some(before)).then_some(there)
+            file::look(&there).ok().flatten()?.is_renamed(&before).then_some(there)
         });
         match moved {
             Some(to) => file.slot.renamed(&to),

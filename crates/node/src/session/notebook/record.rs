@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn each_record_comes_back_and_an_unknown_one_is_skipped() {
-        let stamp = FileStamp { inode: 1, size: 2, mtime_ns: 3, hash: [4; 32] };
+        let stamp = FileStamp { inode: 1, size: 2, mtime_ns: 3, ctime_ns: Some(4), hash: [4; 32] };
         let records = [
             DocumentRecord::Snapshot(Box::new(Snapshot {
                 document: blob(),

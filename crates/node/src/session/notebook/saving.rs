@@ -141,7 +141,8 @@ async fn keep_theirs(files: &dyn Files, path: &Path) -> Result<Option<(FileStamp
     match files.write(&kept, bytes, None).await {
         Ok(_) => {}
         // Kept already.
-        Err(WriteError::Changed { now: Some(there), .. }) if there.hash == stamp.hash => {}
+        Err(WriteError::Changed { .. })
+            if files.read(&kept).await.is_ok_and(|(_, there)| there.hash == stamp.hash) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(Some((stamp, kept)))
@@ -156,7 +157,7 @@ pub async fn ours(
     opened: Option<&FileStamp>,
 ) -> Option<FileStamp> {
     let (bytes, stamp) = files.read(path).await.ok()?;
-    if opened == Some(&stamp) {
+    if opened.is_some_and(|opened| opened.hash == stamp.hash) {
         return Some(stamp);
     }
     let there = Notebook::parse(&bytes).ok()?;
@@ -258,7 +259,8 @@ impl Look {
         let found = self.files.find_inode(self.path.parent()?, stamp.inode).await;
         for place in self.hint.clone().into_iter().chain(found) {
             if place.extension() == Some(OsStr::new("ipynb"))
-                && self.files.stat(&place).await.is_ok_and(|there| there == Some(stamp.meta()))
+                && let Ok(Some(there)) = self.files.stat(&place).await
+                && there.is_renamed(&stamp.meta())
             {
                 return Some(place);
             }
