@@ -148,10 +148,13 @@ pub const RUNNER_SAID_END_MS: u64 = STOP_ASK_MS;
 pub const VIOLATIONS_TOLD_MAX: u32 = 16;
 /// How many ended tasks a group remembers. Older ones are forgotten with their output.
 pub const TASKS_REMEMBERED_MAX: usize = 10_000;
-/// How many ended tasks are forgotten at a time: one record for many.
-pub const TASKS_FORGOTTEN_AT_ONCE: usize = 100;
-/// How many forgotten tasks leave the log at a time: each time, parts of it are written anew.
-pub const TASKS_TRIMMED_AT_ONCE: usize = 1_000;
+/// How many ended runs a session remembers that is kept open. Older ones are forgotten with their output; the notebook
+/// keeps what they put into it.
+pub const RUNS_REMEMBERED_MAX: usize = 10_000;
+/// How many ended runs or tasks are forgotten at a time: one record for many.
+pub const RUNS_FORGOTTEN_AT_ONCE: usize = 100;
+/// How many forgotten runs or tasks leave the log at a time: each time, parts of it are written anew.
+pub const RUNS_TRIMMED_AT_ONCE: usize = 1_000;
 /// How many runners one task may lose. A task that ends whoever takes it must not end all of them, again and again.
 pub const TASK_ATTEMPTS_MAX: u64 = 5;
 /// How many nodes one task may lose. That is not its fault, as a rule; one that takes its machine down must not take all of
@@ -163,10 +166,15 @@ pub const TAKEOVERS_REMEMBERED_MAX: usize = 16;
 pub const TASK_ERROR_LINES_MAX: usize = 60;
 /// How many breaches of the protocol that it lives on after one process is reported for. More say nothing new.
 pub const VIOLATIONS_NOTED_MAX: usize = 10;
-/// How many failure reports a group remembers.
-pub const GROUP_REPORTS_MAX: usize = 100;
+/// How many failure reports a session or a group remembers.
+pub const REPORTS_REMEMBERED_MAX: usize = 100;
 /// How many inputs wait in a session's mailbox; then the sender is told `busy`.
 pub const MAILBOX_MAX: usize = 256;
+/// Largest source that is run at once, in bytes of JSON: it goes through the log and to the shim whole, so it fits one
+/// record and one frame.
+pub const RUN_SOURCE_BYTES_MAX: usize = 900_000;
+/// How much of what is queued together goes into one record, in bytes of JSON; a single run may be larger.
+pub const QUEUED_TOGETHER_BYTES_MAX: usize = 512 << 10;
 /// How many runs may be queued in one session.
 pub const QUEUED_RUNS_MAX: usize = 10_000;
 /// How far a watcher may fall behind in memory, in records; then it reads from the log.
@@ -342,6 +350,10 @@ pub const TABLE_CACHE_BYTES: usize = 1 << 20;
 pub const TAIL_CACHE_BYTES_MAX: usize = 64 << 10;
 /// Longest value of a table row, in bytes. Rows are claims and settings, never content.
 pub const TABLE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// The wait before tables that failed are written again, in milliseconds: all that wait on a full disk share it.
+pub const TABLES_RETRY_MS: u64 = 250;
+/// How many damaged table files are kept, the latest. Each was put aside by another start of the daemon.
+pub const TABLES_ASIDE_MAX: usize = 4;
 /// How many table changes a watcher may fall behind; then it is told of a gap and scans again.
 pub const TABLE_WATCH_CHANGES_MAX: usize = 1_024;
 /// How long an ended session's log is kept, in days.
@@ -416,6 +428,8 @@ pub const PEERS_MAX: usize = 512;
 pub const REQUIRED_WAIT_MS: u64 = 2_000;
 /// How many askers of one session may wait for edits; further ones are told `busy`.
 pub const REQUIRED_WAITING_MAX: usize = 64;
+/// How much of a line is quoted where a cell does not read as its asker has seen it, in characters: a line of a terminal.
+pub const SOURCE_QUOTED_CHARS_MAX: usize = 80;
 /// Shortest time between two updates with a notebook's outputs for those who edit it live, in milliseconds. Nobody reads
 /// faster, and each update goes to all of them and into the log.
 pub const DOCUMENT_PROJECT_MS: u64 = 50;
@@ -424,8 +438,6 @@ pub const DOCUMENT_PROJECT_MS: u64 = 50;
 pub const DOCUMENT_COMPACT_BYTES_MIN: u64 = 1 << 20;
 /// Largest notebook file that is opened, in bytes. It is held in memory, with a copy while it is written.
 pub const NOTEBOOK_FILE_BYTES_MAX: u64 = 1 << 30;
-/// How much of a line is quoted where a cell does not read as its asker has seen it, in characters: a line of a terminal.
-pub const SOURCE_QUOTED_CHARS_MAX: usize = 80;
 /// Quiet time after a change of a watched file before it is told, in milliseconds: an editor's save is several
 /// changes.
 pub const FILE_QUIET_MS: u64 = 50;

@@ -514,7 +514,7 @@ fn fact(fact: &Fact) -> String {
     };
     match event {
         Happened::Created(_) => "created".to_owned(),
-        Happened::RunsQueued(runs) => {
+        Happened::RunsQueued(runs) | Happened::RunsQueuedInParts { runs, .. } => {
             format!("queued {}", runs.iter().map(|run| name(&run.id)).collect::<Vec<_>>().join(" "))
         }
         Happened::RuntimeLaunching(process) => format!("launching #{}", process.incarnation),
@@ -538,6 +538,7 @@ fn fact(fact: &Fact) -> String {
         Happened::RuntimeDrained { .. } => "drained".to_owned(),
         Happened::TakenOver(_) => "taken over".to_owned(),
         Happened::HandOverAsked { .. } => "hand-over asked".to_owned(),
+        Happened::RunsForgotten { runs, .. } => format!("forgets {} runs", runs.len()),
         Happened::RunWaitsAgain { run } => format!("{} waits again", name(run)),
         Happened::RestartDue => "restart due".to_owned(),
         Happened::RestartAsked => "restart asked".to_owned(),

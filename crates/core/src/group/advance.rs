@@ -10,7 +10,7 @@ use super::spec::Strategy;
 use super::state::{Excused, Group, Member, Task, TaskState};
 use crate::diagnosis::{CauseCode, FailureReport};
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
-use crate::limits::{TASK_ATTEMPTS_MAX, TASK_NODES_LOST_MAX, TASKS_FORGOTTEN_AT_ONCE, TASKS_REMEMBERED_MAX};
+use crate::limits::{RUNS_FORGOTTEN_AT_ONCE, TASK_ATTEMPTS_MAX, TASK_NODES_LOST_MAX, TASKS_REMEMBERED_MAX};
 use crate::runtime::runner::TaskOrder;
 use crate::runtime::{StopStep, StopWhy};
 use crate::session::event::{AfterExit, Happened};
@@ -348,7 +348,7 @@ fn forget(group: &Group, now: Now) -> Decision {
     }
     let has_ended =
         |id: &&RunId| group.tasks.get(id).is_some_and(|task| matches!(task.state, TaskState::Ended(_)));
-    let runs = group.order.iter().filter(has_ended).take(TASKS_FORGOTTEN_AT_ONCE).copied().collect();
+    let runs = group.order.iter().filter(has_ended).take(RUNS_FORGOTTEN_AT_ONCE).copied().collect();
     Decision::none().event(now, GroupEvent::TasksForgotten { runs, ended: group.ended })
 }
 

@@ -8,7 +8,7 @@ use super::spec::{NewTask, Strategy};
 use super::state::{Excused, Falling, Group, Member, Task, TaskState};
 use crate::diagnosis::FailureReport;
 use crate::id::{Attempt, ProcessKey, ReportId, RunId, RuntimeId, Seq};
-use crate::limits::{GROUP_REPORTS_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
+use crate::limits::{REPORTS_REMEMBERED_MAX, RUN_SOURCE_VIEW_BYTES_MAX};
 use crate::log::chunk::Payload;
 use crate::log::{Chunk, ChunkKind};
 use crate::runtime::runner::{Phase, Speaks};
@@ -123,7 +123,9 @@ fn happened(group: &mut Group, at: WallTime, what: &Happened) {
         // Of sessions with one process.
         Happened::Created(_)
         | Happened::RunsQueued(_)
+        | Happened::RunsQueuedInParts { .. }
         | Happened::RunWaitsAgain { .. }
+        | Happened::RunsForgotten { .. }
         | Happened::RestartDue
         | Happened::RestartAsked
         | Happened::Interrupted
@@ -193,7 +195,7 @@ fn start_with_others(group: &mut Group, at: WallTime) {
 }
 
 fn forget_reports(group: &mut Group) {
-    while group.reports.len() > GROUP_REPORTS_MAX {
+    while group.reports.len() > REPORTS_REMEMBERED_MAX {
         group.reports.pop_front();
     }
 }

@@ -12,7 +12,7 @@ use super::spec::{AfterWork, Workload};
 use super::state::{Displaced, Life, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::CauseCode;
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
-use crate::limits::TIMEOUT_GRACE_MS;
+use crate::limits::{RUNS_FORGOTTEN_AT_ONCE, RUNS_REMEMBERED_MAX, TIMEOUT_GRACE_MS};
 use crate::runtime::{ExitStatus, StopStep, StopWhy};
 use crate::time::Now;
 
@@ -25,7 +25,10 @@ pub fn advance(session: &Session, now: Now) -> Decision {
         return decision;
     }
     match session.life {
-        Life::Open => open(session, now),
+        Life::Open => {
+            let decision = open(session, now);
+            if decision.is_none() { forget(session, now) } else { decision }
+        }
         Life::Closing(why) => closing(session, why, now),
         Life::Saving(_) | Life::Closed { .. } => Decision::none(),
     }
@@ -198,6 +201,19 @@ fn finish_when_done(session: &Session, now: Now) -> Decision {
             .effect(Effect::Stop { process, why, from });
     }
     decision
+}
+
+/// Many at a time, when there are too many. A session that ends with its work says then how all of it went.
+fn forget(session: &Session, now: Now) -> Decision {
+    let waiting = session.queue.len() + usize::from(session.running.is_some());
+    let ended = session.runs.len().saturating_sub(waiting);
+    if session.spec.after_work != AfterWork::Keep || ended <= RUNS_REMEMBERED_MAX {
+        return Decision::none();
+    }
+    let has_ended =
+        |id: &&RunId| session.runs.get(id).is_some_and(|run| matches!(run.state, RunState::Ended(_)));
+    let runs = session.order.iter().filter(has_ended).take(RUNS_FORGOTTEN_AT_ONCE).copied().collect();
+    Decision::none().happened(now.wall, Happened::RunsForgotten { runs, ended: session.ended })
 }
 
 fn closing(session: &Session, why: StopWhy, now: Now) -> Decision {

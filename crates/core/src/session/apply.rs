@@ -6,9 +6,10 @@ use super::event::{AfterExit, Fact, Happened, NewRun, SessionEvent};
 use super::handover::{HandOver, remember};
 use super::outcome::{CancelWhy, RunOutcome};
 use super::spec::{StartWhen, Trust};
-use super::state::{Claiming, Life, Question, Run, RunState, Session, Status, Wanted};
+use super::state::{Claiming, Ended, Life, Question, Run, RunState, Session, Status, Wanted};
 use crate::diagnosis::FailureReport;
 use crate::id::{ProcessKey, RunId};
+use crate::limits::REPORTS_REMEMBERED_MAX;
 use crate::time::WallTime;
 
 /// Folds one fact into the session. Total: a fact that fits nothing changes nothing but the generation.
@@ -89,6 +90,16 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
     match what {
         Happened::Created(spec) => *session = Session::new((**spec).clone()),
         Happened::RunsQueued(runs) => queue(session, at, runs),
+        Happened::RunsQueuedInParts { part, is_last, runs } => {
+            if *part == 0 {
+                session.arriving.clear();
+            }
+            session.arriving.extend(runs.iter().cloned());
+            if *is_last {
+                let all = std::mem::take(&mut session.arriving);
+                queue(session, at, &all);
+            }
+        }
         Happened::RuntimeLaunching(_) | Happened::RestartDue => session.runtime.follow(at, what),
         Happened::RuntimeSpawned { process, .. }
         | Happened::RuntimeReady(process)
@@ -102,6 +113,8 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         Happened::RuntimeExited { process, report, then, .. } => {
             if *process == session.process() {
                 session.reports.extend(report.as_deref().cloned());
+                let too_many = session.reports.len().saturating_sub(REPORTS_REMEMBERED_MAX);
+                session.reports.drain(..too_many);
                 session.question = None;
                 session.runtime.follow(at, what);
                 if let (AfterExit::Restart { nth, .. }, None) = (then, &session.runtime.displaced) {
@@ -118,6 +131,7 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
             session.hand_over = Some(HandOver { since: at, grace_ms: *grace_ms });
         }
         Happened::RunWaitsAgain { run } => waits_again(session, *run),
+        Happened::RunsForgotten { runs, ended } => forget(session, runs, *ended),
         Happened::RestartAsked => session.runtime.start_asked(),
         Happened::Interrupted => interrupted(session),
         Happened::RestAsked => rest_asked(session, at),
@@ -170,6 +184,16 @@ fn waits_again(session: &mut Session, id: RunId) {
     };
     (run.state, run.from) = (RunState::Queued, from);
     session.queue.push_front(id);
+}
+
+/// Of a run whose end has left the log, the fold knows only that it was queued.
+fn forget(session: &mut Session, runs: &[RunId], ended: Ended) {
+    let runs: BTreeSet<RunId> = runs.iter().copied().collect();
+    session.queue.retain(|id| !runs.contains(id));
+    session.dropped.retain(|(id, _)| !runs.contains(id));
+    session.order.retain(|id| !runs.contains(id));
+    session.runs.retain(|id, _| !runs.contains(id));
+    session.ended = ended;
 }
 
 fn interrupted(session: &mut Session) {
@@ -241,7 +265,8 @@ fn queue(session: &mut Session, at: WallTime, runs: &[NewRun]) {
             }
             continue;
         }
-        let index = u32::try_from(session.order.len()).unwrap_or(u32::MAX);
+        let index = session.queued;
+        session.queued = index.saturating_add(1);
         let run = Run {
             new: new.clone(),
             index,

@@ -1,6 +1,6 @@
 //! What an input is answered with: by a session, and by a group of runners, which differ in their effects.
 
-use super::event::{Fact, Happened, SessionEvent};
+use super::event::{Fact, Happened, NewRun, SessionEvent};
 use crate::time::WallTime;
 
 /// Facts to append, then effects to carry out.
@@ -33,6 +33,10 @@ impl<E> Decision<E> {
 
     pub(crate) fn happened(self, at: WallTime, what: Happened) -> Self {
         self.fact(Fact::Journal(SessionEvent { at, what }))
+    }
+
+    pub(crate) fn queued(self, at: WallTime, runs: Vec<NewRun>) -> Self {
+        Happened::queued(runs).into_iter().fold(self, |decision, what| decision.happened(at, what))
     }
 
     pub(crate) fn fact(mut self, fact: Fact) -> Self {

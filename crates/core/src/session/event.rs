@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::RunOutcome;
 use super::spec::{SessionSpec, Trust};
+use super::state::Ended;
 use crate::diagnosis::FailureReport;
 use crate::diagnosis::evidence::HangEvidence;
 use crate::failover::Takeover;
 use crate::group::GroupEvent;
 use crate::id::{Attempt, ProcessKey, RunId, Seq};
+use crate::limits::QUEUED_TOGETHER_BYTES_MAX;
 use crate::log::{BlobRef, Chunk};
 use crate::runtime::{ExitStatus, StopStep, StopWhy};
 use crate::time::WallTime;
@@ -31,6 +33,15 @@ pub enum Happened {
     Created(Box<SessionSpec>),
     /// Runs were queued together.
     RunsQueued(Vec<NewRun>),
+    /// Some of the runs that are queued together, too large in all for one record: all of them are queued by the last.
+    RunsQueuedInParts {
+        /// Which part, from 0. What came of an earlier sequence is void then.
+        part: u32,
+        /// Whether it is the last.
+        is_last: bool,
+        /// Its runs.
+        runs: Vec<NewRun>,
+    },
     /// A process is about to be started.
     RuntimeLaunching(ProcessKey),
     /// It exists.
@@ -104,6 +115,13 @@ pub enum Happened {
         run: RunId,
         /// Why.
         why: EndingWhy,
+    },
+    /// Runs that ended long ago are forgotten, and their output with them. What they had put into the notebook stays there.
+    RunsForgotten {
+        /// Which.
+        runs: Vec<RunId>,
+        /// How many runs had ended by then: those that are forgotten are counted all the same.
+        ended: Ended,
     },
     /// A program asked its user something.
     QuestionAsked {
@@ -222,6 +240,12 @@ impl NewRun {
     pub const fn is_cell(&self) -> bool {
         self.cell.is_some() || self.cell_id.is_some()
     }
+
+    /// What it takes in a record, in bytes of JSON.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        serde_json::to_vec(self).expect("a run is text and numbers").len()
+    }
 }
 
 /// What an exception does to what waits behind the one that raised: to the runs that were queued together with it,
@@ -282,4 +306,32 @@ pub enum Fact {
         /// When.
         at: WallTime,
     },
+}
+
+impl Happened {
+    /// These runs are queued together: in one fact, or in as many as they need.
+    #[must_use]
+    pub fn queued(runs: Vec<NewRun>) -> Vec<Self> {
+        let mut parts: Vec<Vec<NewRun>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for run in runs {
+            let size = run.stored_bytes();
+            if bytes + size > QUEUED_TOGETHER_BYTES_MAX && bytes > 0 {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += size;
+            parts.last_mut().expect("there is one from the start").push(run);
+        }
+        let last = parts.len() - 1;
+        if last == 0 {
+            return parts.into_iter().map(Self::RunsQueued).collect();
+        }
+        let part = |(part, runs): (usize, _)| Self::RunsQueuedInParts {
+            part: u32::try_from(part).unwrap_or(u32::MAX),
+            is_last: part == last,
+            runs,
+        };
+        parts.into_iter().enumerate().map(part).collect()
+    }
 }

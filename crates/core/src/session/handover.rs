@@ -195,5 +195,5 @@ pub(super) fn settle_displaced(session: &Session, now: Now) -> Decision {
         return Decision::none();
     }
     let queue = again.into_iter().filter(is_new).chain(waiting.into_iter().map(|run| run.new.clone()));
-    Decision::none().happened(now.wall, Happened::RunsQueued(queue.collect()))
+    Decision::none().queued(now.wall, queue.collect())
 }

@@ -236,9 +236,11 @@ impl Runtime {
             Happened::RuntimeReady(_)
             | Happened::Created(_)
             | Happened::RunsQueued(_)
+            | Happened::RunsQueuedInParts { .. }
             | Happened::TakenOver(_)
             | Happened::HandOverAsked { .. }
             | Happened::RunWaitsAgain { .. }
+            | Happened::RunsForgotten { .. }
             | Happened::RuntimeDrained { .. }
             | Happened::RestartAsked
             | Happened::Interrupted

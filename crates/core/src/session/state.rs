@@ -33,8 +33,12 @@ pub struct Session {
     pub claiming: Option<Claiming>,
     /// Whether somebody has vouched for the notebook.
     pub trust: Trust,
-    /// All its runs.
+    /// Its runs, but for those that are forgotten.
     pub runs: BTreeMap<RunId, Run>,
+    /// How many there ever were.
+    pub queued: u32,
+    /// Those of a sequence of parts whose last has not come.
+    pub arriving: Vec<NewRun>,
     /// How many times something was queued.
     pub batches: u32,
     /// The runs in the order in which they were queued first.
@@ -291,6 +295,8 @@ impl Session {
             life: Life::Open,
             runtime: Runtime::new(wanted, created),
             runs: BTreeMap::new(),
+            queued: 0,
+            arriving: Vec::new(),
             batches: 0,
             order: Vec::new(),
             queue: VecDeque::new(),

@@ -16,7 +16,7 @@ use outlive_core::group::{
     Decision, Denied, Group, GroupEvent, Input, Timer, advance, apply, can_release, decide, timers,
 };
 use outlive_core::id::{Position, ProcessKey, RunId};
-use outlive_core::limits::TASKS_TRIMMED_AT_ONCE;
+use outlive_core::limits::RUNS_TRIMMED_AT_ONCE;
 use outlive_core::log::Source;
 use outlive_core::session::Fact;
 use outlive_core::session::event::{Happened, SessionEvent};
@@ -287,7 +287,7 @@ impl Task {
 
     /// Forgotten tasks leave the log too, many at a time: that rewrites parts of it, beside this task.
     async fn trim(&mut self) -> Result<(), WriteError> {
-        if self.forgotten.len() < TASKS_TRIMMED_AT_ONCE {
+        if self.forgotten.len() < RUNS_TRIMMED_AT_ONCE {
             return Ok(());
         }
         // What was accounted for by the records that go stays so.

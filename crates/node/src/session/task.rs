@@ -14,14 +14,15 @@ mod peers;
 mod process;
 mod required;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_core::failover::Takeover;
-use outlive_core::id::ReportId;
+use outlive_core::id::{ReportId, RunId};
 use outlive_core::log::fold::Effect as LogEffect;
 use outlive_core::log::{Entry, FencedBody, Record, RunRecord, Source};
+use outlive_core::session::event::{Happened, SessionEvent};
 use outlive_core::session::input::Timer;
 use outlive_core::session::residence::Resident;
 use outlive_core::session::{Decision, Denied, Fact, Input, Session, advance, apply, decide, timers};
@@ -57,6 +58,8 @@ pub(super) struct Task {
     pub(super) mailbox: mpsc::Receiver<Message>,
     /// Those who wait for edits; at most `REQUIRED_WAITING_MAX`.
     pub(super) waiting: Vec<Waiting>,
+    /// Runs that are forgotten and still in the log.
+    pub(super) forgotten: BTreeSet<RunId>,
     pub(super) view: watch::Sender<Arc<SessionView>>,
     pub(super) feed: Arc<Feed>,
     pub(super) peers: Arc<Peers>,
@@ -328,15 +331,24 @@ impl Task {
         Ok(())
     }
 
-    /// Facts first, effects after. The records of the shim are accounted for by the last fact.
+    /// Facts first, effects after. The records of the shim are accounted for by the last fact. Of many runs that end
+    /// together only the last waits for the disk.
     async fn carry_out(&mut self, decision: Decision, source: Option<Source>) -> Result<(), WriteError> {
         let last = decision.facts.len();
+        let last_end = decision.facts.iter().rposition(|fact| matches!(fact, Fact::RunEnded { .. }));
         for (n, fact) in decision.facts.iter().enumerate() {
             let source = source.filter(|_| n + 1 == last);
-            let entry = self.journal.fact(fact, source).await?;
+            let entry = if last_end.is_some_and(|end| n < end) {
+                self.journal.fact_before(fact, source).await?
+            } else {
+                self.journal.fact(fact, source).await?
+            };
             self.context.metrics.happened(fact);
             apply(&mut self.session, fact);
             self.project(&entry, fact);
+            if let Fact::Journal(SessionEvent { what: Happened::RunsForgotten { runs, .. }, .. }) = fact {
+                self.forgotten.extend(runs);
+            }
             let run = |id| view::run(&self.session, self.journal.fold(), id);
             let told = crate::watch::about(self.session.spec.id, run, fact);
             self.feed.publish(entry.position, told);

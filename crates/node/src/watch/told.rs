@@ -15,7 +15,10 @@ pub fn about(session: SessionId, run: impl Fn(RunId) -> Option<RunView>, fact: &
     match fact {
         Fact::RunOpened { run: id, .. } | Fact::RunEnded { run: id, .. } => run(*id).into_iter().collect(),
         Fact::Journal(event) => match &event.what {
-            Happened::RunsQueued(runs) => runs.iter().filter_map(|new| run(new.id)).collect(),
+            // Of parts that come before the last, nothing is queued yet.
+            Happened::RunsQueued(runs) | Happened::RunsQueuedInParts { runs, .. } => {
+                runs.iter().filter_map(|new| run(new.id)).collect()
+            }
             Happened::RunWaitsAgain { run: id } => run(*id).into_iter().collect(),
             Happened::RuntimeExited { report: Some(report), .. }
             | Happened::RuntimeDrained { report: Some(report), .. } => {

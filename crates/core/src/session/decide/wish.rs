@@ -81,11 +81,7 @@ pub(super) fn queue(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<De
         | Status::Draining { then: AfterExit::Restart { .. } | AfterExit::Rest, .. }
         | Status::Backoff { .. } => {}
     }
-    Ok(if runs.is_empty() {
-        Decision::none()
-    } else {
-        Decision::none().happened(now.wall, Happened::RunsQueued(runs))
-    })
+    Ok(if runs.is_empty() { Decision::none() } else { Decision::none().queued(now.wall, runs) })
 }
 
 /// What waits goes with what runs, in one fact. The interrupt itself is not repeated by a daemon that comes back: a
@@ -168,7 +164,7 @@ pub(super) fn restart(session: &Session, runs: Vec<NewRun>, now: Now) -> Result<
         Status::Down | Status::Draining { .. } => {}
     }
     if !runs.is_empty() {
-        decision = decision.happened(now.wall, Happened::RunsQueued(runs));
+        decision = decision.queued(now.wall, runs);
     }
     Ok(decision)
 }

@@ -131,14 +131,14 @@ async fn forgotten_tasks_leave_the_log_and_what_was_accounted_for_stays_so() {
         task.input(said, None).await.unwrap().unwrap();
     }
     let mut src = 0;
-    for n in 0..TASKS_TRIMMED_AT_ONCE + 2 {
+    for n in 0..RUNS_TRIMMED_AT_ONCE + 2 {
         served(&mut task, process, n, &mut src).await;
     }
     // What the last ones said is accounted for by nothing but what goes.
     let few = Input::Forget((2..12).map(id).collect());
     task.input(few, None).await.unwrap().unwrap();
     assert_eq!(task.forgotten.len(), 10, "they leave the log with many others");
-    let rest = Input::Forget((12..TASKS_TRIMMED_AT_ONCE + 2).map(id).collect());
+    let rest = Input::Forget((12..RUNS_TRIMMED_AT_ONCE + 2).map(id).collect());
     task.input(rest, None).await.unwrap().unwrap();
     context.tasks.close();
     context.tasks.wait().await;
@@ -149,7 +149,7 @@ async fn forgotten_tasks_leave_the_log_and_what_was_accounted_for_stays_so() {
     let claimed = Journal::claim(session, &context, None).await.unwrap();
     let (group, journal, _) = read_beginning(&context, session, claimed).await.unwrap();
     assert_eq!(group.tasks.keys().copied().collect::<BTreeSet<_>>(), stays);
-    assert_eq!(group.ended.succeeded as usize, TASKS_TRIMMED_AT_ONCE + 2, "they are counted all the same");
+    assert_eq!(group.ended.succeeded as usize, RUNS_TRIMMED_AT_ONCE + 2, "they are counted all the same");
     assert_eq!(journal.acked(process), Src(src), "its shim tells nothing again");
 }
 

@@ -240,6 +240,8 @@ impl Document {
                 for event in events {
                     match &event.what {
                         Happened::RunsQueued(runs) => runs.iter().for_each(|run| self.queued(run)),
+                        Happened::RunsQueuedInParts { is_last: true, .. } => self.take_stock(session),
+                        Happened::RunsForgotten { runs, .. } => self.forget(runs),
                         Happened::RunWaitsAgain { run } => {
                             self.ended(*run, session);
                             session.runs.get(run).into_iter().for_each(|run| self.queued(&run.new));
@@ -320,6 +322,20 @@ impl Document {
             runs.waiting = runs.waiting.filter(|waiting| *waiting != run);
             runs.running = runs.running.filter(|running| *running != run);
         });
+    }
+
+    /// Of a run whose end has left the log, nothing is known but that it was queued.
+    fn forget(&mut self, runs: &[RunId]) {
+        let is_forgotten = |run: &RunId| runs.contains(run);
+        self.projected.retain(|run, _| !is_forgotten(run));
+        let waited = |runs: &CellRuns| [runs.last, runs.waiting].iter().flatten().any(is_forgotten);
+        let cells = self.cells.iter().filter(|(_, runs)| waited(runs)).map(|(cell, _)| cell.clone());
+        for cell in cells.collect::<Vec<_>>() {
+            self.does(&cell, |runs| {
+                runs.last = runs.last.filter(|run| !is_forgotten(run));
+                runs.waiting = runs.waiting.filter(|run| !is_forgotten(run));
+            });
+        }
     }
 
     fn does(&mut self, cell: &CellKey, change: impl FnOnce(&mut CellRuns)) {

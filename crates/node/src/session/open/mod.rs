@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use outlive_core::id::{RunId, RuntimeId, SessionId};
+use outlive_core::limits::RUN_SOURCE_BYTES_MAX;
 use outlive_core::log::fold::Ownership;
 use outlive_core::runtime::Program;
 use outlive_core::session::event::{Happened, NewRun, OnRaise, SessionEvent};
@@ -230,7 +231,8 @@ async fn write_beginning(
     let mut session = Session::new(spec.clone());
     let mut facts = vec![Fact::Journal(SessionEvent { at, what: Happened::Created(Box::new(spec)) })];
     if !runs.is_empty() {
-        facts.push(Fact::Journal(SessionEvent { at, what: Happened::RunsQueued(runs) }));
+        let queued = Happened::queued(runs).into_iter();
+        facts.extend(queued.map(|what| Fact::Journal(SessionEvent { at, what })));
     }
     for fact in &facts {
         journal.fact(fact, None).await.map_err(|error| not_written(&error))?;
@@ -262,15 +264,32 @@ pub(super) fn runs_of(
         let no_cells = || problem::bad_request("the session has no notebook; submit code instead of cells");
         notebook.ok_or_else(no_cells)?.runs_for(which, tolerant, id)
     };
-    match work {
-        None => Ok(Vec::new()),
+    let runs = match work {
+        None => Vec::new(),
         Some(SubmitRuns::Code { code }) => {
-            Ok(vec![NewRun { id: id(), cell: None, cell_id: None, source: code, on_raise: OnRaise::Stop }])
+            vec![NewRun { id: id(), cell: None, cell_id: None, source: code, on_raise: OnRaise::Stop }]
         }
-        // `required` was waited for before.
-        Some(SubmitRuns::CellIds { cells: ids, required: _ }) => cells(Which::Ids(&ids)),
-        Some(SubmitRuns::All { required: _ }) => cells(Which::All),
-        Some(SubmitRuns::Cells { cells: indexes }) => cells(Which::Indexes(&indexes)),
+        // `required` and `expected` were waited for before.
+        Some(SubmitRuns::CellIds { cells: ids, .. }) => cells(Which::Ids(&ids))?,
+        Some(SubmitRuns::All { required: _ }) => cells(Which::All)?,
+        Some(SubmitRuns::Cells { cells: indexes }) => cells(Which::Indexes(&indexes))?,
+    };
+    let too_large = runs.iter().find(|run| run.stored_bytes() > RUN_SOURCE_BYTES_MAX);
+    too_large.map_or(Ok(()), |run| Err(source_too_large(run)))?;
+    Ok(runs)
+}
+
+fn source_too_large(run: &NewRun) -> Problem {
+    let (what, bytes) = match (run.cell, &run.cell_id) {
+        (Some(index), Some(id)) => (format!("the source of cell {} ({id})", index + 1), run.source.len()),
+        (_, _) => ("the code".to_owned(), run.source.len()),
+    };
+    let detail = format!("{what} has {bytes} bytes; about {RUN_SOURCE_BYTES_MAX} can be run at once");
+    let problem = Problem::new(413, "source-too-large", "The source is too large to be run", detail)
+        .hint("put the data into a file beside the notebook and read it from there; nothing was queued");
+    match &run.cell_id {
+        Some(cell) => problem.fact("cell", cell),
+        None => problem,
     }
 }
 
@@ -294,9 +313,14 @@ fn task(
 ) -> (Task, Handle) {
     let mut first = view::session(&session, journal.position(), 0);
     first.node = context.name();
+    if let Some(notebook) = &notebook {
+        view::in_file(&mut first, &notebook.file);
+    }
     let first = view::behind(None, first, journal.fold().epoch());
     let (mut handle, Desk { mailbox, view, resident, lost }) = Handle::new(first, context.clock.now().tick);
     handle.stall = journal.stall();
+    let known = |run: &RunId| session.runs.contains_key(run);
+    let forgotten = journal.fold().runs().map(|(run, _)| run).filter(|run| !known(run)).collect();
     let task = Task {
         context: Arc::clone(context),
         session,
@@ -306,6 +330,7 @@ fn task(
         timers: BTreeMap::new(),
         mailbox,
         waiting: Vec::new(),
+        forgotten,
         view,
         feed: Arc::clone(&handle.feed),
         peers: Arc::clone(&handle.peers),
@@ -313,9 +338,6 @@ fn task(
         blobs: blobs.display().to_string(),
         stop: context.stop.clone(),
         lost,
-    if let Some(notebook) = &notebook {
-        view::in_file(&mut first, &notebook.file);
-    }
         taken: None,
         giving: None,
         life: Life::Going,

@@ -6,6 +6,8 @@ mod tests;
 
 use std::collections::HashSet;
 
+use outlive_core::limits::RUNS_TRIMMED_AT_ONCE;
+use outlive_core::log::Source;
 use outlive_core::session::state::Life;
 use outlive_document::live::{ApplyError, CellContent, Edit, Place};
 use outlive_document::{CellKey, CellKind, EditError, Notebook};
@@ -189,33 +191,55 @@ impl Task {
     /// Takes over what another program has made of the file.
     pub(super) async fn merge_document(&mut self, theirs: Notebook) -> Result<(), WriteError> {
         let Some(plane) = &mut self.notebook else { return Ok(()) };
+        let (before, said) = (plane.document.trust_key(), trust::key(&theirs));
         let rebased = plane.document.live().rebase(theirs);
         for conflict in &rebased.conflicts {
-        let (before, said) = (plane.document.trust_key(), trust::key(&theirs));
             tracing::warn!(session = %self.session.spec.id, ?conflict, "both sides have changed a cell: both are kept");
         }
+        self.vouched_for(&before, &said).await?;
         // Their outputs are in no run's log, and without a shared document nothing of theirs is. With it goes what is
         // compared with from now on: a crash in between would make conflicts of what was merged already.
-        self.vouched_for(&before, &said).await?;
-        let through = self.journal.position();
-        let kept = Kept { through, but: self.session.running, ..Kept::default() };
+        let kept = self.all_that_runs_did();
         let changes = rebased.update.into_iter().map(|update| (None, update)).collect();
         self.snapshot(kept, changes).await
     }
 
-    /// A new snapshot where the updates since the last take too much. Not while the file is written: the log says that it
-    /// is.
+    /// A new snapshot where the updates since the last take too much, or where many runs are forgotten: what they have put
+    /// into the notebook stands in it for good, and they leave the log. Not while the file is written: the log says that
+    /// it is.
     pub(super) async fn compact(&mut self) -> Result<(), WriteError> {
-        let Some(plane) = &self.notebook else { return Ok(()) };
-        if plane.file.is_working() || !plane.document.is_long() {
-            return Ok(());
+        let forgets = self.forgotten.len() >= RUNS_TRIMMED_AT_ONCE;
+        if let Some(plane) = &self.notebook {
+            if plane.file.is_working() || !(forgets || plane.document.is_long()) {
+                return Ok(());
+            }
+            let kept = if forgets { self.all_that_runs_did() } else { plane.document.kept() };
+            self.snapshot(kept, Vec::new()).await?;
         }
-        self.snapshot(plane.document.kept(), Vec::new()).await
+        if forgets { self.trim_runs().await } else { Ok(()) }
+    }
+
+    /// All that runs have done up to now is in the notebook for good, but for the one that goes on.
+    fn all_that_runs_did(&self) -> Kept {
+        Kept { through: self.journal.position(), but: self.session.running, ..Kept::default() }
+    }
+
+    /// Forgotten runs leave the log, beside this task: parts of it are written anew.
+    async fn trim_runs(&mut self) -> Result<(), WriteError> {
+        // What was accounted for by the records that go stays so.
+        let process = self.session.process();
+        let through = self.journal.acked(process);
+        self.journal.account(Source { process, through }).await?;
+        let runs = std::mem::take(&mut self.forgotten);
+        let trimming = self.journal.forget_runs(runs);
+        self.context.tasks.spawn(trimming);
+        Ok(())
     }
 
     /// Writes all that stands in the notebook into the log at once, and forgets what came before. `kept` says which runs
     /// it stands for; `changes` are in no record of their own.
     async fn snapshot(&mut self, kept: Kept, mut changes: Vec<Change>) -> Result<(), WriteError> {
+        let former = self.journal.list_beside().await;
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         changes.extend(plane.document.live().project().map(|update| (None, update)));
         let file = plane.file.stamp().cloned();
@@ -242,6 +266,7 @@ impl Task {
             plane.relay(&changes);
         }
         self.journal.trim_document(entry.position).await;
+        self.context.tasks.spawn(self.journal.remove_replaced(former));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use outlive_core::id::{Attempt, Position, RunId, SessionId};
 use outlive_core::limits::{
-    DOCUMENT_PROJECT_MS, REQUIRED_WAIT_MS, RUNS_REMEMBERED_MAX, RUNS_TRIMMED_AT_ONCE,
+    DOCUMENT_PROJECT_MS, REQUIRED_WAIT_MS, RUNS_REMEMBERED_MAX, RUNS_TRIMMED_AT_ONCE, TRIM_BYTES_MIN,
 };
 use outlive_core::log::{Chunk, ChunkKind, Lane};
 use outlive_core::session::RunOutcome;
@@ -13,11 +13,12 @@ use outlive_protocol::http::{
     CellEdit, CellKindName, CellState, Problem, RunState, RunView, SaveHow, SubmitRuns, Where, base64,
 };
 use outlive_protocol::shim::{Notice, StateNotice};
+use outlive_store::{LaneFilter, ReadLimit};
 use serde_json::{Value, json};
 use yrs::Array;
 
 use super::editor::{Editor, insert_cell};
-use super::{ask, edit, joined};
+use super::{PATIENCE, ask, edit, joined};
 use crate::session::handle::{Answer, Ask, Message as Mail};
 use crate::session::open;
 use crate::session::task::file::tests::world::{Daemon, World, life};
@@ -104,6 +105,72 @@ fn a_run_that_is_to_see_an_edit_waits_for_it_and_runs_what_its_asker_saw() {
         // What is there already is not waited for.
         let again = run(&daemon, id, seeing(&[&cell], &editor)).await.unwrap();
         assert_eq!(again[0].source, "x = 100");
+    });
+}
+
+#[test]
+fn a_deletion_on_its_way_is_waited_for_by_whoever_says_what_the_cell_reads() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("keep()\ndanger()").await;
+        let cell = daemon.notebook(id).await.cells[0].id.clone();
+        let mut editor = joined(&daemon, id, 1).await;
+        for (at, reads) in [(6, "keep()"), (4, "keep")] {
+            editor.edit(|txn, cells| {
+                let source = super::editor::source_of(txn, cells, 0);
+                let length = yrs::Text::len(&source, txn);
+                yrs::Text::remove_range(&source, txn, at, length - at);
+            });
+            let expected = BTreeMap::from([(cell.clone(), reads.to_owned())]);
+            let snapshot = format!("snapshot:{}", base64(&editor.snapshot()));
+            let wishes = [(None, expected), (Some(snapshot), BTreeMap::new())];
+            let waiting = wishes.map(|(required, expected)| {
+                run(&daemon, id, SubmitRuns::CellIds { cells: vec![cell.clone()], required, expected })
+            });
+            let [by_source, by_snapshot] = waiting;
+            let (by_source, by_snapshot, ()) = tokio::join!(by_source, by_snapshot, async {
+                // Nobody has run what its asker has not seen.
+                daemon.sources(id).await;
+                let Ok(Answer::Runs(runs)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+                assert!(runs.iter().all(|run| run.source != "keep()\ndanger()"), "{runs:?}");
+                editor.flush().await;
+            });
+            for runs in [by_source, by_snapshot] {
+                assert_eq!(runs.unwrap()[0].source, reads);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_cell_that_somebody_else_has_changed_is_not_run_for_whoever_says_what_they_saw() {
+    let world = World::new();
+    life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("x = 1\ny = 2").await;
+        let cell = daemon.notebook(id).await.cells[0].id.clone();
+        let expecting = |of: &str, source: &str| {
+            let expected = BTreeMap::from([(of.to_owned(), source.to_owned())]);
+            SubmitRuns::CellIds { cells: vec![cell.clone()], required: None, expected }
+        };
+        let (changed, gone, ()) = tokio::join!(
+            run(&daemon, id, expecting(&cell, "x = 1\ny = 3\nz")),
+            run(&daemon, id, expecting("gone", "")),
+            async {
+                daemon.sources(id).await;
+                daemon.clock.advance(REQUIRED_WAIT_MS + 1);
+            }
+        );
+        let problem = changed.unwrap_err();
+        assert_eq!((problem.status, problem.code.as_str()), (409, "cell-changed"));
+        assert!(problem.detail.contains("line 2 is \"y = 2\", expected: \"y = 3\""), "{problem}");
+        assert_eq!((&*problem.facts["cell"], &*problem.facts["source"]), (&*cell, "x = 1\ny = 2"));
+        let problem = gone.unwrap_err();
+        assert_eq!((problem.code.as_str(), &*problem.facts["cell"]), ("no-such-cell", "gone"));
+        let Ok(Answer::Runs(runs)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert!(runs.is_empty(), "{runs:?}");
+        assert_eq!(run(&daemon, id, expecting(&cell, "x = 1\ny = 2")).await.unwrap().len(), 1);
     });
 }
 
@@ -353,5 +420,101 @@ fn an_edit_of_a_session_that_is_being_closed_is_in_its_file_or_refused() {
         drop(kernels_stay);
         daemon.until_ended(saved).await;
         assert!(std::fs::read_to_string(&file).unwrap().contains("\"late\""));
+    });
+}
+
+/// Runs of code: an interrupt drops all but the first, which ends then.
+async fn runs_that_end(daemon: &Daemon, id: SessionId, number: usize, src: u64) {
+    let code = || SubmitRuns::Code { code: "1".to_owned() };
+    let first = run(daemon, id, code()).await.unwrap().remove(0);
+    for _ in 1..number {
+        run(daemon, id, code()).await.unwrap();
+    }
+    ask(daemon, id, Ask::Interrupt).await.unwrap();
+    daemon.kernels.says(id, src, finished(first.id)).await;
+    daemon.until(id, |view| view.current.is_none() && view.runs.queued == 0).await;
+}
+
+/// What is known of a notebook's first cell and its run after so many others.
+async fn is_forgotten(daemon: &Daemon, id: SessionId, first: RunId) {
+    let Ok(Answer::Runs(runs)) = ask(daemon, id, Ask::Runs).await else { panic!("no runs") };
+    assert!(runs.len() <= RUNS_REMEMBERED_MAX && runs.len() > RUNS_REMEMBERED_MAX - RUNS_TRIMMED_AT_ONCE);
+    assert!(runs.iter().all(|run| run.id != first));
+    let cell = daemon.notebook(id).await.cells.remove(0);
+    assert_eq!((cell.state, cell.run), (CellState::Idle, None));
+    daemon.until_output(id, &cell.id, "kept").await;
+}
+
+/// Waits until nothing of a run is in the log.
+async fn until_it_has_left(daemon: &Daemon, id: SessionId, run: RunId) {
+    let lane = LaneFilter::Only(vec![Lane::Run(run)]);
+    let left = async {
+        loop {
+            let page =
+                daemon.context.engine.read(id, Position(0), &lane, ReadLimit::default()).await.unwrap();
+            if page.entries.is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, left).await.expect("forgotten runs leave the log");
+}
+
+#[test]
+fn what_forgotten_runs_put_into_the_notebook_stays_when_they_have_left_the_log() {
+    const ALL: usize = RUNS_REMEMBERED_MAX + RUNS_TRIMMED_AT_ONCE + 3;
+    let world = World::new();
+    let (id, first, counts) = life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("print('kept')").await;
+        let cell = daemon.notebook(id).await.cells[0].id.clone();
+        let first = run(&daemon, id, cells(&[&cell])).await.unwrap().remove(0).id;
+        daemon.kernels.says(id, 3, printed(first, "kept\n")).await;
+        daemon.kernels.says(id, 4, finished(first)).await;
+        // Enough of a document that this part of the log is closed when the notebook is written anew.
+        let large = "x".repeat(2 * usize::try_from(TRIM_BYTES_MIN).unwrap());
+        edit(&daemon, id, vec![insert("large", &large)]).await.unwrap();
+        edit(&daemon, id, vec![CellEdit::Delete { cell: "large".to_owned() }]).await.unwrap();
+        for src in 5..8 {
+            runs_that_end(&daemon, id, ALL / 3, src).await;
+        }
+        is_forgotten(&daemon, id, first).await;
+        until_it_has_left(&daemon, id, first).await;
+        (id, first, daemon.view(id).runs)
+    });
+    life(async {
+        let daemon = world.daemon();
+        is_forgotten(&daemon, id, first).await;
+        assert_eq!(daemon.view(id).runs.cancelled, counts.cancelled, "all are counted");
+    });
+}
+
+#[test]
+fn sources_that_fit_no_record_together_are_run_and_one_that_fits_none_is_refused() {
+    let world = World::new();
+    let id = life(async {
+        let daemon = world.daemon();
+        let id = daemon.new_notebook("x = 1").await;
+        let large = format!("y = '{}'", "é".repeat(10_000));
+        let names: Vec<String> = (0..80).map(|n| format!("cell-{n}")).collect();
+        edit(&daemon, id, names.iter().map(|name| insert(name, &large)).collect()).await.unwrap();
+        assert_eq!(run(&daemon, id, SubmitRuns::All { required: None }).await.unwrap().len(), 81);
+        let cell = daemon.notebook(id).await.cells.remove(80);
+        assert_eq!(cell.state, CellState::Queued, "{}", cell.id);
+        let huge = format!("z = '{}'", "\n".repeat(600_000));
+        edit(&daemon, id, vec![insert("huge", &huge)]).await.unwrap();
+        for work in [cells(&["huge"]), SubmitRuns::All { required: None }, SubmitRuns::Code { code: huge }] {
+            assert_eq!(run(&daemon, id, work).await.unwrap_err().code, "source-too-large");
+        }
+        // The session lives, and so does what it had.
+        let Ok(Answer::Runs(runs)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert_eq!(runs.len(), 81);
+        id
+    });
+    life(async {
+        let daemon = world.daemon();
+        let Ok(Answer::Runs(runs)) = ask(&daemon, id, Ask::Runs).await else { panic!("no runs") };
+        assert_eq!(runs.len(), 81);
     });
 }
