@@ -336,6 +336,36 @@ fn outputs_of_no_kind_do_not_get_into_the_file() {
 }
 
 #[test]
+fn a_deletion_that_is_on_its_way_is_missed_by_a_snapshot_and_by_no_state_vector() {
+    use yrs::updates::encoder::Encode;
+    let mut live = shared();
+    let (doc, cells) = peer(&live);
+    let named =
+        |doc: &Doc| (doc.transact().snapshot().encode_v1(), doc.transact().state_vector().encode_v1());
+    assert!(live.contains_snapshot(&named(&doc).0).unwrap());
+    let mut txn = doc.transact_mut();
+    let source = cells.get(&txn, 0).unwrap().cast::<MapRef>().unwrap().get(&txn, "source").unwrap();
+    let source = source.cast::<TextRef>().unwrap();
+    source.remove_range(&mut txn, 1, 2);
+    source.remove_range(&mut txn, 2, 1);
+    let update = txn.encode_update_v1();
+    drop(txn);
+    let (snapshot, vector) = named(&doc);
+    assert!(live.contains(&vector).unwrap());
+    assert!(!live.contains_snapshot(&snapshot).unwrap());
+    live.apply(&update).unwrap();
+    assert!(live.contains_snapshot(&snapshot).unwrap());
+    // What was inserted is asked for too.
+    let mut txn = doc.transact_mut();
+    source.insert(&mut txn, 0, "more");
+    drop(txn);
+    assert!(!live.contains_snapshot(&named(&doc).0).unwrap());
+    for forged in [&[][..], &[1, 1, 1], &[0], &[1, 1, 1, 255, 255, 255, 255, 15, 0, 0]] {
+        assert!(live.contains_snapshot(forged).is_err(), "{forged:?}");
+    }
+}
+
+#[test]
 fn updates_may_come_before_what_they_build_on_but_not_without_end() {
     let mut live = shared();
     let (doc, _) = peer(&live);
@@ -445,6 +475,7 @@ proptest! {
         let mut live = shared();
         let _ = live.apply(&bytes);
         let _ = live.contains(&bytes);
+        let _ = live.contains_snapshot(&bytes);
         let _ = live.since(&bytes);
     }
 }

@@ -152,7 +152,9 @@ pub fn claim(error: &ClaimError) -> Problem {
                 .fact("nodes", nodes.clone())
         }
         ClaimError::BadPath { path, .. } | ClaimError::Unresolvable { path, .. } => {
-            Problem::new(422, "bad-path", "The path cannot be used", detail).fact("path", path.clone())
+            Problem::new(422, "bad-path", "The path cannot be used", detail)
+                .hint("give the path of a file; a notebook's name ends in `.ipynb`")
+                .fact("path", path.clone())
         }
         ClaimError::MissingDirectory { path, directory } => {
             Problem::new(422, "no-such-directory", "There is no such directory", detail)

@@ -122,10 +122,9 @@ pub(super) fn snapshot(bytes: &[u8]) -> Result<(Deleted, &[u8]), Forged> {
         let client = ClientID::new(reader.client()?);
         let mut ranges = Vec::new();
         for _ in 0..reader.count(2)? {
-            let (clock, length) = (reader.clock()?, reader.clock()?);
-            let clock = u32::try_from(clock).expect("clocks are checked to fit");
-            let end = u32::try_from(u64::from(clock) + length);
-            ranges.push(clock..end.map_err(|_| reader.forged("a clock out of range"))?);
+            let (start, length) = (reader.clock()?, reader.clock()?);
+            let fits = |clock: u64| u32::try_from(clock).expect("two clocks of 31 bits fit");
+            ranges.push(fits(start)..fits(start + length));
         }
         deleted.push((client, ranges));
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use outlive_protocol::http::{CellKindName, RuntimeState, SaveHow};
+use outlive_protocol::http::{CellKindName, RuntimeState, SaveHow, SavedState};
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -136,6 +136,7 @@ async fn a_notebook_is_made_once_whoever_asks_again_with_its_id() {
         assert_eq!((made.session_id, made.path), (id, None));
         assert!(made.session.untitled && made.session.trust == Trust::Trusted);
         assert_eq!(made.session.runtime.state, RuntimeState::Down, "its kernel comes with the first run");
+        assert_eq!(made.session.saved, Some(SavedState::Untitled), "from its first answer on");
     }
     assert_eq!(daemon.context.handles().len(), 1);
     let notebook = daemon.notebook(id).await;
@@ -155,6 +156,7 @@ async fn a_notebook_that_nobody_vouches_for_starts_nothing_until_somebody_does()
     let at_once = || OpenSession { start: Some(StartWhen::AtOnce), ..by(&path) };
     let opened = asked(&daemon, at_once()).await.unwrap();
     assert_eq!((opened.session.trust, daemon.kernels.launches()), (Trust::Untrusted, 0));
+    assert_eq!(opened.session.saved, Some(SavedState::Saved { at: None }), "from its first answer on");
     asked(&daemon, at_once()).await.unwrap();
     assert_eq!(daemon.kernels.launches(), 0, "opening it again is no vouching");
     let id = opened.session_id;

@@ -197,6 +197,11 @@ impl Editor {
         self.doc.transact().state_vector().encode_v1()
     }
 
+    /// The same with what was deleted.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.doc.transact().snapshot().encode_v1()
+    }
+
     /// All that it shows.
     pub fn shows(&self) -> serde_json::Value {
         let text = serde_json::to_string(&self.cells.to_json(&self.doc.transact())).unwrap();

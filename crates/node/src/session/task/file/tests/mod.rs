@@ -3,9 +3,11 @@
 mod crashes;
 mod edits;
 mod faults;
+mod trust;
 pub(in super::super) mod world;
 
 use std::fs;
+use std::path::Path;
 
 use outlive_core::runtime::{StopStep, StopWhy};
 use outlive_core::session::spec::Trust;
@@ -87,12 +89,24 @@ async fn a_notebook_without_a_file_is_never_saved_under_a_name_that_nobody_gave(
     fs::create_dir(world.path("d.ipynb")).unwrap();
     let problem = daemon.save_as(id, &world.path("d.ipynb"), SaveHow::Save).await.unwrap_err();
     assert_eq!(problem.code, "bad-path");
+    // Nor beside a directory whose name was given.
+    fs::create_dir(world.path("dir")).unwrap();
+    for how in [SaveHow::Save, SaveHow::SaveAs, SaveHow::Copy] {
+        let problem = daemon.save_as(id, &world.path("dir"), how).await.unwrap_err();
+        assert!(problem.code == "bad-path" && problem.detail.contains("is a directory"), "{problem}");
+    }
+    fs::write(world.path("dir.ipynb"), notebook(&["1"])).unwrap();
+    let problem = daemon.open(&world.path("dir")).await.unwrap_err();
+    assert!(problem.code == "bad-path" && problem.detail.contains("is a directory"), "{problem}");
     let problem = daemon.save_as(id, &world.path("none/n"), SaveHow::Save).await.unwrap_err();
     assert_eq!(problem.code, "no-such-directory");
+    let problem = daemon.save_as(id, &world.path("dir.ipynb/n"), SaveHow::Save).await.unwrap_err();
+    assert!(problem.detail.contains("dir.ipynb\" is no directory"), "{problem}");
+    assert!(!problem.hint.unwrap_or_default().contains("mkdir"));
     daemon.clock.advance(60_000);
     daemon.do_ask(id, Ask::Stop { why: StopWhy::User, from: StopStep::Ask }).await;
     daemon.until_ended(id).await;
-    assert_eq!(world.names(), ["d.ipynb"]);
+    assert_eq!(world.names(), ["d.ipynb", "dir", "dir.ipynb"]);
     assert_eq!(world.claims(), 0);
 }
 
@@ -123,10 +137,22 @@ async fn a_notebook_with_a_file_moves_only_when_that_is_said() {
         assert_eq!(daemon.save_as(id, &second, how).await.unwrap_err().code, "file-exists");
     }
     assert_eq!(fs::read_to_string(&second).unwrap(), "somebody's");
-    let overwrite =
-        SaveSession { path: Some(second.display().to_string()), how: SaveHow::SaveAs, overwrite: true };
-    assert_eq!(daemon.save(id, overwrite).await.unwrap().path.as_deref(), second.to_str());
-    assert_eq!(fs::read(&second).unwrap(), fs::read(&first).unwrap());
+    let over =
+        |path: &Path, how| SaveSession { path: Some(path.display().to_string()), how, overwrite: true };
+    // What somebody has decided to write over is kept, and they are told where.
+    let was = fs::read(&copy).unwrap();
+    fs::write(&copy, notebook(&["somebody's"])).unwrap();
+    for (path, how, theirs) in [
+        (&copy, SaveHow::Copy, notebook(&["somebody's"])),
+        (&second, SaveHow::SaveAs, "somebody's".to_owned()),
+    ] {
+        let saved = daemon.save(id, over(path, how)).await.unwrap();
+        assert_eq!(saved.path.as_deref(), path.to_str());
+        assert_eq!(fs::read(path).unwrap(), was);
+        let kept = saved.kept.expect("it says where");
+        assert!(kept.contains(".outlive-theirs-"), "{kept}");
+        assert_eq!(fs::read_to_string(kept).unwrap(), theirs);
+    }
 
     // The old path is free at once, and what becomes of its file does not reach the session.
     let other = daemon.open(&first).await.unwrap().session_id;
@@ -297,12 +323,13 @@ async fn a_save_that_somebody_has_decided_on_keeps_what_was_there() {
     daemon.until(id, |view| not_whole(&view.saved)).await;
     assert_eq!(daemon.save(id, SaveSession::default()).await.unwrap_err().code, "file-changed");
     let decided = SaveSession { overwrite: true, ..SaveSession::default() };
-    daemon.save(id, decided).await.unwrap();
+    let saved = daemon.save(id, decided).await.unwrap();
     assert!(fs::read_to_string(&path).unwrap().contains("ours"));
     assert!(matches!(daemon.view(id).saved, Some(SavedState::Saved { .. })));
     let kept: Vec<_> = world.names().into_iter().filter(|name| name.contains("theirs")).collect();
     assert_eq!(kept.len(), 1, "{:?}", world.names());
     assert_eq!(fs::read_to_string(world.path(&kept[0])).unwrap(), "no notebook");
+    assert_eq!(saved.kept.as_deref(), world.path(&kept[0]).to_str(), "it says where");
 }
 
 #[tokio::test]
