@@ -15,6 +15,7 @@ mod server;
 mod tool;
 mod tools;
 mod wait;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

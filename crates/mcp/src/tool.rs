@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use outlive_protocol::http::Problem;
+use outlive_protocol::http::{Problem, plainly};
 use rmcp::model::{
     CallToolResult, ContentBlock, JsonObject, ProgressNotificationParam, Tool, ToolAnnotations,
 };
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
 use crate::outputs::Image;
+use crate::words::in_tools;
 
 /// Who calls a tool.
 #[derive(Clone)]
@@ -130,9 +131,9 @@ impl Entry {
         let call: Handler = Box::new(move |call, arguments| {
             let handler = handler.clone();
             Box::pin(async move {
-                let answered = match serde_json::from_value(Value::Object(arguments)) {
+                let answered = match parse(arguments) {
                     Ok(arguments) => handler(call, arguments).await,
-                    Err(error) => Err(bad_arguments(error.to_string())),
+                    Err(problem) => Err(problem),
                 };
                 answered.map_or_else(|problem| refused(about.verb, problem), told)
             })
@@ -144,6 +145,17 @@ impl Entry {
     pub fn call(&self, call: Call, arguments: JsonObject) -> BoxFuture<'static, CallToolResult> {
         (self.call)(call, arguments)
     }
+}
+
+/// What a handler takes. A refusal names the argument, and which one of a list.
+fn parse<P: DeserializeOwned>(arguments: JsonObject) -> Result<P, Problem> {
+    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| {
+        let path = error.path().to_string();
+        // A part of the path that the parser does not know is a question mark; the root is a dot.
+        let place = path.trim_end_matches('?').trim_end_matches('.');
+        let what = plainly(place, error.inner());
+        bad_arguments(if place.is_empty() { what } else { format!("`{place}`: {what}") })
+    })
 }
 
 /// Arguments that are not what the tool's schema says.
@@ -175,12 +187,13 @@ fn told<A: Serialize>(reply: Reply<A>) -> CallToolResult {
 }
 
 fn refused(verb: &str, problem: Problem) -> CallToolResult {
-    let mut text = problem.sentence(verb);
+    let mut text = in_tools(&problem.sentence(verb));
+    let hint = problem.hint.as_deref().map(in_tools);
     // The sentence of a collision says what to do already.
-    if let Some(hint) = problem.hint.as_ref().filter(|_| problem.code != "path-already-open") {
+    if let Some(hint) = hint.as_ref().filter(|_| problem.code != "path-already-open") {
         text.push_str(&format!("\nWhat to do: {hint}"));
     }
-    let Problem { code, detail, hint, facts, .. } = problem;
+    let Problem { code, detail, facts, .. } = problem;
     let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
     let refusal = Refusal { code, detail, hint, facts };
     result.structured_content = Some(serde_json::to_value(refusal).expect("texts"));

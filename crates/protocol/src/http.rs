@@ -55,6 +55,7 @@ mod node;
 mod notebook;
 mod openai;
 mod runner;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -83,6 +84,7 @@ pub use openai::{
     ChatModel, ChatModels, ChatRefusal, ChatRequest, ChatStreamOptions, ChatWishes,
 };
 pub use runner::{GroupConfig, GroupView, MemberConfig, MemberView, Members, SubmitTask, TaskView};
+pub use words::plainly;
 
 /// An error as every client gets it (RFC 9457).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, thiserror::Error)]

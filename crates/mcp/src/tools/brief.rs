@@ -133,7 +133,7 @@ pub struct Run {
     pub why: Option<String>,
     /// The kernel's count.
     pub execution_count: Option<u32>,
-    /// What it runs, or its beginning, where runs are listed.
+    /// What it runs, at most the first 200 bytes: of a cell its source when it was queued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// What it has printed.

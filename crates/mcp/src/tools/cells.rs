@@ -1,13 +1,16 @@
 //! The cells of a notebook: read, edit.
 
+use std::collections::HashMap;
+
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::limits::{MCP_LISTED_MAX, MCP_TEXT_BYTES_MAX};
 use outlive_protocol::http::{
-    CellEdit, CellKindName, CellState, CellView, EditNotebook, Edited, NotebookView, Problem,
+    CellEdit, CellKindName, CellState, CellView, EditNotebook, Edited, NotebookView, Problem, RunView,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::brief::Run;
 use crate::outputs::{self, Image, Item};
 use crate::tool::{Call, Reply};
 
@@ -58,6 +61,12 @@ struct Cell {
     state: CellState,
     /// Its last run.
     run: Option<RunId>,
+    /// How that stands: `queued`, `running`, `succeeded`, `raised`, `failed`, `timed_out` or `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    went: Option<&'static str>,
+    /// What ended it, when it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
     /// The kernel's count.
     execution_count: Option<u64>,
     /// What it shows, when that was asked for.
@@ -77,7 +86,11 @@ pub async fn read(call: Call, input: Read) -> Result<Reply<Notebook>, Problem> {
             .fact("cell", missing.clone()));
     }
     let is_wanted = |cell: &CellView| input.cells.as_ref().is_none_or(|wanted| wanted.contains(&cell.id));
-    let wanted = all.into_iter().enumerate().skip(input.from).filter(|(_, cell)| is_wanted(cell));
+    let wanted: Vec<_> =
+        all.into_iter().enumerate().skip(input.from).filter(|(_, cell)| is_wanted(cell)).collect();
+    let was_run = wanted.iter().any(|(_, cell)| cell.run.is_some());
+    let runs = if was_run { call.host.runs(input.session).await? } else { Vec::new() };
+    let runs: HashMap<RunId, &RunView> = runs.iter().map(|run| (run.id, run)).collect();
     let (mut cells, mut images, mut room, mut next) = (Vec::new(), Vec::new(), MCP_TEXT_BYTES_MAX, None);
     for (index, view) in wanted {
         let full = view.source.len() > room || cells.len() == MCP_LISTED_MAX;
@@ -90,9 +103,11 @@ pub async fn read(call: Call, input: Read) -> Result<Reply<Notebook>, Problem> {
         let outputs =
             if shows { Some(shown(&call, input.session, &view.id, room, &mut images).await?) } else { None };
         room = room.saturating_sub(outputs.as_deref().map_or(0, |items| outputs::text(items).len()));
-        cells.push(cell(index, view, outputs));
+        let run = view.run.and_then(|run| runs.get(&run)).map(|run| Run::from(*run));
+        cells.push(cell(index, view, run, outputs));
     }
-    let mut text = format!("{}: {cells_in_all} cells\n", path.as_deref().unwrap_or("untitled notebook"));
+    let noun = if cells_in_all == 1 { "cell" } else { "cells" };
+    let mut text = format!("{}: {cells_in_all} {noun}\n", path.as_deref().unwrap_or("untitled notebook"));
     cells.iter().for_each(|cell| text.push_str(&cell_text(cell)));
     if let Some(next) = next {
         text.push_str(&format!("\n[there are more cells: read on with from={next}]\n"));
@@ -112,7 +127,7 @@ async fn shown(
     Ok(outputs::of_cell(session, cell, &all, room, images))
 }
 
-fn cell(index: usize, view: CellView, outputs: Option<Vec<Item>>) -> Cell {
+fn cell(index: usize, view: CellView, run: Option<Run>, outputs: Option<Vec<Item>>) -> Cell {
     let mut source = view.source;
     if source.len() > MCP_TEXT_BYTES_MAX {
         let kept = source.floor_char_boundary(MCP_TEXT_BYTES_MAX);
@@ -127,6 +142,8 @@ fn cell(index: usize, view: CellView, outputs: Option<Vec<Item>>) -> Cell {
         source,
         state: view.state,
         run: view.run,
+        went: run.as_ref().map(|run| run.state),
+        why: run.and_then(|run| run.why),
         execution_count: view.execution_count,
         outputs,
     }
@@ -139,10 +156,12 @@ fn cell_text(cell: &Cell) -> String {
         CellKindName::Raw | CellKindName::Unknown => "raw",
     };
     let count = cell.execution_count.map_or_else(String::new, |count| format!(" [{count}]"));
-    let state = match cell.state {
-        CellState::Idle => "",
-        CellState::Queued => ", queued",
-        CellState::Running => ", running",
+    let why = cell.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    let state = match (cell.state, cell.went) {
+        (CellState::Queued, _) => ", queued".to_owned(),
+        (CellState::Running, _) => ", running".to_owned(),
+        (CellState::Idle, None | Some("succeeded")) => String::new(),
+        (CellState::Idle, Some(went)) => format!(", {went}{why}"),
     };
     let mut text =
         format!("\n--- cell {} (index {}, {kind}{state}){count}\n{}\n", cell.id, cell.index, cell.source);

@@ -17,27 +17,65 @@ pub struct Open {
     #[serde(default)]
     path: Option<String>,
     /// A session's id.
-    #[serde(default)]
+    #[serde(default, alias = "session")]
     id: Option<SessionId>,
     /// The user vouches for the notebook: what it names may be installed.
     #[serde(default)]
     trust: bool,
-    /// The kernel to run it with, if not the one that the notebook names.
+    /// The kernel to run it with, if not the one that the notebook names. A session that is there already keeps its own.
     #[serde(default)]
     kernel: Option<String>,
 }
 
-pub async fn open(call: Call, input: Open) -> Result<Reply<Session>, Problem> {
+/// A session, and what did not become of it.
+#[derive(Serialize, JsonSchema)]
+pub struct Joined {
+    #[serde(flatten)]
+    session: Session,
+    /// What was asked for and has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<String>,
+}
+
+pub async fn open(call: Call, input: Open) -> Result<Reply<Joined>, Problem> {
     let caller = call.host.caller();
     let request = OpenSession {
         path: input.path.map(|path| caller.path(path)),
         id: input.id,
-        kernel: input.kernel,
+        kernel: input.kernel.clone(),
         trust: input.trust.then_some(Trust::Trusted),
         env: caller.variables.clone(),
         ..OpenSession::default()
     };
-    Ok(opened(call.host.open(request).await?))
+    let Reply { answer: session, mut text, .. } = opened(call.host.open(request).await?);
+    let notice = match input.kernel {
+        Some(kernel) => other_kernel(&call, &session, &kernel).await?,
+        None => None,
+    };
+    if let Some(notice) = &notice {
+        text.push_str(&format!("  {notice}\n"));
+    }
+    Ok(Reply::new(Joined { session, notice }, text))
+}
+
+/// What the daemon calls a kernel that only its notebook names.
+const OF_THE_NOTEBOOK: &str = "kernel";
+
+/// A session that is there already keeps the kernel that it was opened with, or that its notebook names.
+async fn other_kernel(call: &Call, session: &Session, wanted: &str) -> Result<Option<String>, Problem> {
+    let mut has = session.runtime.name.clone();
+    if has == OF_THE_NOTEBOOK {
+        let metadata = call.host.notebook(session.session).await?.metadata;
+        if let Some(named) = metadata.pointer("/kernelspec/name").and_then(serde_json::Value::as_str) {
+            named.clone_into(&mut has);
+        }
+    }
+    Ok((has != wanted).then(|| {
+        format!(
+            "the session is there already and keeps its kernel ({has}): kernel={wanted} has no effect; `close` it and \
+             `open` it again to change that"
+        )
+    }))
 }
 
 /// `new`.
@@ -92,6 +130,9 @@ pub struct Save {
 pub struct Saved {
     /// The file that was written.
     path: Option<String>,
+    /// Where that is which stood in the file before, when it was overwritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<String>,
     /// The session as it is now.
     #[serde(flatten)]
     session: SavedSession,
@@ -121,14 +162,14 @@ pub async fn save(call: Call, input: Save) -> Result<Reply<Saved>, Problem> {
         Some(path) => format!("{path} is written; session {session_id}\n"),
         None => format!("session {session_id} is saved\n"),
     };
-    if let Some(kept) = kept {
+    if let Some(kept) = &kept {
         text.push_str(&format!("What stood there before is in {kept}.\n"));
     }
     if let Some(directory) = &left {
-        text.push_str(&format!("Its kernel runs on in {directory}; a restart moves it.\n"));
+        text.push_str(&format!("Its kernel runs on in {directory}; `restart` moves it.\n"));
     }
     let session = SavedSession { session: session_id, session_path: session.path, kernel_directory: left };
-    Ok(Reply::new(Saved { path, session }, text))
+    Ok(Reply::new(Saved { path, kept, session }, text))
 }
 
 /// `close`.

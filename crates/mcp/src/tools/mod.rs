@@ -46,6 +46,7 @@ fn table() -> Vec<Entry> {
              overwriting what somebody else has typed. Nothing is run. Returns the id of each edit's cell. The file is written by itself a little later."), cells::edit),
         Entry::new(about("run", "Run code", "run", Changes,
             "Run cells by id, all code cells, or `code` that stands in no cell, in order; an error stops what is queued behind. \
+             People may edit meanwhile: give `expected` with `cells` to be refused instead of running other code than you have read. \
              Starts the kernel if there is none. Waits up to `wait_s` seconds and returns each run with its id, state and outputs. \
              When the time is over, runs go on and `complete` is false: ask `outputs` with the run's id later. Never run the same cell again just because the time was over."), work::run),
         Entry::new(about("outputs", "Read outputs", "read outputs", Reads,

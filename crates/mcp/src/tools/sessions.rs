@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::brief::Session;
 use crate::tool::{Call, Reply};
+use crate::words::in_tools;
 
 /// `sessions`.
 #[derive(Deserialize, JsonSchema)]
@@ -104,6 +105,9 @@ pub async fn explain(call: Call, input: Explain) -> Result<Reply<Failures>, Prob
     let mut reports = call.host.reports(input.session).await?;
     let left_out = reports.len().saturating_sub(MCP_REPORTS_MAX);
     reports.drain(..left_out);
+    for cause in reports.iter_mut().flat_map(|report| &mut report.causes) {
+        cause.remedy = in_tools(&cause.remedy);
+    }
     let options = ExplainOptions::default();
     let mut text = reports.iter().map(|report| as_text(report, &options)).collect::<Vec<_>>().join("\n");
     if reports.is_empty() {

@@ -17,6 +17,11 @@ use crate::outputs::{self, Image, Item, Place};
 use crate::tool::{Call, Reply, bad_arguments};
 use crate::wait;
 
+/// How many runs are listed unless more are asked for.
+const RUNS_LISTED: usize = 20;
+/// How much of a run's source is listed, in bytes.
+const SOURCE_BYTES: usize = 200;
+
 /// `run`. One of `cells`, `all` and `code`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +31,9 @@ pub struct RunCells {
     /// Cells by id, in the order in which they are to run.
     #[serde(default)]
     cells: Option<Vec<String>>,
+    /// With `cells`: the source of cells as you have read it, by id. None is run when one reads otherwise by now.
+    #[serde(default)]
+    expected: BTreeMap<String, String>,
     /// All code cells.
     #[serde(default)]
     all: bool,
@@ -47,24 +55,21 @@ pub struct Ran {
 }
 
 pub async fn run(call: Call, input: RunCells) -> Result<Reply<Ran>, Problem> {
-    let work = match (input.cells, input.all, input.code) {
-        (Some(cells), false, None) => {
-            SubmitRuns::CellIds { cells, required: None, expected: BTreeMap::new() }
-        }
-        (None, true, None) => SubmitRuns::All { required: None },
-        (None, false, Some(code)) => SubmitRuns::Code { code },
-        _ => return Err(bad_arguments("give one of `cells`, `all` and `code`")),
-    };
-    let time = wait_time(input.wait_s.unwrap_or(MCP_WAIT_S))?;
+    let (session, time) = (input.session, wait_time(input.wait_s.unwrap_or(MCP_WAIT_S))?);
+    let work = work(input)?;
     // Before the work is queued, so that no end of it is missed.
-    let events = call.host.watch(input.session).await?;
-    let queued = call.host.submit(input.session, work).await?;
+    let events = call.host.watch(session).await?;
+    let queued = call.host.submit(session, work).await?;
+    if queued.is_empty() {
+        let text = "nothing was run: the notebook has no cell with code\n".to_owned();
+        return Ok(Reply::new(Ran { complete: true, runs: Vec::new() }, text));
+    }
     // They are queued: whatever fails from here on, their ids are told.
-    let watched = wait::until_ended(&call, input.session, &queued, events, time).await;
+    let watched = wait::until_ended(&call, session, &queued, events, time).await;
     let mut views = queued;
     let mut notes: Vec<String> =
         watched.err().map(|problem| problem.sentence("wait for the end")).into_iter().collect();
-    match call.host.runs(input.session).await {
+    match call.host.runs(session).await {
         Ok(all) => {
             for view in &mut views {
                 if let Some(now) = all.iter().find(|now| now.id == view.id) {
@@ -86,9 +91,23 @@ pub async fn run(call: Call, input: RunCells) -> Result<Reply<Ran>, Problem> {
             "[still running after {waited} s; it goes on. Ask `outputs` with run={first} for what comes next, or \
              `interrupt` to stop it]\n"
         ));
-        text.push_str(&question(&call, input.session).await);
+        text.push_str(&question(&call, session).await);
     }
     Ok(Reply { answer: Ran { complete, runs }, text, images })
+}
+
+fn work(input: RunCells) -> Result<SubmitRuns, Problem> {
+    let RunCells { cells, all, code, expected, .. } = input;
+    if !expected.is_empty() && cells.is_none() {
+        return Err(bad_arguments("`expected` goes with `cells`"));
+    }
+    match (cells, all, code) {
+        (Some(cells), false, None) if cells.is_empty() => Err(bad_arguments("`cells` names none")),
+        (Some(cells), false, None) => Ok(SubmitRuns::CellIds { cells, required: None, expected }),
+        (None, true, None) => Ok(SubmitRuns::All { required: None }),
+        (None, false, Some(code)) => Ok(SubmitRuns::Code { code }),
+        _ => Err(bad_arguments("give one of `cells`, `all` and `code`")),
+    }
 }
 
 fn wait_time(seconds: u64) -> Result<Duration, Problem> {
@@ -115,6 +134,8 @@ async fn with_outputs(call: &Call, views: &[RunView], images: &mut Vec<Image>) -
     let mut runs = Vec::new();
     for view in views.iter().take(MCP_LISTED_MAX) {
         let mut run = Run::from(view);
+        // Code that stands in no cell came with the call. Of a cell it may be other code than was read before.
+        run.source = run.cell.is_some().then(|| head(&view.source));
         if view.state == RunState::Queued {
             run.cursor = Some(Place::default().to_string());
         } else if shown.contains(&view.id) {
@@ -139,12 +160,28 @@ async fn with_outputs(call: &Call, views: &[RunView], images: &mut Vec<Image>) -
 }
 
 fn run_text(run: &Run) -> String {
-    let mut text = format!("{}\n", run.line());
+    let mut text = match &run.source {
+        Some(source) => format!("{}, source: {}\n", run.line(), quoted(source)),
+        None => format!("{}\n", run.line()),
+    };
     if let Some(items) = run.outputs.as_deref().filter(|items| !items.is_empty()) {
         text.push_str(outputs::text(items).trim_end_matches('\n'));
         text.push('\n');
     }
     text
+}
+
+/// The beginning of a source.
+fn head(source: &str) -> String {
+    source[..source.floor_char_boundary(SOURCE_BYTES)].to_owned()
+}
+
+/// The first line of a source.
+fn quoted(source: &str) -> String {
+    let mut lines = source.lines();
+    let first = lines.next().unwrap_or_default();
+    let more = if lines.next().is_some() { " …" } else { "" };
+    format!("`{first}`{more}")
 }
 
 /// `outputs`. One of `run` and `cell`.
@@ -285,11 +322,6 @@ pub struct Runs {
     left_out: usize,
 }
 
-/// How many runs are listed unless more are asked for.
-const RUNS_LISTED: usize = 20;
-/// How much of a run's source is listed, in bytes.
-const SOURCE_BYTES: usize = 200;
-
 pub async fn runs(call: Call, input: List) -> Result<Reply<Runs>, Problem> {
     let mut views = call.host.runs(input.session).await?;
     let left_out = views.len().saturating_sub(input.limit.unwrap_or(RUNS_LISTED).min(MCP_LISTED_MAX));
@@ -298,14 +330,8 @@ pub async fn runs(call: Call, input: List) -> Result<Reply<Runs>, Problem> {
     let runs: Vec<Run> = views
         .iter()
         .map(|view| {
-            let source = view.source[..view.source.floor_char_boundary(SOURCE_BYTES)].to_owned();
-            let run = Run { source: Some(source), ..Run::from(view) };
-            let first = view.source.lines().next().unwrap_or_default();
-            text.push_str(&format!(
-                "{}: {}\n",
-                run.line(),
-                &first[..first.floor_char_boundary(SOURCE_BYTES)]
-            ));
+            let run = Run { source: Some(head(&view.source)), ..Run::from(view) };
+            text.push_str(&run_text(&run));
             run
         })
         .collect();

@@ -1,5 +1,6 @@
 //! An agent: MCP's own client, over a pair of pipes or over HTTP, also of a node that asks another one.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,8 +90,12 @@ impl Owner {
 
 impl Agent {
     pub async fn over_pipes(memory: &Arc<Memory>) -> Self {
-        let api = Arc::clone(memory) as Arc<dyn Api>;
-        let caller = Caller { directory: Some(DIRECTORY.into()), variables: None };
+        Self::in_directory(Arc::clone(memory) as Arc<dyn Api>, Path::new(DIRECTORY)).await
+    }
+
+    /// An agent over pipes who works in a directory.
+    pub async fn in_directory(api: Arc<dyn Api>, directory: &Path) -> Self {
+        let caller = Caller { directory: Some(directory.to_owned()), variables: None };
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let (read, write) = tokio::io::split(theirs);
         let mut serving = JoinSet::new();

@@ -1,9 +1,10 @@
 //! Sessions, files and cells; what is refused is refused with what to do.
 
+use outlive_protocol::http::RunState;
 use serde_json::json;
 
 use crate::agent::every;
-use crate::memory::{Memory, SESSION};
+use crate::memory::{Memory, SESSION, failed};
 
 #[tokio::test]
 async fn a_relative_path_is_the_agents_own_over_pipes_and_refused_over_http() {
@@ -60,7 +61,17 @@ async fn wrong_arguments_are_the_agents_to_mend() {
     for agent in every(&Memory::new()).await {
         for (tool, arguments, says) in [
             ("open", json!({"pth": "/a"}), "unknown field `pth`"),
-            ("read", json!({"session": "nonsense"}), "UUID"),
+            (
+                "read",
+                json!({"session": "nonsense"}),
+                "`session`: this is no id; an id is a UUID, for instance 0f8fad5b-",
+            ),
+            ("open", json!({"id": "train.ipynb"}), "a notebook's file is given as `path`"),
+            (
+                "edit",
+                json!({"session": SESSION, "edits": [{"edit": "delete", "cell": "a"}, {"edit": "insert", "source": ""}]}),
+                "`edits[1]`: missing field `kind`",
+            ),
             ("run", json!({"session": SESSION}), "one of `cells`, `all` and `code`"),
             (
                 "run",
@@ -132,6 +143,23 @@ async fn an_unknown_session_is_told_as_such() {
             assert_eq!(answer.structured["code"], "no-such-session", "{tool}");
             assert_eq!(answer.structured["facts"]["session"], stranger, "{tool}");
         }
+        agent.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn how_the_last_run_of_a_cell_went_is_read_with_it() {
+    let memory = Memory::new();
+    memory.was_run("c0");
+    for agent in every(&memory).await {
+        memory.end(failed("ValueError", "no"));
+        let answer = agent.call("read", json!({"session": SESSION})).await;
+        let cell = &answer.structured["cells"][0];
+        assert_eq!((&cell["went"], &cell["why"]), (&json!("raised"), &json!("ValueError: no")));
+        assert!(answer.text.contains("(index 0, code, raised: ValueError: no)"), "{}", answer.text);
+        memory.end(RunState::Queued);
+        let answer = agent.call("read", json!({"session": SESSION})).await;
+        assert!(answer.text.contains("(index 0, code, queued)"), "{}", answer.text);
         agent.leave().await;
     }
 }

@@ -106,6 +106,13 @@ impl Memory {
         *self.cells.lock().unwrap() = sources.iter().enumerate().map(cell).collect();
     }
 
+    /// The run was one of this cell.
+    pub fn was_run(&self, cell: &str) {
+        self.run.lock().unwrap().cell_id = Some(cell.to_owned());
+        let mut cells = self.cells.lock().unwrap();
+        cells.iter_mut().find(|known| known.id == cell).unwrap().run = Some(RunId::from_uuid(RUN));
+    }
+
     pub fn take_edits(&self) -> Vec<Value> {
         std::mem::take(&mut self.edits.lock().unwrap())
     }

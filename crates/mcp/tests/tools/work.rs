@@ -17,6 +17,7 @@ async fn run_waits_for_the_end_and_shows_what_came_of_it() {
     let memory = Memory::new();
     for agent in every(&memory).await {
         memory.begin_with(vec![print("one\n"), print("two\n"), display(json!({"image/png": "iVBO"}))]);
+        memory.was_run("c0");
         let asked = agent.call("run", json!({"session": SESSION, "cells": ["c0"]}));
         let ends = async {
             memory.submitted().await;
@@ -24,13 +25,16 @@ async fn run_waits_for_the_end_and_shows_what_came_of_it() {
         };
         let (answer, ()) = tokio::join!(asked, ends);
         assert_eq!(answer.structured["complete"], true, "{}", answer.text);
+        assert_eq!(answer.structured["runs"][0]["source"], "x", "what was run may not be what was read");
         let run = &answer.structured["runs"][0];
         assert_eq!((&run["run"], &run["state"]), (&json!(RUN), &json!("succeeded")));
         assert_eq!(printed(run), "one\ntwo\n");
         assert_eq!(run["cursor"], "1.3");
         assert_eq!(answer.images, ["iVBO"]);
         assert!(
-            answer.text.contains("succeeded\none\ntwo\n[image: image/png, 4 bytes, attached]"),
+            answer.text.contains(
+                "of cell c0: succeeded, source: `x`\none\ntwo\n[image: image/png, 4 bytes, attached]"
+            ),
             "{}",
             answer.text
         );

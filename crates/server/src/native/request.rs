@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use outlive_core::id::{RunId, SessionId};
 use outlive_core::limits::{JSON_DEPTH_MAX, REQUEST_BYTES_MAX};
-use outlive_protocol::http::Problem;
+use outlive_protocol::http::{Problem, plainly};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -211,8 +211,10 @@ async fn path<P: Fields>(template: &str, head: &mut Parts) -> Result<P, Problem>
         .map_err(|rejection| problem::bad_path(rejection.body_text()))?;
     let parts: Map<String, Value> =
         parts.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-    serde_path_to_error::deserialize(Value::Object(parts))
-        .map_err(|error| problem::bad_path(format!("{{{}}} in {template}: {}.", error.path(), error.inner())))
+    serde_path_to_error::deserialize(Value::Object(parts)).map_err(|error| {
+        let field = error.path().to_string();
+        problem::bad_path(format!("{{{field}}} in {template}: {}.", plainly(&field, error.inner())))
+    })
 }
 
 /// The body of a request.
@@ -318,7 +320,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         // The root's path is a dot, which says nothing.
         let field = Some(error.path().to_string()).filter(|path| path != ".");
         let place = field.as_ref().map_or_else(String::new, |field| format!("`{field}`: "));
-        let refused = problem::bad_json(format!("{place}{}.", error.inner()));
+        let what = plainly(field.as_deref().unwrap_or_default(), error.inner());
+        let refused = problem::bad_json(format!("{place}{what}."));
         field.into_iter().fold(refused, |refused, field| refused.fact(problem::FIELD, field))
     })?;
     json.end().map_err(|error| problem::bad_json(format!("{error}.")))?;

@@ -133,7 +133,17 @@ async fn ids_that_are_none_are_refused_by_name() {
     let mut client = server.unix().await;
     let problem = client.get("/v1/sessions/notebook").await.problem();
     assert_eq!((problem.status, problem.code.as_str()), (400, "bad-path"));
-    assert!(problem.detail.contains("{id} in /v1/sessions/{id}"), "{}", problem.detail);
+    assert!(
+        problem.detail.contains("{id} in /v1/sessions/{id}: this is no id; an id is a UUID"),
+        "{}",
+        problem.detail
+    );
+    let problem = client.post("/v1/sessions/open", &json!({ "id": "train.ipynb" })).await.problem();
+    assert!(
+        problem.detail.starts_with("`id`: this is no id; an id is a UUID, for instance 0f8fad5b-"),
+        "{problem}"
+    );
+    assert!(problem.detail.ends_with("a notebook's file is given as `path`."), "{problem}");
     let problem = client.get(&fill("/v1/sessions/{id}/runs/7")).await.problem();
     assert!(problem.detail.contains("{run}"), "{}", problem.detail);
     let problem = client.get("/v1/sessions?all=perhaps").await.problem();
