@@ -6,7 +6,7 @@ use outlive_core::id::{RunId, SessionId};
 use outlive_document::file::{ReadError, WriteError};
 use outlive_protocol::http::{Elsewhere, FileConflict, Problem};
 
-use outlive_store::BlobError;
+use outlive_store::{BlobError, Dropped};
 
 use crate::seams::ClaimError;
 use crate::session::with_sources;
@@ -42,6 +42,13 @@ pub fn store(error: &dyn std::error::Error) -> Problem {
         .hint("`outlive doctor` says what is wrong, most often a full disk")
 }
 
+/// No row can be written at present.
+pub(crate) fn tables_refused(why: &str) -> Problem {
+    let detail = format!("the tables of the store cannot be written: {why}");
+    Problem::new(503, "store-unavailable", "The store takes nothing", detail)
+        .hint("free disk space or repair the disk; it goes on by itself then")
+}
+
 /// The store takes nothing of a session at the moment.
 pub(crate) fn stalled(session: SessionId, why: &str) -> Problem {
     Problem::new(
@@ -51,6 +58,14 @@ pub(crate) fn stalled(session: SessionId, why: &str) -> Problem {
         format!("session {session} waits, and so does what it runs; nothing was done: {why}"),
     )
     .hint("it goes on by itself when there is room; `outlive doctor` says which sessions wait")
+}
+
+/// The store stopped taking what a session writes while this was asked of it.
+pub(crate) fn stalled_in_the_middle(session: SessionId, why: &str) -> Problem {
+    let detail =
+        format!("session {session} waits for the store, and what was asked of it waits with it: {why}");
+    Problem::new(503, "store-stalled", "The session waits for the store", detail)
+        .hint("it is done when there is room, if it was not before: look before you ask again; `outlive doctor` says what is wrong")
 }
 
 /// The store takes its time.
@@ -77,6 +92,41 @@ pub fn node_isolated() -> Problem {
         "attach again with the last cursor, to another node of the cluster: nothing is missed or shown twice",
     )
 }
+
+/// What a session was made with is gone from its log: nothing can go on from there.
+pub(crate) fn session_lost(session: SessionId, dropped: &[Dropped]) -> Problem {
+    let mut aside: Vec<_> =
+        dropped.iter().flat_map(|dropped| dropped.aside.iter().map(String::as_str)).collect();
+    aside.dedup();
+    let (bytes, records) = dropped
+        .iter()
+        .fold((0, 0), |(bytes, records), dropped| (bytes + dropped.bytes, records + dropped.records));
+    let kept = if aside.is_empty() {
+        String::new()
+    } else {
+        format!(", kept in {} of its folder", aside.join(", "))
+    };
+    Problem::new(
+        500,
+        SESSION_LOST,
+        "The session's log is damaged",
+        format!(
+            "the beginning of the log of session {session} is damaged: {bytes} bytes with {records} whole records cannot be \
+             used without it{kept}"
+        ),
+    )
+    .hint("its notebook's file can be opened as another session; `outlive stop --force` and `outlive forget` clear this one away")
+}
+
+/// Whether it says that a session cannot be taken up as it is.
+pub(crate) fn is_broken(problem: &Problem) -> bool {
+    [SESSION_BROKEN, SESSION_LOST].contains(&problem.code.as_str())
+}
+
+/// The code of a session whose task ended without its end, or that cannot be taken up at present.
+pub(crate) const SESSION_BROKEN: &str = "session-broken";
+/// The code of a session that cannot be taken up any more.
+pub(crate) const SESSION_LOST: &str = "session-lost";
 
 /// No such session.
 #[must_use]
@@ -130,6 +180,12 @@ pub fn claim(error: &ClaimError) -> Problem {
                 .fact("path", path.clone())
                 .fact("session", session.to_string())
                 .fact("pid", pid.to_string())
+        }
+        ClaimError::Elsewhere { path, to } => {
+            Problem::new(409, "file-changed", "The notebook's path leads elsewhere", detail)
+                .hint("save to another path; or remove the link")
+                .fact("path", path.clone())
+                .fact("to", to.clone())
         }
         ClaimError::NotWritable { .. } => {
             Problem::new(403, "not-writable", "The notebook cannot be written", detail)
@@ -271,14 +327,24 @@ pub fn file_exists(path: &Path) -> Problem {
 #[must_use]
 pub fn conflict(session: SessionId, conflict: FileConflict, why: &str) -> Problem {
     let (code, title) = match conflict {
+        FileConflict::Elsewhere => ("file-changed", "The notebook's path leads elsewhere"),
         FileConflict::Deleted => ("file-deleted", "The notebook's file was deleted"),
         FileConflict::Claimed => ("path-already-open", "The notebook's file belongs to another session"),
         FileConflict::Changed | FileConflict::NotANotebook | FileConflict::Unknown => {
             ("file-changed", "The file was changed by another program")
         }
     };
-    Problem::new(409, code, title, format!("session {session} is not saved: {why}"))
-        .hint("say `overwrite` to replace the file, whose content is kept beside it; or save to another path")
+    let hint = match conflict {
+        FileConflict::Elsewhere => "save to another path; or remove the link",
+        FileConflict::Changed
+        | FileConflict::NotANotebook
+        | FileConflict::Deleted
+        | FileConflict::Claimed
+        | FileConflict::Unknown => {
+            "say `overwrite` to replace the file, whose content is kept beside it; or save to another path"
+        }
+    };
+    Problem::new(409, code, title, format!("session {session} is not saved: {why}")).hint(hint)
 }
 
 /// An edit that no file and no session would have any more is not taken.
@@ -368,6 +434,7 @@ mod tests {
             ClaimError::Held { path: path(), session: SessionId::from_uuid(uuid::Uuid::nil()), pid: 7 },
             ClaimError::NotWritable { path: path(), source: std::io::ErrorKind::ReadOnlyFilesystem.into() },
             ClaimError::UseTheId { path: path() },
+            ClaimError::Elsewhere { path: path(), to: path() },
             ClaimError::MissingDirectory { path: path(), directory: "/work".to_owned() },
             ClaimError::NoDirectory { path: path(), file: "/work".to_owned() },
         ];

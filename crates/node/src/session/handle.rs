@@ -395,12 +395,12 @@ impl Handle {
     ///
     /// # Errors
     /// What the task answers; `busy` when its mailbox is full; `session-ended` when it ended meanwhile;
-    /// `store-unavailable` when the store does not take what it writes: then nothing was asked.
+    /// `store-unavailable` when the store does not take what it writes: then nothing was asked; `store-stalled` when that
+    /// began meanwhile: then it may be done later.
     pub async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
         // What ends it waits for as long as it may.
-        if !matches!(ask, Ask::Drain | Ask::HandOver { .. })
-            && let Some(why) = self.stall.why()
-        {
+        let waits = matches!(ask, Ask::Drain | Ask::HandOver { .. });
+        if !waits && let Some(why) = self.stall.why() {
             return Err(problem::stalled(self.id, &why));
         }
         let (answer, answered) = oneshot::channel();
@@ -414,7 +414,12 @@ impl Handle {
             .hint("try again in a moment"),
             mpsc::error::TrySendError::Closed(_) => self.gone(),
         })?;
-        answered.await.map_err(|_| self.gone())?
+        tokio::select! {
+            biased;
+            answer = answered => answer.map_err(|_| self.gone())?,
+            // Whoever asks does not wait for as long as a disk is full; what was asked is done when it can be.
+            why = self.stall.stalls(), if !waits => Err(problem::stalled_in_the_middle(self.id, &why)),
+        }
     }
 }
 

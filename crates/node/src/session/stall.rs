@@ -44,6 +44,13 @@ impl Stall {
         self.why.borrow().clone()
     }
 
+    /// Waits until the session does not go on; why. Cancel-safe.
+    pub async fn stalls(&self) -> String {
+        let mut why = self.why.subscribe();
+        let found = why.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        found.expect("the sender is ours, and this is what was waited for")
+    }
+
     /// Events, and among them that the session does not go on, and that it does again.
     #[must_use]
     pub fn told_among(&self, events: Events) -> Events {
@@ -67,6 +74,7 @@ fn until_first_ends(first: Events, second: impl Stream<Item = Delivered> + Send 
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::FutureExt as _;
     use outlive_protocol::http::StreamEvent::{End, Gap, Stalled};
     use tokio::sync::mpsc;
 
@@ -103,5 +111,23 @@ mod tests {
         assert_eq!(events.next().await.unwrap().event, End { outcome: None });
         drop(to);
         assert!(events.next().await.is_none(), "the end of the events is the end of it");
+    }
+    #[tokio::test]
+    async fn who_asks_in_that_moment_is_told_and_who_asks_a_store_that_hiccups_is_not() {
+        let stall = Stall::default();
+        for _ in 0..2 {
+            for _ in 1..STORE_STALL_TRIES {
+                stall.refused("full".to_owned());
+            }
+            stall.taken();
+        }
+        assert_eq!(stall.stalls().now_or_never(), None);
+        let asks = async {
+            tokio::task::yield_now().await;
+            for _ in 0..STORE_STALL_TRIES {
+                stall.refused("full".to_owned());
+            }
+        };
+        assert_eq!(tokio::join!(stall.stalls(), asks).0, "full");
     }
 }
