@@ -2,10 +2,11 @@
 
 use std::io;
 
-use outlive_protocol::http::Problem;
+use outlive_protocol::http::{Problem, SessionView};
 
 use crate::client::CallError;
 use crate::exit::Exit;
+use crate::hint;
 
 /// The end of a command that did not do what it was asked.
 #[derive(Debug)]
@@ -37,6 +38,12 @@ impl Failure {
         self
     }
 
+    /// Names the session that was meant in what to do.
+    pub fn about(mut self, session: &SessionView) -> Self {
+        self.hint = self.hint.map(|hint| hint::about(&hint, session));
+        self
+    }
+
     /// Standard output could not be written. A reader who left is no failure to talk about.
     pub fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -52,6 +59,7 @@ impl From<Problem> for Failure {
         if problem.collision().is_some() {
             return collision("save", problem);
         }
+        let hint = hint::of(&problem);
         let what = if problem.detail.is_empty() {
             problem.title
         } else {
@@ -61,7 +69,7 @@ impl From<Problem> for Failure {
             exit: exit_of(&problem.code, problem.status),
             what,
             facts: problem.facts.into_iter().collect(),
-            hint: problem.hint,
+            hint,
         }
     }
 }
@@ -84,6 +92,11 @@ pub fn doing(what: &str, error: CallError) -> Failure {
         CallError::Refused(problem) => Failure { what: problem.sentence(what), ..Failure::from(*problem) },
         error => error.into(),
     }
+}
+
+/// The same of a call about one session.
+pub fn doing_to(session: &SessionView, what: &str) -> impl FnOnce(CallError) -> Failure {
+    move |error| doing(what, error).about(session)
 }
 
 /// Somebody else has the path: one sentence says which, who, and what to do. What is left is whose daemon that is.

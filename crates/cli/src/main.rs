@@ -17,6 +17,7 @@ mod daemon;
 mod exit;
 mod failure;
 mod follow;
+mod hint;
 mod launch;
 mod moved;
 mod nodes;

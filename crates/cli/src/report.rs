@@ -1,8 +1,12 @@
 //! Failure reports on a terminal: core says what each piece of text is, and here it gets its colour.
 
+use outlive_core::diagnosis::evidence::LaunchStep;
 use outlive_core::diagnosis::explain::{ExplainOptions, Role, explain_lines};
 use outlive_core::diagnosis::{CauseCode, FailureReport};
+use outlive_core::session::spec::Trust;
+use outlive_protocol::http::SessionView;
 
+use crate::select::short;
 use crate::terminal::{self, Ink, Paint};
 
 /// Widest text, in columns: longer lines are tiring to read.
@@ -36,6 +40,32 @@ pub fn text(report: &FailureReport, paint: Paint) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The same of a session that is known: what there is to do about it as commands.
+pub fn text_in(session: Option<&SessionView>, report: &FailureReport, paint: Paint) -> String {
+    let mut text = text(report, paint);
+    if let Some(commands) = session.and_then(|session| commands(session, report)) {
+        text.push_str(&format!("{} {commands}\n", paint.text(Ink::Bold, "hint:")));
+    }
+    text
+}
+
+/// How a kernel is started that could not have its environment.
+fn commands(session: &SessionView, report: &FailureReport) -> Option<String> {
+    let launch = report.evidence.launch.as_ref()?;
+    if launch.step != LaunchStep::Environment || session.closed_at.is_some() {
+        return None;
+    }
+    let id = short(session.id);
+    Some(match session.trust {
+        Trust::Untrusted => {
+            format!(
+                "`outlive trust {id}` vouches for the notebook, then `outlive restart {id}` starts its kernel"
+            )
+        }
+        Trust::Trusted => format!("`outlive restart {id}` starts its kernel again"),
+    })
 }
 
 /// Whether a report tells somebody who watches something new: not the end that a user asked for.

@@ -79,7 +79,7 @@ pub async fn to(daemon: &Daemon, client: Client, session: &SessionView, how: How
     let screen: Box<dyn Screen> = match (how.json, is_command) {
         (true, _) => Box::new(Json),
         (false, false) if is_group => Box::new(Group::new()),
-        (false, true) => Box::new(Raw::Explained),
+        (false, true) => Box::new(Raw::explained()),
         (false, false) if session.closed_at.is_some() => Box::new(Notebook::plain()),
         (false, false) => Box::new(Notebook::live()),
     };

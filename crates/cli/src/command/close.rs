@@ -1,11 +1,11 @@
 //! `outlive close`: all is saved, the kernel is stopped, the file is free.
 
-use outlive_protocol::http::Close;
+use outlive_protocol::http::{Close, SessionView};
 
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -31,9 +31,20 @@ impl Args {
                 continue;
             }
             let how = Close { discard: self.discard };
-            client.close(session.id, how).await.map_err(|error| doing("close", error))?;
-            terminal::talk(format!("closed {id} ({title})"));
+            client.close(session.id, how).await.map_err(doing_to(&session, "close"))?;
+            terminal::talk(format!("closed {id} ({title}){}", cut_short(&session)));
         }
         Ok(Exit::Ok)
+    }
+}
+
+/// What goes with a kernel: the work that it had, if it had any.
+pub fn cut_short(session: &SessionView) -> String {
+    let runs = session.runs;
+    match (runs.running, runs.queued) {
+        (0, 0) => String::new(),
+        (running, 0) => format!("; {running} that ran was stopped"),
+        (0, queued) => format!("; {queued} that waited will not run"),
+        (running, queued) => format!("; {running} that ran was stopped, {queued} that waited will not run"),
     }
 }

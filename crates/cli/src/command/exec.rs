@@ -10,7 +10,7 @@ use super::attach::quietly;
 use crate::client::attached::{Attached, Target};
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::follow::screen::{Json, Raw, Screen};
 use crate::follow::watch::Watch;
 use crate::follow::{Follow, Left, Subject, Until, notebook, verdict};
@@ -41,7 +41,7 @@ struct What {
     /// Code, which no cell keeps; `-` reads it from standard input
     #[arg(value_name = "CODE", allow_hyphen_values = true)]
     code: Option<String>,
-    /// A cell by its id, with its source as it is now; may be repeated
+    /// A cell by its id (`outlive cells` lists them), with its source as it is now; may be repeated
     #[arg(long = "cell", value_name = "ID")]
     cells: Vec<String>,
     /// All code cells, until one fails
@@ -77,19 +77,22 @@ impl Args {
         let work = self.what.work()?;
         let client = quietly(daemon).await?;
         let session = select::session(&client, Some(&self.session)).await?;
-        let runs = client.submit(session.id, &work).await.map_err(|error| doing("run", error))?;
+        let interactive = terminal::is_interactive() && !self.json;
+        let target = Target::Session { id: session.id, interactive };
+        // Before the runs are queued: a kernel that is up is told with each of them whether somebody can be asked, and
+        // nothing of them is missed.
+        let after = session.position.to_string();
+        let attached = Attached::open(daemon, client, target, true, Some(after)).await?;
+        let submitted = attached.client().submit(session.id, &work).await;
+        let runs = submitted.map_err(doing_to(&session, "run"))?;
         if runs.is_empty() {
             terminal::talk(format!("{} has no code to run", terminal::one_line(&session.title)));
             return Ok(Exit::Ok);
         }
-        let interactive = terminal::is_interactive() && !self.json;
-        let target = Target::Session { id: session.id, interactive };
-        // From before the runs were queued, so that nothing of them is missed.
-        let after = session.position.to_string();
         let follow = Follow {
-            attached: Attached::open(daemon, client, target, true, Some(after)).await?,
+            attached,
             subject: Subject::Session(session.id),
-            screen: if self.json { Box::new(Json) as Box<dyn Screen> } else { Box::new(Raw::Explained) },
+            screen: if self.json { Box::new(Json) as Box<dyn Screen> } else { Box::new(Raw::explained()) },
             interactive,
             until: Until::Runs(runs.iter().map(|run| run.id).collect()),
             since: None,

@@ -1,5 +1,5 @@
-//! `outlive explain`: the failures of a session, each with cause, evidence and remedy; and how it has moved from node to
-//! node.
+//! `outlive explain`: the failures of a session, the last one first, each with cause, evidence and remedy; and how it
+//! has moved from node to node.
 
 use outlive_core::id::SessionId;
 use outlive_protocol::http::{MemberView, SessionView, TakeoverView};
@@ -23,7 +23,7 @@ pub struct Args {
     /// Only how it has moved from node to node
     #[arg(long)]
     takeovers: bool,
-    /// Print the reports (or takeovers) as JSON
+    /// Print the reports (or takeovers) as JSON, oldest first
     #[arg(long)]
     json: bool,
 }
@@ -60,9 +60,14 @@ impl Args {
                 ));
             }
         }
-        for (number, report) in reports.iter().enumerate() {
-            let gap = if number > 0 { "\n" } else { "" };
-            terminal::data(format!("{gap}{}", report::text(report, Paint::out())).as_bytes())?;
+        if let [_, _, ..] = reports.as_slice() {
+            terminal::talk(format!("{} failures, the last one first", reports.len()));
+        }
+        // What is done about it concerns the last one alone.
+        for (number, report) in reports.iter().rev().enumerate() {
+            let (gap, session) = if number > 0 { ("\n", None) } else { ("", Some(&session)) };
+            let text = report::text_in(session, report, Paint::out());
+            terminal::data(format!("{gap}{text}").as_bytes())?;
         }
         if !moves.is_empty() {
             terminal::line("")?;

@@ -3,7 +3,7 @@
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -19,7 +19,7 @@ impl Args {
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
         let session = select::session(&client, self.session.as_deref()).await?;
-        let session = client.interrupt(session.id).await.map_err(|error| doing("interrupt", error))?;
+        let session = client.interrupt(session.id).await.map_err(doing_to(&session, "interrupt"))?;
         terminal::talk(format!("interrupted {}", select::short(session.id)));
         Ok(Exit::Ok)
     }

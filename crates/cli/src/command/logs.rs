@@ -56,12 +56,12 @@ impl Args {
         };
         let screen: Box<dyn Screen> = match (self.form.json, self.form.raw) {
             (true, _) => Box::new(Json),
-            (_, true) => Box::new(Raw::Streams),
+            (_, true) => Box::new(Raw::streams()),
             (false, false) if session.group.is_some() && self.run.is_some() => {
                 Box::new(task::Screened::new(&session.title, task::Wanted::All))
             }
             (false, false) if session.group.is_some() => Box::new(Group::new()),
-            (false, false) if session.kind == "command" || self.run.is_some() => Box::new(Raw::Explained),
+            (false, false) if session.kind == "command" || self.run.is_some() => Box::new(Raw::explained()),
             (false, false) => Box::new(Notebook::plain()),
         };
         let attached = Attached::open(daemon, client, target, self.follow, None).await?;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod attach;
+pub mod cells;
 pub mod close;
 pub mod completions;
 pub mod config;
@@ -81,6 +82,8 @@ pub enum Command {
     Open(open::Args),
     /// Run code or cells in an open session, and show their output
     Exec(exec::Args),
+    /// List the cells of a session's notebook with their ids
+    Cells(cells::Args),
     /// Save a session's notebook
     Save(save::Args),
     /// Move a session's notebook to another file
@@ -158,6 +161,7 @@ impl Command {
             Self::New(args) => args.run(daemon).await,
             Self::Open(args) => args.run(daemon).await,
             Self::Exec(args) => args.run(daemon).await,
+            Self::Cells(args) => args.run(daemon).await,
             Self::Save(args) => args.run(daemon).await,
             Self::SaveAs(args) => args.run(daemon).await,
             Self::Close(args) => args.run(daemon).await,

@@ -2,7 +2,7 @@
 
 use outlive_core::id::SessionId;
 use outlive_core::session::spec::StartWhen;
-use outlive_protocol::http::NewSession;
+use outlive_protocol::http::{NewSession, SessionView};
 
 use super::attach::quietly;
 use super::open::{tell, variables};
@@ -47,6 +47,16 @@ impl Args {
             on_node_loss: self.rerun.policy(),
         };
         let opened = client.new_session(&request).await.map_err(|error| doing("make a notebook", error))?;
+        if opened.session.closed_at.is_some() {
+            return Err(ended(&opened.session));
+        }
         tell(&opened, self.json)
     }
+}
+
+/// The id that was given is that of a session which is over: it never begins again.
+fn ended(session: &SessionView) -> Failure {
+    let what = format!("cannot make a notebook: the session {} has ended", session.id);
+    let failure = Failure::new(Exit::Failed, what);
+    failure.hint("give another `--id`; `outlive logs SESSION` shows what it did").about(session)
 }

@@ -42,8 +42,9 @@ impl Args {
     /// Does it.
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
+        let before = client.sessions(false).await?;
         let mut request = OpenSession {
-            kernel: self.kernel,
+            kernel: self.kernel.clone(),
             start: self.start.then_some(StartWhen::AtOnce),
             trust: self.trust.then_some(Trust::Trusted),
             env: Some(variables()?),
@@ -61,6 +62,10 @@ impl Args {
             },
         }
         let opened = client.open(&request).await.map_err(|error| doing("open", error))?;
+        let has_joined = before.iter().any(|session| session.id == opened.session_id);
+        if let (Some(kernel), true) = (&self.kernel, has_joined) {
+            terminal::talk(kept_kernel(&opened, kernel));
+        }
         if self.start && opened.session.trust == Trust::Untrusted {
             let id = select::short(opened.session_id);
             terminal::talk(format!(
@@ -69,6 +74,21 @@ impl Args {
         }
         tell(&opened, self.json)
     }
+}
+
+/// That a session which was open already keeps the kernel that it has, and how it gets another.
+fn kept_kernel(opened: &Opened, wanted: &str) -> String {
+    let (id, has) = (select::short(opened.session_id), terminal::one_line(&opened.session.runtime.name));
+    let wanted = terminal::one_line(wanted);
+    let again = match &opened.path {
+        Some(path) => {
+            format!("`outlive close {id}`, then `outlive open -k {wanted} {}`", terminal::one_line(path))
+        }
+        None => {
+            format!("`outlive save {id} PATH`, `outlive close {id}`, then `outlive open -k {wanted} PATH`")
+        }
+    };
+    format!("it was open already and keeps its kernel, {has}: `--kernel` has no effect. {again} changes it")
 }
 
 /// Whether there is something at a path as the daemon would read it.

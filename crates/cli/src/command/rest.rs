@@ -3,9 +3,10 @@
 use outlive_protocol::http::{RuntimeState, Stop};
 
 use super::attach::quietly;
+use super::close::cut_short;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -23,11 +24,11 @@ impl Args {
     /// Does it.
     pub async fn run(self, daemon: &Daemon) -> Result<Exit, Failure> {
         let client = quietly(daemon).await?;
-        let session = select::session(&client, Some(&self.session)).await?;
+        let before = select::session(&client, Some(&self.session)).await?;
         let session = client
-            .rest(session.id, Stop { force: self.force })
+            .rest(before.id, Stop { force: self.force })
             .await
-            .map_err(|error| doing("stop the kernel", error))?;
+            .map_err(doing_to(&before, "stop the kernel"))?;
         if let Some(group) = &session.group {
             let name = terminal::one_line(&group.name);
             terminal::talk(format!(
@@ -42,7 +43,7 @@ impl Args {
                 let id = select::short(session.id);
                 format!("{name} has ended already; `outlive restart {id}` starts it again")
             }
-            _ => format!("{name} rests; the next run starts it again"),
+            _ => format!("{name} rests; the next run starts it again{}", cut_short(&before)),
         });
         Ok(Exit::Ok)
     }

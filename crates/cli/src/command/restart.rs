@@ -5,7 +5,7 @@ use outlive_protocol::http::Restart;
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -27,7 +27,7 @@ impl Args {
         let session = client
             .restart(session.id, Restart { run_all: self.run_all })
             .await
-            .map_err(|error| doing("restart", error))?;
+            .map_err(doing_to(&session, "restart"))?;
         let id = select::short(session.id);
         terminal::talk(match &session.group {
             Some(group) => {

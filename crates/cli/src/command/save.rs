@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use outlive_protocol::http::{SaveHow, SaveSession};
+use outlive_core::id::SessionId;
+use outlive_protocol::http::{RunCounts, SaveHow, SaveSession};
 
 use super::attach::quietly;
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::{launch, select, terminal};
 
 /// Arguments of `save`.
@@ -79,18 +81,33 @@ async fn save(
     let before = select::session(&client, Some(session)).await?;
     let path = path.map(|path| launch::utf8(&launch::absolute(&path)?)).transpose()?;
     let request = SaveSession { path, how, overwrite };
-    let opened = client.save(before.id, &request).await.map_err(|error| doing("save", error))?;
+    let opened = client.save(before.id, &request).await.map_err(doing_to(&before, "save"))?;
     if json {
         terminal::line(serde_json::to_string_pretty(&opened).expect("an answer has string keys"))?;
         return Ok(Exit::Ok);
     }
     terminal::line(opened.path.as_deref().unwrap_or_default())?;
-    let runs_on = before.runtime.pid.is_some() && before.base != opened.session.base;
-    if let (true, Some(base)) = (runs_on, before.base) {
     if let Some(kept) = &opened.kept {
         terminal::talk(format!("what stood there before is in {kept}"));
     }
-        terminal::talk(format!("its kernel runs on in {base}; a restart moves it"));
+    let runs_on = before.runtime.pid.is_some() && before.base != opened.session.base;
+    if let (true, Some(base)) = (runs_on, before.base) {
+        let id = select::short(before.id);
+        terminal::talk(format!("its kernel stays in {base} while it runs; `outlive restart {id}` moves it"));
+    }
+    if before.untitled && was_used(before.runs) && !has_code(&client, before.id).await {
+        terminal::talk("the notebook has no code: what `outlive exec CODE` ran stands in no cell");
     }
     Ok(Exit::Ok)
+}
+
+/// Whether an untitled notebook was used at all.
+const fn was_used(runs: RunCounts) -> bool {
+    runs.succeeded + runs.failed + runs.cancelled + runs.queued + runs.running > 0
+}
+
+/// Whether there is anything in a notebook's cells; nobody is told otherwise who cannot be told for sure.
+async fn has_code(client: &Client, id: SessionId) -> bool {
+    let notebook = client.notebook(id, false).await;
+    notebook.map_or(true, |notebook| notebook.cells.iter().any(|cell| !cell.source.trim().is_empty()))
 }

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::client::attached::{Attached, Next, Target};
 use crate::daemon::Daemon;
 use crate::exit::Exit;
-use crate::failure::{Failure, doing};
+use crate::failure::{Failure, doing_to};
 use crate::{select, terminal};
 
 /// Arguments.
@@ -41,7 +41,7 @@ impl Args {
                 terminal::talk(format!("{id} ({title}) has ended already"));
                 continue;
             }
-            let session = client.end(&session, self.force).await.map_err(|error| doing("stop", error))?;
+            let session = client.end(&session, self.force).await.map_err(doing_to(&session, "stop"))?;
             if self.no_wait {
                 terminal::talk(format!("stopping {id} ({title})"));
                 continue;

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use outlive_protocol::http::{RunState, StreamEvent};
+use outlive_core::id::SessionId;
+use outlive_protocol::http::{CellView, RunView, StreamEvent};
 
 use super::attach::quietly;
-use crate::client::Client;
 use crate::client::attached::{Attached, Next, Target};
+use crate::client::{CallError, Client};
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::board::{self, Board};
-use crate::follow::{self, notebook, state};
+use crate::follow::Signals;
+use crate::follow::board::Board;
+use crate::follow::changes::Changes;
+use crate::follow::keys::{Key, Keys};
 use crate::select;
 use crate::terminal::{self, Paint};
 
@@ -19,6 +22,8 @@ use crate::terminal::{self, Paint};
 const DRAW_PERIOD: Duration = Duration::from_millis(100);
 /// How often the cells are looked at: what people type is told to those who edit, and to nobody else.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// How many chunks are shown of what a run has printed before.
+const CHUNKS_BEFORE: u64 = 100;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -39,13 +44,21 @@ impl Args {
         if let Some(group) = session.group.as_ref().filter(|_| session.closed_at.is_none()) {
             return super::runners::live(daemon, client, Some(&group.name)).await;
         }
-        let target = Target::FromNow { id: session.id };
-        let attached = Attached::open(daemon, client, target, session.closed_at.is_none(), None).await?;
+        let (id, is_open) = (session.id, session.closed_at.is_none());
+        let is_notebook = session.kind == "notebook";
+        let attached = Attached::open(daemon, client.clone(), Target::FromNow { id }, is_open, None).await?;
+        // After that, so that nothing is missed between the two.
+        let before = if is_open && is_notebook { Before::of(&client, id).await? } else { Before::default() };
         if self.plain || !terminal::out_is_terminal() {
-            lines(attached).await
-        } else {
-            screen(attached, session.id, session.kind == "notebook").await
+            return lines(attached, &before).await;
         }
+        let mut board = Board::default();
+        board.begin(before.runs, before.cells);
+        printed(&mut board, daemon, &client, id).await?;
+        let (signals, screen) = (Signals::new()?, Screen::begin()?);
+        let keys = Keys::new();
+        let live = Live { attached, client, id, board, stale: Stale::Picture, signals, keys, screen };
+        live.run(is_notebook).await
     }
 }
 
@@ -77,113 +90,162 @@ impl Drop for Screen {
     }
 }
 
-async fn screen(
-    mut attached: Attached<'_>,
-    id: outlive_core::id::SessionId,
-    is_notebook: bool,
-) -> Result<Exit, Failure> {
-    let mut screen = Screen::begin()?;
-    let mut board = Board::default();
-    let mut look = tokio::time::interval(LOOK_PERIOD);
-    let mut draw = tokio::time::interval(DRAW_PERIOD);
-    draw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut is_stale, mut is_changed) = (is_notebook, true);
-    loop {
-        tokio::select! {
-            biased;
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(|error| Failure::new(Exit::Failed, format!("Ctrl-C cannot be heard: {error}")))?;
-                return Ok(Exit::Ok);
-            }
-            _ = look.tick() => is_stale = is_notebook,
-            _ = draw.tick(), if is_changed || is_stale => {
-                if std::mem::take(&mut is_stale) {
-                    refresh(&mut board, attached.client(), id).await?;
-                }
-                is_changed = false;
-                let (height, width) = console::Term::stdout().size_checked().unwrap_or((24, 80));
-                let lines = board.lines(usize::from(width), usize::from(height), Paint::out());
-                screen.draw(&board.title(), &lines)?;
-            }
-            next = attached.next() => match next? {
-                Next::Event(StreamEvent::End { .. }) | Next::End => break,
-                Next::Event(event) => {
-                    is_stale |= board.take(event) && is_notebook;
-                    is_changed = true;
-                }
-                Next::Notice(_) => {}
-            },
-        }
-    }
-    drop(screen);
-    let title = board.session().map_or_else(String::new, |session| terminal::one_line(&session.title));
-    terminal::talk(format!("the session {title} has ended"));
-    Ok(Exit::Ok)
+/// A session on the whole terminal.
+struct Live<'a> {
+    attached: Attached<'a>,
+    client: Client,
+    id: SessionId,
+    board: Board,
+    /// Whether the cells are to be looked at again, and whether there is something new to draw.
+    stale: Stale,
+    signals: Signals,
+    keys: Option<Keys>,
+    screen: Screen,
 }
 
-/// A daemon that is away for a moment leaves the cells as they were.
-async fn refresh(board: &mut Board, client: &Client, id: outlive_core::id::SessionId) -> Result<(), Failure> {
-    match client.notebook(id, false).await {
-        Ok(notebook) => board.set_cells(notebook.cells),
-        Err(error) if error.is_daemon_gone() || error.is_passing() => {}
-        Err(error) => return Err(error.into()),
+/// What of the screen is out of date.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stale {
+    Nothing,
+    Picture,
+    Cells,
+}
+
+impl Live<'_> {
+    async fn run(mut self, is_notebook: bool) -> Result<Exit, Failure> {
+        let mut look = tokio::time::interval(LOOK_PERIOD);
+        let mut draw = tokio::time::interval(DRAW_PERIOD);
+        draw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let all = if is_notebook { Stale::Cells } else { Stale::Picture };
+        loop {
+            let next = {
+                // It goes on looking for a daemon that is away while the screen is drawn.
+                let mut coming = std::pin::pin!(self.attached.next());
+                loop {
+                    tokio::select! {
+                        biased;
+                        exit = self.signals.left() => return Ok(exit),
+                        keys = pressed(&mut self.keys) => {
+                            if keys.contains(&Key::Leave) {
+                                return Ok(Exit::Ok);
+                            }
+                            keys.into_iter().for_each(|key| self.board.go(key));
+                            self.stale = self.stale.max(Stale::Picture);
+                        }
+                        _ = look.tick() => self.stale = all,
+                        _ = draw.tick(), if self.stale > Stale::Nothing => {
+                            if self.stale == Stale::Cells {
+                                let looked = refresh(&mut self.board, &self.client, self.id);
+                                // A daemon that stands still does not keep anybody from leaving.
+                                tokio::time::timeout(LOOK_PERIOD, looked).await.unwrap_or(Ok(()))?;
+                            }
+                            self.stale = Stale::Nothing;
+                            let (height, width) = console::Term::stdout().size_checked().unwrap_or((24, 80));
+                            let lines = self.board.lines(usize::from(width), usize::from(height), Paint::out());
+                            self.screen.draw(&self.board.title(), &lines)?;
+                        }
+                        next = &mut coming => break next?,
+                    }
+                }
+            };
+            let has_cells_changed = match next {
+                Next::Event(StreamEvent::End { .. }) | Next::End => break,
+                Next::Event(event) => self.board.take(event) && is_notebook,
+                Next::Notice(text) => {
+                    self.board.is_away(text);
+                    false
+                }
+            };
+            self.stale = self.stale.max(if has_cells_changed { Stale::Cells } else { Stale::Picture });
+            self.client = self.attached.client().clone();
+        }
+        let title =
+            self.board.session().map_or_else(String::new, |session| terminal::one_line(&session.title));
+        drop((self.keys, self.screen));
+        terminal::talk(format!("the session {title} has ended"));
+        Ok(Exit::Ok)
     }
-    Ok(())
+}
+
+/// What somebody presses; waits for ever without a terminal. Cancel-safe.
+async fn pressed(keys: &mut Option<Keys>) -> Vec<Key> {
+    match keys {
+        Some(keys) => keys.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What there was when somebody began to look.
+#[derive(Default)]
+struct Before {
+    runs: Vec<RunView>,
+    cells: Vec<CellView>,
+}
+
+impl Before {
+    /// Nothing of a session that is over by now, or where the daemon is away.
+    async fn of(client: &Client, id: SessionId) -> Result<Self, Failure> {
+        let cells = match client.notebook(id, true).await {
+            Ok(notebook) => notebook.cells,
+            Err(error) => return passed(error).map(|()| Self::default()),
+        };
+        match client.runs(id).await {
+            Ok(runs) => Ok(Self { runs, cells }),
+            Err(error) => passed(error).map(|()| Self::default()),
+        }
+    }
+}
+
+/// What a run has printed last, before somebody began to look.
+async fn printed(board: &mut Board, daemon: &Daemon, client: &Client, id: SessionId) -> Result<(), Failure> {
+    let Some(run) = board.running() else { return Ok(()) };
+    let seq = run.head.0.saturating_sub(CHUNKS_BEFORE);
+    let (target, from) = (Target::Run { id, run: run.id }, format!("{}.{seq}", run.attempt.0));
+    let mut attached = Attached::open(daemon, client.clone(), target, false, Some(from)).await?;
+    loop {
+        match attached.next().await? {
+            Next::End | Next::Event(StreamEvent::End { .. }) => return Ok(()),
+            Next::Event(event) => drop(board.take(event)),
+            Next::Notice(_) => {}
+        }
+    }
+}
+
+/// A daemon that is away for a moment leaves the cells as they were, and so does the end of the session.
+async fn refresh(board: &mut Board, client: &Client, id: SessionId) -> Result<(), Failure> {
+    match client.notebook(id, false).await {
+        Ok(notebook) => {
+            board.set_cells(notebook.cells);
+            Ok(())
+        }
+        Err(error) => passed(error),
+    }
+}
+
+/// Of what passes by itself, or what the stream says in a moment, nothing is said here.
+fn passed(error: CallError) -> Result<(), Failure> {
+    match error {
+        error if error.is_daemon_gone() || error.is_passing() => Ok(()),
+        CallError::Refused(problem) if problem.code == "session-ended" => Ok(()),
+        error => Err(error.into()),
+    }
 }
 
 /// For files and pipes: what changes, a line each.
-async fn lines(mut attached: Attached<'_>) -> Result<Exit, Failure> {
-    let mut shown = String::new();
+async fn lines(mut attached: Attached<'_>, before: &Before) -> Result<Exit, Failure> {
+    Changes::before(&before.runs, &before.cells).into_iter().try_for_each(terminal::line)?;
+    let mut changes = Changes::default();
+    let mut signals = Signals::new()?;
     loop {
-        let text = tokio::select! {
+        let texts = tokio::select! {
             biased;
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(|error| Failure::new(Exit::Failed, format!("Ctrl-C cannot be heard: {error}")))?;
-                return Ok(Exit::Ok);
-            }
+            exit = signals.left() => return Ok(exit),
             next = attached.next() => match next? {
                 Next::End | Next::Event(StreamEvent::End { .. }) => return Ok(Exit::Ok),
-                Next::Notice(text) => Some(text),
-                Next::Event(event) => line(&event, &mut shown),
+                Next::Notice(text) => vec![text],
+                Next::Event(event) => changes.of(&event),
             },
         };
-        if let Some(text) = text {
-            terminal::line(text)?;
-        }
-    }
-}
-
-fn line(event: &StreamEvent, shown: &mut String) -> Option<String> {
-    match event {
-        StreamEvent::Session { session } => {
-            let (_, saved) = board::saved(session.saved.as_ref());
-            let text = format!("kernel {}, {saved}", state::runtime(&session.runtime.state));
-            (*shown != text).then(|| {
-                shown.clone_from(&text);
-                text
-            })
-        }
-        StreamEvent::PathChanged { path, .. } => Some(format!("path {}", terminal::one_line(path))),
-        StreamEvent::Run { run } => {
-            let cell =
-                run.cell_id.as_deref().map_or_else(|| "code".to_owned(), |cell| format!("cell {cell}"));
-            let word = match &run.state {
-                RunState::Queued => "queued".to_owned(),
-                RunState::Running => "running".to_owned(),
-                RunState::Ended { outcome } => notebook::in_words(run, outcome).1,
-                RunState::Unknown => return None,
-            };
-            Some(format!("{} {word}", terminal::one_line(&cell)))
-        }
-        StreamEvent::Output { chunks, .. } => {
-            let text: String = chunks.iter().filter_map(|chunk| chunk.text.as_deref()).collect();
-            let text = text.trim_end();
-            (!text.is_empty()).then(|| text.lines().map(terminal::one_line).collect::<Vec<_>>().join("\n"))
-        }
-        StreamEvent::Report { report } => Some(terminal::one_line(&report.cause().summary)),
-        StreamEvent::Gap { skipped } => Some(format!("… {skipped} changes were not shown")),
-        StreamEvent::Problem { problem } => Some(terminal::one_line(&problem.detail)),
-        StreamEvent::Stalled { why } => Some(follow::stalled(why.as_deref())),
-        StreamEvent::Reset { .. } | StreamEvent::End { .. } | StreamEvent::Unknown => None,
+        texts.into_iter().try_for_each(terminal::line)?;
     }
 }

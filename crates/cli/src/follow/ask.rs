@@ -57,12 +57,12 @@ impl Drop for Quiet {
 }
 
 /// Whether we are the terminal's foreground job: a background job that changes its modes is stopped (SIGTTOU).
-fn is_foreground(terminal: &File) -> bool {
+pub(super) fn is_foreground(terminal: &File) -> bool {
     tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp())
 }
 
 /// Opens the controlling terminal anew.
-fn open() -> io::Result<File> {
+pub(super) fn open() -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(rustix::fs::open("/dev/tty", flags, Mode::empty())?.into())
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::{Piece, Place};
+use super::output::{self, Piece, Place};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -183,9 +183,7 @@ impl Bars {
 fn last_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches(['\r', '\n']);
-    let shown = text.rsplit(['\r', '\n']).next().unwrap_or("");
-    // Colours may stay; whatever moves the cursor would break the bars.
-    console::strip_ansi_codes(shown).chars().filter(|c| !c.is_control()).collect()
+    output::as_seen(text.rsplit('\n').next().unwrap_or(""))
 }
 
 #[cfg(test)]

@@ -1,22 +1,25 @@
 //! A session's notebook on one screen: what its kernel does, where it is saved, and its cells with the end of their output.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::ops::Range;
 
 use outlive_core::id::{RunId, Seq};
 use outlive_protocol::http::{
-    CellKindName, CellState, CellView, ChunkView, RunState, SavedState, SessionView, StreamEvent,
+    CellKindName, CellState, CellView, RunState, RunView, SavedState, SessionView, StreamEvent,
 };
 
+use super::keys::Key;
+use super::tail::{self, Tail};
 use super::watch::Watch;
-use super::{notebook, state};
+use super::{cell, output, state};
 use crate::terminal::{self, Ink, Paint};
 
-/// How much of a cell's output is kept, in bytes.
-const TAIL_BYTES_MAX: usize = 4_096;
 /// How many lines of output a cell that runs shows; one that does not shows its last.
 const RUNNING_LINES: usize = 6;
 /// Lines above the cells.
 const HEAD_LINES: usize = 3;
+/// What can be done here.
+const KEYS: &str = "q leaves, and nothing stops · ↑ ↓ PgUp PgDn move, G follows what happens";
 
 /// What is shown.
 #[derive(Default)]
@@ -24,43 +27,58 @@ pub struct Board {
     watch: Watch,
     cells: Vec<CellView>,
     tails: HashMap<RunId, Tail>,
-}
-
-/// The end of a run's output: what each of its last chunks shows, by their numbers.
-#[derive(Default)]
-struct Tail {
-    pieces: VecDeque<(Seq, String)>,
-    bytes: usize,
-}
-
-impl Tail {
-    fn push(&mut self, seq: Seq, chunk: &ChunkView) {
-        let mut text = shown(chunk);
-        if text.len() > TAIL_BYTES_MAX {
-            text.drain(..text.ceil_char_boundary(text.len() - TAIL_BYTES_MAX));
-        }
-        self.bytes += text.len();
-        self.pieces.push_back((seq, text));
-        while self.bytes > TAIL_BYTES_MAX {
-            let Some((_, first)) = self.pieces.pop_front() else { break };
-            self.bytes -= first.len();
-        }
-    }
-
-    /// Takes back what came after a chunk.
-    fn reset(&mut self, keep: Seq) {
-        self.pieces.retain(|(seq, _)| *seq <= keep);
-        self.bytes = self.pieces.iter().map(|(_, text)| text.len()).sum();
-    }
-
-    fn text(&self) -> String {
-        self.pieces.iter().map(|(_, text)| text.as_str()).collect()
-    }
+    /// What cells showed when somebody began to look, by their ids, with the run that it is of.
+    before: HashMap<String, (Option<RunId>, String)>,
+    /// The first cell that is shown; without one the screen goes along with what happens.
+    top: Option<usize>,
+    /// The cells that the screen showed last.
+    shown: Range<usize>,
+    /// That the daemon is away, while it is.
+    away: Option<String>,
 }
 
 impl Board {
+    /// What there was before anything is taken: how runs have ended, and cells with what they show.
+    pub fn begin(&mut self, runs: Vec<RunView>, cells: Vec<CellView>) {
+        for run in runs {
+            self.watch.admit(StreamEvent::Run { run: Box::new(run) });
+        }
+        self.before = cells
+            .iter()
+            .filter(|cell| cell.state != CellState::Running)
+            .map(|cell| (cell.id.clone(), (cell.run, tail::end(output::of_cell(cell)))))
+            .collect();
+        self.set_cells(cells);
+    }
+
+    /// The run that is running, as far as is known.
+    pub fn running(&self) -> Option<&RunView> {
+        self.watch.runs.values().find(|run| run.state == RunState::Running)
+    }
+
+    /// Says that the daemon is away, until something comes from it.
+    pub fn is_away(&mut self, notice: String) {
+        self.away = Some(notice);
+    }
+
+    /// Goes where a key says.
+    pub fn go(&mut self, key: Key) {
+        let last = self.cells.len().saturating_sub(1);
+        let page = self.shown.len().max(1);
+        let top = self.shown.start;
+        self.top = match key {
+            Key::Up => Some(top.saturating_sub(1)),
+            Key::Down => Some((top + 1).min(last)),
+            Key::PageUp => Some(top.saturating_sub(page)),
+            Key::PageDown => Some((top + page).min(last)),
+            Key::First => Some(0),
+            Key::Last | Key::Leave => None,
+        };
+    }
+
     /// Takes what has happened. Gives whether cells may have changed with it.
     pub fn take(&mut self, event: StreamEvent) -> bool {
+        self.away = None;
         match self.watch.admit(event) {
             Some(StreamEvent::Output { run: Some(run), first, chunks, .. }) => {
                 let tail = self.tails.entry(run).or_default();
@@ -94,15 +112,19 @@ impl Board {
         format!("{} – outlive", terminal::one_line(title))
     }
 
-    /// The screen, at most `height` lines of `width` columns. The last cell that runs is on it.
-    pub fn lines(&self, width: usize, height: usize, paint: Paint) -> Vec<String> {
-        let Some(session) = self.session() else { return vec!["…".to_owned()] };
-        let mut lines = head(session, width, paint);
-        let blocks: Vec<Vec<String>> = self.cells.iter().map(|cell| self.cell(cell, width, paint)).collect();
+    /// The screen, at most `height` lines of `width` columns. The last cell that runs is on it, unless somebody went
+    /// elsewhere.
+    pub fn lines(&mut self, width: usize, height: usize, paint: Paint) -> Vec<String> {
+        let Some(session) = self.session() else {
+            return vec![self.away.clone().unwrap_or_else(|| "…".to_owned())];
+        };
+        let mut lines = head(session, self.away.as_deref(), width, paint);
+        // What is not shown is counted above and below; the last line says what can be done.
+        let room = height.saturating_sub(HEAD_LINES + 3);
+        let block = |cell| self.cell(cell, width, room.saturating_sub(1), paint);
+        let blocks: Vec<Vec<String>> = self.cells.iter().map(block).collect();
         let active = self.cells.iter().rposition(|cell| cell.state == CellState::Running);
-        // What is not shown is counted above and below.
-        let room = height.saturating_sub(HEAD_LINES + 2);
-        let shown = window(&blocks.iter().map(Vec::len).collect::<Vec<_>>(), active, room);
+        let shown = window(&blocks.iter().map(Vec::len).collect::<Vec<_>>(), self.top, active, room);
         if shown.start > 0 {
             lines.push(paint.text(Ink::Dim, format!("  … {} cells above", shown.start)).to_string());
         }
@@ -111,70 +133,55 @@ impl Board {
         if below > 0 {
             lines.push(paint.text(Ink::Dim, format!("  … {below} cells below")).to_string());
         }
-        lines.truncate(height);
+        lines.resize(height.saturating_sub(1), String::new());
+        lines.push(paint.text(Ink::Dim, terminal::fit(KEYS, width)).to_string());
+        self.shown = shown;
         lines
     }
 
-    fn cell(&self, cell: &CellView, width: usize, paint: Paint) -> Vec<String> {
+    /// A cell, with so many lines of what it shows at most.
+    fn cell(&self, cell: &CellView, width: usize, shows: usize, paint: Paint) -> Vec<String> {
         let (ink, word) = self.doing(cell);
         let mark = match cell.kind {
             CellKindName::Code => {
                 let count = cell.execution_count.map_or_else(|| " ".to_owned(), |count| count.to_string());
                 format!("[{count}]")
             }
-            CellKindName::Markdown => "  #".to_owned(),
-            CellKindName::Raw | CellKindName::Unknown => "  -".to_owned(),
+            // Its source says what it is.
+            CellKindName::Markdown | CellKindName::Raw | CellKindName::Unknown => String::new(),
         };
-        let mut source = cell.source.lines().map(str::trim_end).filter(|line| !line.is_empty());
-        let first = terminal::one_line(source.next().unwrap_or("(empty)"));
-        let more = if source.next().is_some() { " …" } else { "" };
         let room = width.saturating_sub(7 + console::measure_text_width(&word) + 2);
-        let text = terminal::fit(&format!("{first}{more}"), room);
+        let text = terminal::fit(&cell::first_line(&cell.source), room);
         let blank = " ".repeat(room.saturating_sub(console::measure_text_width(&text)) + 2);
         let mut lines = vec![format!(
             "{} {text}{blank}{}",
             paint.text(Ink::Dim, format!("{mark:>6}")),
             paint.text(ink, word)
         )];
-        let tail = cell.run.and_then(|run| self.tails.get(&run)).map_or_else(String::new, Tail::text);
-        let keep = if cell.state == CellState::Running { RUNNING_LINES } else { 1 };
-        let output: Vec<&str> = tail.lines().collect();
-        lines.extend(output.iter().skip(output.len().saturating_sub(keep)).map(|line| {
-            let line = terminal::fit(&terminal::one_line(line), width.saturating_sub(9));
+        lines.extend(self.output(cell, shows).iter().map(|line| {
+            let line = terminal::fit(line, width.saturating_sub(9));
             format!("       {} {line}", paint.text(Ink::Dim, "│"))
         }));
         lines
     }
 
+    /// The end of what a cell shows.
+    fn output(&self, cell: &CellView, room: usize) -> Vec<String> {
+        let keep = if cell.state == CellState::Running { RUNNING_LINES } else { 1 }.min(room);
+        if let Some(tail) = cell.run.and_then(|run| self.tails.get(&run)) {
+            return tail.lines(keep);
+        }
+        let before = self.before.get(&cell.id).filter(|(run, _)| *run == cell.run);
+        before.map_or_else(Vec::new, |(_, text)| tail::last_lines(text, keep))
+    }
+
     /// What a cell does, or how its last run ended.
     fn doing(&self, cell: &CellView) -> (Ink, String) {
-        match cell.state {
-            CellState::Running => return (Ink::Cyan, "running".to_owned()),
-            CellState::Queued => return (Ink::Yellow, "queued".to_owned()),
-            CellState::Idle => {}
-        }
-        match cell.run.and_then(|run| self.watch.runs.get(&run)) {
-            Some(run) => match &run.state {
-                RunState::Ended { outcome } => notebook::in_words(run, outcome),
-                RunState::Queued | RunState::Running | RunState::Unknown => (Ink::Dim, String::new()),
-            },
-            None => (Ink::Dim, String::new()),
-        }
+        cell::doing(cell, cell.run.and_then(|run| self.watch.runs.get(&run)))
     }
 }
 
-/// What a chunk shows as text.
-fn shown(chunk: &ChunkView) -> String {
-    if let Some(text) = &chunk.text {
-        return text.clone();
-    }
-    let content = chunk.content.as_ref();
-    let shown =
-        content.and_then(|content| content.pointer("/data/text~1plain").or_else(|| content.get("evalue")));
-    shown.and_then(|text| text.as_str()).map_or_else(String::new, |text| format!("{text}\n"))
-}
-
-fn head(session: &SessionView, width: usize, paint: Paint) -> Vec<String> {
+fn head(session: &SessionView, away: Option<&str>, width: usize, paint: Paint) -> Vec<String> {
     let place = session.path.as_deref().unwrap_or("untitled: it has no file yet");
     let (ink, saved) = saved(session.saved.as_ref());
     let room = width.saturating_sub(console::measure_text_width(&saved) + 2);
@@ -198,9 +205,10 @@ fn head(session: &SessionView, width: usize, paint: Paint) -> Vec<String> {
         format!("{}{blank}{}", paint.text(Ink::Bold, place), paint.text(ink, saved)),
         terminal::fit(&terminal::one_line(&second), width),
     ];
-    let trouble = match &session.saved {
-        Some(SavedState::Failing { why } | SavedState::Conflict { why, .. }) => why.clone(),
-        _ => state::trouble(session),
+    let trouble = match (away, &session.saved) {
+        (Some(away), _) => away.to_owned(),
+        (None, Some(SavedState::Failing { why } | SavedState::Conflict { why, .. })) => why.clone(),
+        (None, _) => state::ended(session).unwrap_or_else(|| state::trouble(session)),
     };
     lines.push(paint.text(Ink::Yellow, terminal::fit(&terminal::one_line(&trouble), width)).to_string());
     lines
@@ -219,11 +227,14 @@ pub fn saved(state: Option<&SavedState>) -> (Ink, String) {
     (ink, word.to_owned())
 }
 
-/// Which blocks are shown when not all fit: as many as do, with `active` (else the last) among them.
-fn window(heights: &[usize], active: Option<usize>, room: usize) -> std::ops::Range<usize> {
-    let end = active.map_or(heights.len(), |active| active + 1);
-    let (mut start, mut end, mut used) = (end, end, 0);
-    while start > 0 && used + heights[start - 1] <= room {
+/// Which blocks are shown when not all fit: as many as do, from `top` on, or else with `active` (or the last) among them.
+fn window(heights: &[usize], top: Option<usize>, active: Option<usize>, room: usize) -> Range<usize> {
+    let fixed = match top {
+        Some(top) => top.min(heights.len()),
+        None => active.map_or(heights.len(), |active| active + 1),
+    };
+    let (mut start, mut end, mut used) = (fixed, fixed, 0);
+    while top.is_none() && start > 0 && used + heights[start - 1] <= room {
         start -= 1;
         used += heights[start];
     }
@@ -264,24 +275,108 @@ mod tests {
         .expect("a cell")
     }
 
+    fn output(text: &str) -> StreamEvent {
+        let chunk = json!({"kind": "stdout", "at": 0, "text": text});
+        let event = json!({"event": "output", "run": RUN, "attempt": 1, "first": 1, "chunks": [chunk]});
+        serde_json::from_value(event).expect("an event")
+    }
+
     #[test]
     fn a_screen_fits_and_shows_what_runs_with_the_end_of_its_output() {
         let mut board = board();
         let mut cells: Vec<_> = (0..40).map(|n| cell(n, "idle", None)).collect();
         cells[20] = cell(20, "running", Some(RUN));
         board.set_cells(cells);
-        let chunk = json!({"kind": "stdout", "at": 0, "text": "one\ntwo\u{1b}[2J\n"});
-        let output = json!({"event": "output", "run": RUN, "attempt": 1, "first": 1, "chunks": [chunk]});
-        board.take(serde_json::from_value(output).expect("an event"));
-        let lines = board.lines(70, 12, Paint::OFF);
-        assert!(lines.len() <= 12, "{lines:#?}");
+        board.take(output("one\ntwo\u{1b}[2J\n 1%\r 2%"));
+        let lines = board.lines(70, 13, Paint::OFF);
+        assert_eq!(lines.len(), 13, "{lines:#?}");
         assert!(lines.iter().all(|line| console::measure_text_width(line) <= 70), "{lines:#?}");
         assert!(lines[0].starts_with("/home/u/a.ipynb") && lines[0].ends_with("unsaved"), "{lines:#?}");
         assert!(lines[1].contains("Python 3 busy · 1 running, 1 queued, 0 failed · 1 client · 1a2b3c4d"));
+        assert!(lines[12].starts_with("q leaves"), "{lines:#?}");
         let at = lines.iter().position(|line| line.contains("print(20)")).expect("what runs is shown");
         assert!(lines[at].ends_with("running"), "{lines:#?}");
-        assert_eq!(lines[at + 2].trim(), "│ two\u{fffd}[2J", "{lines:#?}");
+        let shown: Vec<_> = lines[at + 1..=at + 3].iter().map(|line| line.trim()).collect();
+        assert_eq!(shown, ["│ one", "│ two", "│  2%"], "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains("cells below")), "{lines:#?}");
+        let small = board.lines(40, 8, Paint::OFF);
+        assert!(small.iter().any(|line| line.contains("print(20)")), "{small:#?}");
+        assert!(small.len() == 8 && small.iter().any(|line| line.contains(" 2%")), "{small:#?}");
+    }
+
+    #[test]
+    fn what_ended_before_somebody_looked_says_how_and_what_it_showed() {
+        let mut board = board();
+        let mut failed = cell(0, "idle", Some(RUN));
+        failed.outputs = Some(vec![
+            json!({"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}),
+            json!({"output_type": "error", "ename": "E", "evalue": "no", "traceback": ["…\n\u{1b}[31mE\u{1b}[0m: no"]}),
+        ]);
+        let run = json!({
+            "id": RUN, "session": RUN, "index": 0, "cell": 0, "source": "", "attempt": 1, "head": 2,
+            "state": {"state": "ended", "outcome": {"kind": "raised", "ename": "E", "evalue": "no"}},
+            "execution_count": 1, "queued_at": 0, "started_at": 0, "ended_at": 1,
+        });
+        board.begin(vec![serde_json::from_value(run).expect("a run")], vec![failed, cell(1, "idle", None)]);
+        let lines = board.lines(70, 12, Paint::OFF);
+        assert!(lines[3].contains("print(0) …") && lines[3].ends_with("failed: E"), "{lines:#?}");
+        assert_eq!(lines[4].trim(), "│ E: no", "{lines:#?}");
+        let other = "cccccccc-0000-4000-8000-000000000002";
+        board.set_cells(vec![cell(0, "running", Some(other)), cell(1, "idle", None)]);
+        let lines = board.lines(70, 12, Paint::OFF);
+        assert!(!lines.iter().any(|line| line.contains("E: no")), "it runs again: {lines:#?}");
+    }
+
+    #[test]
+    fn somebody_can_look_elsewhere_and_come_back() {
+        let mut board = board();
+        board.set_cells((0..40).map(|n| cell(n, "idle", None)).collect());
+        let mut first = |key: Option<Key>| {
+            key.into_iter().for_each(|key| board.go(key));
+            let lines = board.lines(70, 16, Paint::OFF);
+            let cells: Vec<_> = lines.iter().filter(|line| line.contains("print(")).collect();
+            (cells[0].split(['(', ')']).nth(1).expect("a number").to_owned(), cells.len())
+        };
+        assert_eq!(first(None), ("30".to_owned(), 10));
+        assert_eq!(first(Some(Key::Up)).0, "29");
+        assert_eq!(first(Some(Key::PageUp)).0, "19");
+        assert_eq!(first(Some(Key::First)).0, "0");
+        assert_eq!(first(Some(Key::Up)).0, "0");
+        assert_eq!(first(Some(Key::PageDown)).0, "10");
+        assert_eq!(first(Some(Key::Last)).0, "30");
+    }
+
+    #[test]
+    fn that_the_daemon_is_away_is_shown_until_something_comes() {
+        let mut board = board();
+        board.is_away("the daemon does not answer".to_owned());
+        assert_eq!(board.lines(70, 12, Paint::OFF)[2], "the daemon does not answer");
+        board.take(output("back"));
+        assert_eq!(board.lines(70, 12, Paint::OFF)[2], "");
+    }
+
+    #[test]
+    fn a_kernel_that_has_ended_says_what_starts_it() {
+        let mut board = board();
+        let mut session = board.session().expect("it was told").clone();
+        let exited = json!({"state": "exited", "status": {"kind": "code", "code": 0}, "cause": null});
+        session.runtime.state = serde_json::from_value(exited).expect("a state");
+        session.generation.0 += 1;
+        board.take(StreamEvent::Session { session: Box::new(session) });
+        let line = &board.lines(90, 12, Paint::OFF)[2];
+        assert!(
+            line.starts_with("Python 3 has ended") && line.contains("`outlive restart 1a2b3c4d`"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_title_is_shown_as_it_was_written() {
+        let mut board = board();
+        let mut title = cell(0, "idle", None);
+        (title.kind, title.source) = (CellKindName::Markdown, "# Title".to_owned());
+        board.set_cells(vec![title]);
+        assert_eq!(board.lines(70, 12, Paint::OFF)[3].trim(), "# Title");
     }
 
     #[test]
@@ -302,9 +397,10 @@ mod tests {
 
     #[test]
     fn the_window_keeps_what_is_active() {
-        assert_eq!(window(&[1; 10], None, 4), 6..10);
-        assert_eq!(window(&[1; 10], Some(2), 5), 0..5);
-        assert_eq!(window(&[9, 2, 9], Some(1), 4), 1..2);
-        assert_eq!(window(&[], None, 4), 0..0);
+        assert_eq!(window(&[1; 10], None, None, 4), 6..10);
+        assert_eq!(window(&[1; 10], None, Some(2), 5), 0..5);
+        assert_eq!(window(&[9, 2, 9], None, Some(1), 4), 1..2);
+        assert_eq!(window(&[1; 10], Some(8), Some(2), 5), 8..10);
+        assert_eq!(window(&[], None, None, 4), 0..0);
     }
 }

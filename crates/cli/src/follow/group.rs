@@ -40,7 +40,7 @@ impl Screen for Group {
                 }
                 Ok(())
             }
-            StreamEvent::Output { run: None, .. } => Raw::Streams.show(event, watch),
+            StreamEvent::Output { run: None, .. } => Raw::streams().show(event, watch),
             StreamEvent::Report { report } if report::is_news(report) => {
                 terminal::error_bytes(format!("\n{}\n", report::text(report, self.paint)).as_bytes());
                 Ok(())

@@ -11,14 +11,19 @@ pub mod arrival;
 mod ask;
 mod bars;
 pub mod board;
+pub mod cell;
+pub mod changes;
 pub mod group;
+pub mod keys;
 pub mod members;
 pub mod notebook;
 mod output;
 pub mod screen;
 pub mod state;
 mod subject;
+mod tail;
 pub mod task;
+mod updates;
 pub mod verdict;
 pub mod watch;
 
@@ -363,14 +368,16 @@ impl Dialogue {
     }
 }
 
-struct Signals {
+/// The signals that make a client leave.
+pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    /// Listens to them.
+    pub fn new() -> Result<Self, Failure> {
         let on = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}")))
@@ -380,5 +387,14 @@ impl Signals {
             terminate: on(SignalKind::terminate())?,
             hangup: on(SignalKind::hangup())?,
         })
+    }
+
+    /// How somebody who looks on leaves with the next one: with Ctrl-C as they like. Cancel-safe.
+    pub async fn left(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Ok,
+            _ = self.terminate.recv() => Exit::Signal(15),
+            _ = self.hangup.recv() => Exit::Signal(1),
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use outlive_core::session::{CancelWhy, RunOutcome};
 use outlive_protocol::http::{
-    RunCounts, RunState, RunView, RuntimeState, SessionState, SessionView, StreamEvent,
+    ChunkView, RunCounts, RunState, RunView, RuntimeState, SessionState, SessionView, StreamEvent,
 };
 
 use super::bars::Bars;
 use super::output::{self, Piece, Place};
 use super::screen::Screen;
+use super::updates::Updates;
 use super::watch::Watch;
 use crate::failure::Failure;
 use crate::report;
@@ -16,6 +17,7 @@ use crate::terminal::{self, Ink, Paint};
 /// The screen of a notebook, or of a kernel without one.
 pub struct Notebook {
     bars: Option<Bars>,
+    updates: Updates,
     paint: Paint,
     /// What was last said about the runtime, so that it is said once.
     trouble: String,
@@ -32,7 +34,13 @@ impl Notebook {
 
     /// Without bars.
     pub fn plain() -> Self {
-        Self { bars: None, paint: Paint::err(), trouble: String::new(), save_problem: None }
+        Self {
+            bars: None,
+            updates: Updates::default(),
+            paint: Paint::err(),
+            trouble: String::new(),
+            save_problem: None,
+        }
     }
 
     fn session(&mut self, session: &SessionView) {
@@ -73,6 +81,7 @@ impl Notebook {
                 if let Some(bars) = &mut self.bars {
                     bars.ended()?;
                 }
+                self.updates.take().try_for_each(terminal::line)?;
                 let total = watch.session.as_ref().map_or(0, |session| total(session.runs));
                 self.say(&settled_line(run, outcome, total, self.paint));
                 Ok(())
@@ -81,7 +90,7 @@ impl Notebook {
         }
     }
 
-    fn piece(&mut self, piece: Piece) -> Result<(), Failure> {
+    fn piece(&mut self, chunk: &ChunkView, piece: Piece) -> Result<(), Failure> {
         if let Some(bars) = &mut self.bars {
             return bars.piece(piece);
         }
@@ -96,7 +105,8 @@ impl Notebook {
                 terminal::talk(text);
                 Ok(())
             }
-            Piece::Fleeting(_) | Piece::Nothing => Ok(()),
+            Piece::Fleeting(text) => self.updates.put(chunk, text).map_or(Ok(()), terminal::line),
+            Piece::Nothing => Ok(()),
         }
     }
 }
@@ -113,10 +123,7 @@ impl Screen for Notebook {
             StreamEvent::Output { run: None, .. } if !watch.is_running() => Ok(()),
             StreamEvent::Output { chunks, .. } => {
                 let colours = self.paint.is_on();
-                chunks
-                    .iter()
-                    .map(|chunk| output::piece(chunk, colours))
-                    .try_for_each(|piece| self.piece(piece))
+                chunks.iter().try_for_each(|chunk| self.piece(chunk, output::piece(chunk, colours)))
             }
             StreamEvent::Reset { run, attempt, keep } => {
                 let name = watch.runs.get(run).map_or_else(|| "the run".to_owned(), name);
@@ -125,7 +132,7 @@ impl Screen for Notebook {
             }
             StreamEvent::Report { report } if !report::is_news(report) => Ok(()),
             StreamEvent::Report { report } => {
-                let text = report::text(report, self.paint);
+                let text = report::text_in(watch.session.as_ref(), report, self.paint);
                 self.say(&format!("\n{text}"));
                 Ok(())
             }

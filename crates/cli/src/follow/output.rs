@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use outlive_core::log::ChunkKind;
-use outlive_protocol::http::{ChunkView, from_base64};
+use outlive_protocol::http::{CellView, ChunkView, from_base64};
 use serde_json::Value;
 
 use crate::terminal;
@@ -124,6 +124,29 @@ fn text_of(value: &Value) -> Option<Cow<'_, str>> {
         Value::String(text) => Some(Cow::Borrowed(text)),
         Value::Array(lines) => Some(Cow::Owned(lines.iter().filter_map(Value::as_str).collect())),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+/// What a terminal would show of a line: what follows the last carriage return that something follows, without colours
+/// and whatever else would move the cursor.
+pub fn as_seen(line: &str) -> String {
+    let shown = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let shown = console::strip_ansi_codes(shown).replace('\t', "    ");
+    shown.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// The outputs of a cell as text, if they were asked for.
+pub fn of_cell(cell: &CellView) -> String {
+    cell.outputs.iter().flatten().map(of_notebook).collect()
+}
+
+/// An output as a notebook's file has it (nbformat 4).
+fn of_notebook(output: &Value) -> String {
+    match output["output_type"].as_str() {
+        Some("stream") => text_of(&output["text"]).unwrap_or_default().into_owned(),
+        Some("error") => traceback(output, false) + "\n",
+        Some(_) => bundle(&output["data"]) + "\n",
+        None => String::new(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! How events are shown. Data goes to standard output, everything else to standard error.
 
 use outlive_core::log::ChunkKind;
-use outlive_protocol::http::{ChunkView, StreamEvent};
+use outlive_protocol::http::{ChunkView, RunState, StreamEvent};
 
 use super::output::{self, Piece, Place};
+use super::updates::Updates;
 use super::watch::Watch;
 use crate::failure::Failure;
 use crate::report;
@@ -42,18 +43,28 @@ impl Screen for Json {
 }
 
 /// A command's output as if it had been run here.
+#[derive(Debug)]
+pub struct Raw {
+    extent: Extent,
+    updates: Updates,
+}
+
+/// How much of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Raw {
+enum Extent {
     /// Its streams and nothing else.
     Streams,
     /// Also what else there is to see; a death is explained, an exit code of its own needs no words.
-    Explained,
+    All,
 }
 
 impl Screen for Raw {
     fn show(&mut self, event: &StreamEvent, watch: &Watch) -> Result<(), Failure> {
         match event {
             StreamEvent::Output { chunks, .. } => chunks.iter().try_for_each(|chunk| self.chunk(chunk)),
+            StreamEvent::Run { run } if matches!(run.state, RunState::Ended { .. }) => {
+                self.updates.take().try_for_each(terminal::line)
+            }
             StreamEvent::Reset { attempt, keep, .. } => {
                 let void = watch.void(*keep);
                 terminal::talk(format!("outlive: started again (attempt {attempt}); {void}"));
@@ -61,8 +72,9 @@ impl Screen for Raw {
             }
             StreamEvent::Report { report } => {
                 let is_plain = report::is_plain_exit(report) || !report::is_news(report);
-                if *self == Self::Explained && !is_plain {
-                    terminal::error_bytes(report::text(report, Paint::err()).as_bytes());
+                if self.extent == Extent::All && !is_plain {
+                    let text = report::text_in(watch.session.as_ref(), report, Paint::err());
+                    terminal::error_bytes(text.as_bytes());
                 }
                 Ok(())
             }
@@ -76,11 +88,25 @@ impl Screen for Raw {
             | StreamEvent::Unknown => Ok(()),
         }
     }
+
+    fn finish(&mut self, _watch: &Watch) -> Result<(), Failure> {
+        self.updates.take().try_for_each(terminal::line)
+    }
 }
 
 impl Raw {
-    fn chunk(self, chunk: &ChunkView) -> Result<(), Failure> {
-        if self == Self::Streams && !matches!(chunk.kind, ChunkKind::Stdout | ChunkKind::Stderr) {
+    /// Standard output and standard error alone.
+    pub fn streams() -> Self {
+        Self { extent: Extent::Streams, updates: Updates::default() }
+    }
+
+    /// All that there is to see, and why it ended.
+    pub fn explained() -> Self {
+        Self { extent: Extent::All, updates: Updates::default() }
+    }
+
+    fn chunk(&mut self, chunk: &ChunkView) -> Result<(), Failure> {
+        if self.extent == Extent::Streams && !matches!(chunk.kind, ChunkKind::Stdout | ChunkKind::Stderr) {
             return Ok(());
         }
         match output::piece(chunk, Paint::err().is_on()) {
@@ -94,7 +120,8 @@ impl Raw {
                 terminal::talk(text);
                 Ok(())
             }
-            Piece::Fleeting(_) | Piece::Nothing => Ok(()),
+            Piece::Fleeting(text) => self.updates.put(chunk, text).map_or(Ok(()), terminal::line),
+            Piece::Nothing => Ok(()),
         }
     }
 }

@@ -38,6 +38,16 @@ pub fn runtime(state: &RuntimeState) -> String {
     }
 }
 
+/// Of an open session whose runtime has ended: how, and what starts it again.
+pub fn ended(session: &SessionView) -> Option<String> {
+    let state = &session.runtime.state;
+    let is_over = matches!(state, RuntimeState::Exited { .. } | RuntimeState::GaveUp { .. });
+    (is_over && session.closed_at.is_none()).then(|| {
+        let (name, id) = (terminal::one_line(&session.runtime.name), crate::select::short(session.id));
+        format!("{name} has ended ({}): `outlive restart {id}` starts it again", runtime(state))
+    })
+}
+
 /// What somebody who waits wants to know about the runtime; empty when all is well.
 pub fn trouble(session: &SessionView) -> String {
     match &session.runtime.state {
