@@ -93,7 +93,9 @@ pub(crate) async fn resume(
 ) -> Result<(), Problem> {
     let epoch = claimed.epoch;
     let id = reservation.id;
-    let (group, journal, replays) = read_beginning(context, id, claimed).await?;
+    let (group, mut journal, replays) = read_beginning(context, id, claimed).await?;
+    let unnamed = journal.take_unnamed();
+    context.tasks.spawn(journal.remove_unnamed(unnamed));
     if names::is_anothers(context, &group.spec.name, id).await? {
         tracing::warn!(session = %id, name = group.spec.name, "another group has the name since before this one was made");
         return context.forget(id).await.map_err(|error| problem::store(&error));

@@ -24,7 +24,7 @@ use super::notebook::restore::RestoreError;
 use super::open::control;
 use super::stall::Stall;
 use super::with_sources;
-use crate::blobs;
+use crate::blobs::{self, Listed, OfDocument, Unnamed};
 use crate::bus::Held;
 use crate::context::Context;
 use crate::seams::{Bus, Clock};
@@ -69,6 +69,10 @@ pub struct Journal {
     owning: Option<Held>,
     /// Whether the store takes what is written.
     stall: Arc<Stall>,
+    /// What of the document is beside the log.
+    beside: OfDocument,
+    /// Old blobs that nothing in the log has named so far.
+    unnamed: Unnamed,
 }
 
 /// A session that is claimed, and whose log is not read yet: what stands before the claim is final.
@@ -80,6 +84,12 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// Looks for blobs that nothing names any more, while the log is read. Only for a session without a process: the shim
+    /// of one may have put what it has not told of for hours.
+    pub async fn look_for_unnamed(&mut self) {
+        self.journal.unnamed = Unnamed::list(&*self.journal.engine, self.journal.session).await;
+    }
+
     /// Reads the log, giving each record that counts to `each`.
     ///
     /// # Errors
@@ -143,6 +153,8 @@ impl Journal {
             claim: Position(0),
             owning: None,
             stall: Arc::default(),
+            beside: OfDocument::default(),
+            unnamed: Unnamed::default(),
         };
         let (mut patience, mut waited, mut tried) = (Patience::default(), None, None);
         loop {
@@ -204,7 +216,9 @@ impl Journal {
 
     fn take(&mut self, page: &Page, each: &mut impl FnMut(&Entry, &Effect)) {
         for entry in &page.entries {
+            self.unnamed.push(entry);
             if let Verdict::Counted(effect) = self.fold.push(entry) {
+                self.beside.push(entry);
                 each(entry, &effect);
             }
         }
@@ -345,6 +359,27 @@ impl Journal {
         }
     }
 
+    /// What of the document is beside the log now, to be asked before the next snapshot is written. Then it is ours for
+    /// certain what is listed here: whoever has the session after us puts anew what it needs.
+    pub async fn list_beside(&self) -> Listed {
+        self.beside.list(&*self.engine, self.session).await
+    }
+
+    /// Removes what the new snapshot has replaced of this, beside the task.
+    pub fn remove_replaced(&self, listed: Listed) -> impl Future<Output = ()> + Send + use<> {
+        blobs::remove(Arc::clone(&self.engine), self.session, self.beside.replaced(listed))
+    }
+
+    /// Old blobs that nothing in the log names, now that all of it was read. Once.
+    pub fn take_unnamed(&mut self) -> Unnamed {
+        std::mem::take(&mut self.unnamed)
+    }
+
+    /// Removes these, beside the task.
+    pub fn remove_unnamed(&self, unnamed: Unnamed) -> impl Future<Output = ()> + Send + use<> {
+        blobs::remove(Arc::clone(&self.engine), self.session, unnamed.into_listed())
+    }
+
     /// What stands in the document lane before this may go. It is only a matter of space.
     pub async fn trim_document(&self, before: Position) {
         match self.engine.trim(self.session, &[Lane::Document].into(), before).await {
@@ -428,8 +463,12 @@ impl Journal {
                 Ok(position) => {
                     patience.taken(self);
                     let entry = Arc::new(Entry { position, lane, record });
-                    if let Verdict::Alarm(why) = self.fold.push(&entry) {
-                        tracing::error!(session = %self.session, ?why, "an append of the owner does not count");
+                    match self.fold.push(&entry) {
+                        Verdict::Alarm(why) => {
+                            tracing::error!(session = %self.session, ?why, "an append of the owner does not count");
+                        }
+                        Verdict::Counted(_) => self.beside.push(&entry),
+                        Verdict::Void(_) => {}
                     }
                     self.bus.publish(self.session, Arc::clone(&entry));
                     return Ok(entry);

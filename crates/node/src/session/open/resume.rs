@@ -170,7 +170,7 @@ pub async fn resume(
         Instead::OfNobody(shims) => shims.clone(),
         Instead::Of(_) => Vec::new(),
     };
-    let claimed = match Journal::claim(id, context, deposes).await {
+    let mut claimed = match Journal::claim(id, context, deposes).await {
         Ok(claimed) => claimed,
         Err(WriteError::Taken(claim)) => {
             return Err(NotResumed::Taken(Member { node: claim.node, boot: claim.boot }));
@@ -179,6 +179,9 @@ pub async fn resume(
         Err(error) => return Err(not_written(&error).into()),
     };
     let claimed_at = context.clock.now().wall;
+    if shims.is_empty() {
+        claimed.look_for_unnamed().await;
+    }
     let row = context.indexed(id).await.map_err(|error| problem::store(&error))?;
     let place = row.and_then(|row| row.place);
     context.index_owner(id, claimed.epoch).await.map_err(|error| problem::store(&error))?;
@@ -238,10 +241,16 @@ async fn resume_session(
             notebook.apply(entry, effect, session, now);
         }
     });
-    let journal = read.await.map_err(|error| context.not_claimed(reservation.id, &error))?;
+    let mut journal = read.await.map_err(|error| context.not_claimed(reservation.id, &error))?;
     let Some(Hosted::Session(session)) = hosted else {
         return Err(problem::internal("the log changed while it was read"));
     };
+    let mut unnamed = journal.take_unnamed();
+    if let Some(notebook) = notebook.as_mut().filter(|_| !unnamed.is_empty()) {
+        // The output of a run that has left the log may be referred to here.
+        unnamed.look_through(&notebook.document.live().state());
+    }
+    context.tasks.spawn(journal.remove_unnamed(unnamed));
     if let (Some(notebook), Place::Notebook) = (&mut notebook, session.spec.place) {
         notebook.compare(now);
     }
