@@ -25,7 +25,7 @@ def test_a_program_asks_whoever_runs_it(world: World) -> None:
     assert session.run(code=ASKS, on_question=reply).text == "['1', '2', '3'] 4\n"
     assert [str(question) for question in asked] == ["name? "] * 3 + ["secret? "], "each of them once"
     assert [question.password for question in asked] == [False] * 3 + [True]
-    with pytest.raises(RunFailed, match="StdinNotImplementedError"):
+    with pytest.raises(RunFailed, match=r"StdinNotImplementedError.*`on_question=input`"):
         session.run(code="input()")
 
 
@@ -34,6 +34,20 @@ def test_all_cells_may_ask_and_a_run_that_raises_ends_it(world: World) -> None:
     runs = session.run_all(on_question=lambda question: question.prompt.upper(), check=False)
     assert [run.text for run in runs[:2]] == ["ONE\n", "TWO\n"]
     assert runs[2].failure == "ZeroDivisionError: division by zero"
+
+
+def test_a_question_outlives_the_daemon(world: World) -> None:  # D1
+    session = Session.new()
+    asked = []
+
+    def reply(question: Question) -> str:
+        asked.append(str(question))
+        if len(asked) == 1:
+            world.kill()
+        return question.prompt * 2
+
+    assert session.run(code="print(input('a'), input('b'))", on_question=reply).text == "aa bb\n"
+    assert asked == ["a", "b"]
 
 
 def test_questions_come_as_events_too(world: World) -> None:

@@ -109,10 +109,13 @@ class Attended:
 
     def take(self, event: Event) -> Question | None:
         """Takes in what is told; gives what is to be answered now."""
-        run, state = event.run, event.state
-        if run is not None and run.ended:
-            self._left.discard(run.id)
-        return self.asked(state) if state is not None else None
+        if event.run is not None:
+            self.end([event.run])
+        return self.asked(event.state) if event.state is not None else None
+
+    def end(self, runs: Iterable[Run]) -> None:
+        """Nothing more is asked by those of them that have ended."""
+        self._left.difference_update(run.id for run in runs if run.ended)
 
     def asked(self, state: State) -> Question | None:
         """The question in a state, if it is a new one of these runs."""
@@ -124,9 +127,9 @@ class Attended:
 
 @contextmanager
 def unless_answered() -> Iterator[None]:
-    """Somebody else may have answered first, or the run may have ended."""
+    """Somebody else may have answered first, or run or session may have ended."""
     try:
         yield
     except Problem as refused:
-        if refused.code not in ("no-question", "run-ended"):
+        if refused.code not in ("no-question", "run-ended", "session-ended"):
             raise

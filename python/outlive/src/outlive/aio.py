@@ -328,21 +328,31 @@ class AsyncSession:
         """Queues work. Where somebody can be asked, until it has ended."""
         if ask is None:
             return await self._do(call)
-        attended = None
-        # The kernel is told at the start of a run whether somebody is there, so this comes first.
-        stream = self._daemon.stream(_calls.events(self.id, "head", outputs=False, interactive=True))
-        async with aclosing(stream) as events:
-            async for event in events:
-                attended = attended or Attended(await self._do(call))
-                question = attended.take(event)
-                while question is not None:
-                    value = ask(question)
-                    with unless_answered():
-                        await self.answer(question.run, value if isinstance(value, str) else await value)
-                    question = attended.asked(await self.state())
-                if attended.over:
-                    break
-        return attended.runs if attended else await self._do(call)
+        request = _calls.events(self.id, "head", outputs=False, interactive=True)
+        attended: Attended | None = None
+        question: Question | None = None
+        value = ""
+        while True:
+            answered, question = question, None
+            # Somebody has to be there before a run begins, and before an answer lets it go on to the next question. Who
+            # thinks about an answer need not be: the daemon may be restarted meanwhile.
+            async with aclosing(self._daemon.stream(request)) as events:
+                async for event in events:
+                    attended = attended or Attended(await self._do(call))
+                    if answered is None:
+                        question = attended.take(event)
+                    else:
+                        with unless_answered():
+                            await self.answer(answered.run, value)
+                        attended.end(await self.runs())
+                        answered = None
+                        question = attended.asked(await self.state())
+                    if question is not None or attended.over:
+                        break
+            if question is None:
+                return attended.runs if attended else await self._do(call)
+            reply = ask(question)
+            value = reply if isinstance(reply, str) else await reply
 
     async def wait(self, run: Run) -> Run:
         """Follows a run to its end; its `chunks` hold its output."""

@@ -188,7 +188,10 @@ class Run:
             return None
         kind = self.outcome.get("kind")
         if kind == "raised":
-            return f"{self.outcome.get('ename')}: {self.outcome.get('evalue')}"
+            why = f"{self.outcome.get('ename')}: {self.outcome.get('evalue')}"
+            # What Jupyter says is about clients in general.
+            asks = self.outcome.get("ename") == "StdinNotImplementedError"
+            return f"{why} (it asks its user: run it with `on_question=input`)" if asks else why
         if kind == "failed":
             return f"{self.outcome.get('summary')} ({self.outcome.get('code')})"
         if kind == "timed_out":

@@ -393,20 +393,30 @@ class Session:
         """Queues work. Where somebody can be asked, until it has ended."""
         if ask is None:
             return self._do(call)
-        attended = None
-        # The kernel is told at the start of a run whether somebody is there, so this comes first.
-        stream = self._daemon.stream(_calls.events(self.id, "head", outputs=False, interactive=True))
-        with closing(stream) as events:
-            for event in events:
-                attended = attended or Attended(self._do(call))
-                question = attended.take(event)
-                while question is not None:
-                    with unless_answered():
-                        self.answer(question.run, ask(question))
-                    question = attended.asked(self.state())
-                if attended.over:
-                    break
-        return attended.runs if attended else self._do(call)
+        request = _calls.events(self.id, "head", outputs=False, interactive=True)
+        attended: Attended | None = None
+        question: Question | None = None
+        value = ""
+        while True:
+            answered, question = question, None
+            # Somebody has to be there before a run begins, and before an answer lets it go on to the next question. Who
+            # thinks about an answer need not be: the daemon may be restarted meanwhile.
+            with closing(self._daemon.stream(request)) as events:
+                for event in events:
+                    attended = attended or Attended(self._do(call))
+                    if answered is None:
+                        question = attended.take(event)
+                    else:
+                        with unless_answered():
+                            self.answer(answered.run, value)
+                        attended.end(self.runs())
+                        answered = None
+                        question = attended.asked(self.state())
+                    if question is not None or attended.over:
+                        break
+            if question is None:
+                return attended.runs if attended else self._do(call)
+            value = ask(question)
 
     def wait(self, run: Run) -> Run:
         """Follows a run to its end; its `chunks` hold its output."""
