@@ -1,6 +1,7 @@
 //! Blobs: from a shim's folder to every node, whole or not at all.
 
 use std::io::Read;
+use std::time::Duration;
 
 use outlive_core::id::{Attempt, Position, RunId, Seq};
 use outlive_core::log::{BlobRef, Chunk, ChunkKind, Fenced, FencedBody, Lane, Payload, Record, RunRecord};
@@ -84,4 +85,37 @@ async fn two_who_put_one_blob_put_it_once() {
     assert_eq!(b.unwrap().sha256, sha256);
     assert_eq!(one.nats.usage(session).await.unwrap().blob_bytes, size);
     assert_eq!(read(&two, session, &sha256).await.unwrap(), content);
+}
+
+/// A node that stood still between its look and its removal removes nothing that another has put since. What it stored of
+/// a removal before it died is finished by the next.
+#[tokio::test]
+async fn a_removal_is_of_what_was_listed_and_can_be_finished_by_another() {
+    let server = NatsServer::start(&Options::default());
+    let (slow, owner) = (Node::on(&server.url()).await, Node::on(&server.url()).await);
+    let (session, _) = owner.claimed().await;
+    let content = content(2 << 20);
+    let blob = owner.nats.put_blob_bytes(session, &content, "a/b").await.unwrap();
+    let seen = slow.nats.old_blobs(session, Duration::ZERO).await.unwrap();
+    owner.nats.put_blob_bytes(session, &content, "a/b").await.unwrap();
+    assert_eq!(slow.nats.remove_blobs(session, &seen).await.unwrap(), 0);
+    assert_eq!(read(&slow, session, &blob.sha256).await.unwrap(), content);
+
+    // As by a node that dies behind its first step: the manifest says that the blob is gone, its pieces are there.
+    let subject = format!("{}.b.{session}.{}", owner.settings.prefix, blob.sha256);
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let stream = format!("{}-BLO", owner.settings.prefix.to_uppercase());
+    let last = jetstream.get_stream(&stream).await.unwrap().get_last_raw_message_by_subject(&subject).await;
+    let mut manifest: serde_json::Value = serde_json::from_slice(&last.unwrap().payload).unwrap();
+    manifest["removed"] = true.into();
+    jetstream.publish(subject, manifest.to_string().into()).await.unwrap().await.unwrap();
+    let missing = read(&slow, session, &blob.sha256).await;
+    assert!(matches!(missing, Err(BlobError::Missing { .. })), "{missing:?}");
+    assert_eq!(slow.nats.usage(session).await.unwrap().blob_bytes, 0);
+    let half = slow.nats.old_blobs(session, Duration::ZERO).await.unwrap();
+    slow.nats.remove_blobs(session, &half).await.unwrap();
+    let mut blobs = jetstream.get_stream(&stream).await.unwrap();
+    assert_eq!(blobs.info().await.unwrap().state.messages, 0, "nothing is left of it");
+    owner.nats.put_blob_bytes(session, &content, "a/b").await.unwrap();
+    assert_eq!(read(&slow, session, &blob.sha256).await.unwrap(), content);
 }
