@@ -150,6 +150,17 @@ pub struct Dropped {
     pub aside: Vec<String>,
 }
 
+/// How the tables are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TablesState {
+    /// Why no row can be written now.
+    pub refused: Option<String>,
+    /// How many writes have failed since the engine was opened.
+    pub failed: u64,
+    /// Files of tables that were damaged and put aside; what they held is known from the logs alone.
+    pub put_aside: Vec<PathBuf>,
+}
+
 /// Which put of a blob is meant: another one after each put, also of what was there already. Only its engine knows more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct BlobStamp {
@@ -276,6 +287,11 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`TableError::Unavailable`].
     async fn watch(&self, table: &str, prefix: &str) -> Result<TableWatch, TableError>;
+
+    /// How the tables are. Where the last write failed, another is tried, which changes nothing.
+    async fn tables(&self) -> TablesState {
+        TablesState::default()
+    }
 
     /// The folder in which a shim may put a session's blobs itself (temporary name, fsync, rename to the SHA-256; one
     /// that is there gets a new time of modification); made if it is not there. `None`: this engine takes them by [`Self::put_blob`] alone.

@@ -23,7 +23,9 @@ pub mod table;
 pub mod transport;
 
 pub use embedded::{Embedded, OpenError};
-pub use engine::{BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
+pub use engine::{
+    BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, TablesState, Usage,
+};
 pub use error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 pub use faulty::{Fault, Faulty, Operation};
 pub use memory::Memory;

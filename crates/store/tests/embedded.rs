@@ -124,18 +124,6 @@ async fn files_are_for_their_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_damaged_table_file_is_said_and_the_logs_stay() {
-    let directory = tempfile::tempdir().unwrap();
-    claimed(&Embedded::open(directory.path()).unwrap(), session(1)).await;
-    let tables = directory.path().join("tables.redb");
-    fs::write(&tables, vec![0x5a; 100_000]).unwrap();
-    let error = Embedded::open(directory.path()).err().unwrap();
-    assert!(matches!(error, OpenError::TablesDamaged { .. }), "{error}");
-    fs::remove_file(&tables).unwrap();
-    assert_eq!(read_all(&Embedded::open(directory.path()).unwrap(), session(1)).await.len(), 1);
-}
-
-#[tokio::test]
 async fn a_reader_can_start_anywhere() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Embedded::open(directory.path()).unwrap();

@@ -3,6 +3,7 @@
 //! ```text
 //!  DIRECTORY/                         0700
 //!    tables.redb                      0600  tables
+//!    tables.redb.damaged-1 …                what was found damaged, and put aside
 //!    sessions/SESSION-ID/
 //!      00000001.seg, 00000002.seg …   0600  the log (see `segment`)
 //!      recovered.jsonl                      what recovery had to leave out, one object a line
@@ -44,7 +45,9 @@ use self::log::{Appended, Fsync, SessionLog, create_directory};
 use self::read::PageFill;
 use self::tables::Tables;
 use crate::blob;
-use crate::engine::{BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, Usage};
+use crate::engine::{
+    BlobStamp, Dropped, Durability, Engine, Guard, LaneFilter, Page, ReadLimit, TablesState, Usage,
+};
 use crate::error::{AppendError, BlobError, ReadError, TableError, Unavailable};
 use crate::table::{Row, TableWatch};
 
@@ -59,14 +62,6 @@ pub enum OpenError {
     InUse {
         /// The table file.
         path: PathBuf,
-    },
-    /// The table file cannot be read.
-    #[error("the table file {} is damaged ({what}); move it away to start with empty tables: logs stay", path.display())]
-    TablesDamaged {
-        /// The table file.
-        path: PathBuf,
-        /// What was found.
-        what: String,
     },
 }
 
@@ -334,6 +329,14 @@ impl Engine for Embedded {
     async fn watch(&self, table: &str, prefix: &str) -> Result<TableWatch, TableError> {
         let (table, prefix) = (table.to_owned(), prefix.to_owned());
         self.on_tables(move |tables| tables.watch(&table, &prefix)).await
+    }
+
+    async fn tables(&self) -> TablesState {
+        let tables = Arc::clone(&self.tables);
+        blocking("look at the tables", move || tables.state()).await.unwrap_or_else(|error| TablesState {
+            refused: Some(error.to_string()),
+            ..TablesState::default()
+        })
     }
 
     async fn blob_directory(&self, session: SessionId) -> Result<Option<PathBuf>, BlobError> {
