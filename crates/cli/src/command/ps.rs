@@ -1,5 +1,6 @@
 //! `outlive ps`: the sessions as a table.
 
+use outlive_core::session::spec::Trust;
 use outlive_protocol::http::{RuntimeState, SessionState, SessionView};
 
 use super::attach::quietly;
@@ -93,7 +94,12 @@ fn row(session: &SessionView, now: u64) -> Vec<Cell> {
     ]
     .map(table::cell)
     .into();
-    row[4] = if saved.is_empty() { table::cell("-") } else { (Some(saved_ink), saved) };
+    row[4] = match (saved.is_empty(), session.trust) {
+        (true, _) => table::cell("-"),
+        (false, Trust::Trusted) => (Some(saved_ink), saved),
+        // Nothing starts or is installed for it by itself: whoever wonders why sees it here.
+        (false, Trust::Untrusted) => (Some(saved_ink), format!("{saved}, untrusted")),
+    };
     row[STATE].0 = ink(session);
     row[RUNTIME].0 = ink(session);
     row
@@ -157,6 +163,13 @@ ID        KIND      TITLE                                 STATE    SAVED     RUN
 1a2b3c4d  notebook  untitled                              dormant  untitled  down     -     0/0              0        2h
 ";
         assert_eq!(table(&all(), 7_200_000_000, usize::MAX, Paint::OFF), expected);
+    }
+
+    #[test]
+    fn a_notebook_that_nobody_vouches_for_is_shown_as_one() {
+        let text = table(&[session(json!({"trust": "untrusted"}))], 0, usize::MAX, Paint::OFF);
+        assert!(text.contains("  unsaved, untrusted  "), "{text}");
+        assert!(!table(&all(), 0, usize::MAX, Paint::OFF).contains("untrusted"));
     }
 
     #[test]
