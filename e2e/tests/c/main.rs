@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by where it stops")]
 
+mod budget;
+mod commands;
 mod crash;
 mod cycles;
 mod eviction;
