@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use outlive_core::id::SessionId;
+use outlive_core::limits::FSYNC_MS;
 use outlive_node::api::Api as _;
 use outlive_protocol::http::{NewSession, NotebookView, OpenSession, Problem};
 
@@ -47,6 +48,8 @@ struct Visitor {
     world: Arc<World>,
     marks: Arc<Marks>,
     idle: Duration,
+    /// How long what an editor was answered for may still be lost.
+    unsafe_for: Duration,
     name: String,
 }
 
@@ -58,11 +61,14 @@ pub(super) fn begin(sim: &Sim, ledger: &Arc<Ledger>, storm: Duration, troubles: 
     for n in 0..random.of(1..4) {
         world.disks.put(world, NODE, path(n).as_ref(), notebook(n));
     }
+    let loses_power = troubles.contains(&Trouble::LostTail);
+    let unsafe_for = if loses_power { Duration::from_millis(FSYNC_MS + 1) } else { Duration::ZERO };
     let visitor = |what: &'static str, n: u64| Visitor {
         client: Client::new(sim, ledger, storm, (what, n)),
         world: Arc::clone(world),
         marks: Arc::clone(&marks),
         idle: world.setup.idle,
+        unsafe_for,
         name: format!("{what} {n}"),
     };
     for n in 0..random.of(2..5) {
@@ -88,6 +94,11 @@ fn path(n: u64) -> String {
 impl Visitor {
     fn note(&self, wrong: impl AsRef<str>) {
         self.client.ledger.note(format!("{}: {}", self.name, wrong.as_ref()));
+    }
+
+    /// A session has done what was asked.
+    fn answered(&self, session: SessionId) {
+        self.marks.answered(session, self.world.schedule.now(), self.world.life(NODE));
     }
 
     fn tell(&self, what: impl AsRef<str>) {
@@ -167,7 +178,10 @@ impl Visitor {
             async move { node.open(request).await }.boxed()
         });
         match opened.await {
-            Ok(Some(opened)) if opened.session_id == session => return true,
+            Ok(Some(opened)) if opened.session_id == session => {
+                self.answered(session);
+                return true;
+            }
             Ok(Some(opened)) => {
                 self.note(format!("{} was opened and {} came", short(session), short(opened.session_id)))
             }
@@ -217,6 +231,7 @@ impl Visitor {
             .ask(Again::Always, move |node| async move { node.notebook(session, false).await }.boxed());
         match read.await {
             Ok(Some(view)) => {
+                self.answered(session);
                 let missing = lacking(&text_of(&cells_in(&view)), &wanted);
                 if !missing.is_empty() {
                     self.note(format!("{} is read without {missing:?}", short(session)));

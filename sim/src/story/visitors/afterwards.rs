@@ -31,8 +31,10 @@ impl Visitor {
     pub(super) async fn operates(mut self) {
         let mut before = BTreeSet::new();
         while self.client.is_time_left() {
-            self.client.wait(200..1_500).await;
-            let Some(views) = self.lists().await else { continue };
+            self.client.wait(50..800).await;
+            let asked = self.world.schedule.now();
+            let Some(views) = self.lists(false).await else { continue };
+            self.left_in_time(&views, asked);
             let two = two_with_one_path(&views);
             // A list is not made in one moment: a session may move while it is made.
             if let Some((path, ids)) = two.iter().find(|pair| before.contains(*pair)) {
@@ -46,9 +48,22 @@ impl Visitor {
         }
     }
 
-    async fn lists(&mut self) -> Option<Vec<SessionView>> {
+    /// None of these has left sooner after it was asked for something than it may.
+    fn left_in_time(&self, views: &[SessionView], asked: Tick) {
+        let (now, life) = (self.world.schedule.now(), self.world.life(NODE));
+        for view in views.iter().filter(|view| !view.loaded && self.marks.is_open(view.id)) {
+            let Some(at) = self.marks.last_answered(view.id, asked, life) else { continue };
+            // What was answered was on its way for a moment.
+            if now.since(at) + Duration::from_millis(2) < self.idle {
+                let (id, ms) = (short(view.id), now.since(at).as_millis());
+                self.note(format!("{id} has left {ms} ms after it was asked for something"));
+            }
+        }
+    }
+
+    async fn lists(&mut self, all: bool) -> Option<Vec<SessionView>> {
         let listed =
-            self.client.ask(Again::Always, move |node| async move { node.sessions(false).await }.boxed());
+            self.client.ask(Again::Always, move |node| async move { node.sessions(all).await }.boxed());
         match listed.await {
             Ok(views) => views,
             Err(problem) => {
@@ -88,7 +103,7 @@ impl Visitor {
     }
 
     async fn lets_kernels_go(&mut self) {
-        for view in self.lists().await.unwrap_or_default() {
+        for view in self.lists(false).await.unwrap_or_default() {
             let is_down = matches!(view.runtime.state, RuntimeState::Down | RuntimeState::Exited { .. });
             if view.loaded && !is_down {
                 self.rests(view.id).await;
@@ -99,13 +114,16 @@ impl Visitor {
     /// Waits until nothing is in memory.
     async fn until_empty(&mut self, since: &str) -> bool {
         let late = self.world.schedule.now() + 4 * self.idle + Duration::from_millis(EMPTY_MS);
+        let mut was_empty = false;
         loop {
-            let views = self.lists().await.unwrap_or_default();
+            let views = self.lists(false).await.unwrap_or_default();
             let here: Vec<_> = views.iter().filter(|view| view.loaded).collect();
-            if here.is_empty() {
+            // One that leaves at this moment is listed as it was when it came.
+            if here.is_empty() && was_empty {
                 self.dormant_as_promised(&views);
                 return true;
             }
+            was_empty = here.is_empty();
             if self.world.schedule.now() > late {
                 for view in here {
                     let (id, peers, saved, runtime) =
@@ -198,7 +216,7 @@ impl Visitor {
 
     /// What everybody saw stands in the file, unless there is a reason; nothing that was ever in a file is nowhere.
     async fn files_hold(&mut self, seen: &BTreeMap<SessionId, Cells>) {
-        let views = self.lists().await.unwrap_or_default();
+        let views = self.lists(false).await.unwrap_or_default();
         for (session, cells) in seen {
             let Some(view) = views.iter().find(|view| view.id == *session) else {
                 self.note(format!("{} is not listed", short(*session)));
@@ -229,7 +247,9 @@ impl Visitor {
         let files = files.iter().filter_map(|path| self.world.disks.read(NODE, path));
         let mut all: String = files.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
         all.extend(seen.values().map(|cells| text_of(cells)));
-        let nowhere = lacking(&all, &self.marks.somewhere());
+        let ended = self.lists(true).await.unwrap_or_default();
+        let said = ended.iter().filter(|view| view.save_problem.is_some()).map(|view| view.id).collect();
+        let nowhere = lacking(&all, &self.marks.somewhere(&said));
         if !nowhere.is_empty() {
             self.note(format!("{nowhere:?} is in no notebook and no file"));
         }
@@ -237,7 +257,7 @@ impl Visitor {
 
     /// Whoever wakes a session finds it as it was.
     async fn all_come_back(&mut self, seen: &BTreeMap<SessionId, Cells>) {
-        let before = self.lists().await.unwrap_or_default();
+        let before = self.lists(false).await.unwrap_or_default();
         for (session, cells) in seen {
             let Some(view) = self.reads(*session).await else { continue };
             if cells_in(&view) != *cells {
@@ -252,7 +272,7 @@ impl Visitor {
         let is_conflict = |view: &&SessionView| matches!(view.saved, Some(SavedState::Conflict { .. }));
         for view in before.iter().filter(is_conflict).filter(|view| seen.contains_key(&view.id)) {
             self.client.wait(2_000..2_001).await;
-            let listed = self.lists().await.unwrap_or_default();
+            let listed = self.lists(false).await.unwrap_or_default();
             let now = listed.into_iter().find(|now| now.id == view.id).and_then(|now| now.saved);
             // Whose file another session has by now knows only that it is gone.
             let kind = |saved: &Option<SavedState>| match saved {

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use outlive_core::id::SessionId;
+use outlive_core::time::Tick;
 use serde_json::Value;
 
 use super::tab::Tab;
+use crate::schedule::Life as NodeLife;
 
 /// What visitors know of each other.
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct Inner {
 struct Kept {
     acknowledged: BTreeSet<String>,
     life: Life,
+    /// When somebody was answered last who had asked it to do something, and by which life of the node.
+    answered: Option<(Tick, NodeLife)>,
 }
 
 /// How far a session is, as its clients know.
@@ -104,6 +108,24 @@ impl Marks {
         self.lock().sessions.entry(session).or_default().acknowledged.extend(marks);
     }
 
+    /// It has done what somebody asked for.
+    pub(super) fn answered(&self, session: SessionId, at: Tick, by: Option<NodeLife>) {
+        if let (Some(kept), Some(by)) = (self.lock().sessions.get_mut(&session), by) {
+            kept.answered = Some((at, by));
+        }
+    }
+
+    /// When it has done that last, if that was before `limit`, in this life of the node.
+    pub(super) fn last_answered(
+        &self,
+        session: SessionId,
+        limit: Tick,
+        by: Option<NodeLife>,
+    ) -> Option<Tick> {
+        let (at, life) = self.lock().sessions.get(&session)?.answered?;
+        (Some(life) == by && at < limit).then_some(at)
+    }
+
     /// Another program has put this one into a file.
     pub(super) fn put_outside(&self, mark: String) {
         self.lock().outside.insert(mark);
@@ -115,11 +137,12 @@ impl Marks {
         self.lock().destroyed.extend(found);
     }
 
-    /// What must be in some notebook or some file: nobody is asked any more which.
-    pub(super) fn somewhere(&self) -> BTreeSet<String> {
+    /// What must be in some notebook or some file: nobody is asked any more which. Of those that `said` that they could
+    /// not be saved at their end, the log is the place.
+    pub(super) fn somewhere(&self, said: &BTreeSet<SessionId>) -> BTreeSet<String> {
         let inner = self.lock();
-        let closed = inner.sessions.values().filter(|kept| kept.life != Life::Open);
-        let all = closed.flat_map(|kept| &kept.acknowledged).chain(&inner.outside);
+        let closed = inner.sessions.iter().filter(|(id, kept)| kept.life != Life::Open && !said.contains(id));
+        let all = closed.flat_map(|(_, kept)| &kept.acknowledged).chain(&inner.outside);
         all.filter(|mark| !inner.destroyed.contains(*mark)).cloned().collect()
     }
 

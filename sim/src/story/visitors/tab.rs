@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use outlive_core::id::SessionId;
-use outlive_core::limits::FSYNC_MS;
 use outlive_core::time::Tick;
 use outlive_document::live::wire::{Message, messages};
 use outlive_protocol::http::Problem;
@@ -122,14 +121,17 @@ impl Tab {
     ///
     /// # Errors
     /// When it has no connection any more.
-    pub(super) async fn assure(&mut self, world: &Arc<World>) -> Result<BTreeSet<String>, Parted> {
+    pub(super) async fn assure(
+        &mut self,
+        world: &Arc<World>,
+        unsafe_for: Duration,
+    ) -> Result<BTreeSet<String>, Parted> {
         self.flush();
         let marks = self.waiting();
         let life = self.life();
         self.exchange(world).await?;
-        // What a peer writes is safe from a loss of power a moment later.
-        let wait = Duration::from_millis(FSYNC_MS) + Duration::from_millis(1);
-        self.listen(world, wait).await?;
+        // What a peer writes is safe from the daemon's death at once, and from a loss of power a moment later.
+        self.listen(world, unsafe_for).await?;
         if life.is_none() || world.life(0) != life {
             return Err(Parted::Lost);
         }

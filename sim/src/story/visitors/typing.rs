@@ -116,7 +116,7 @@ impl Visitor {
         }
         // Now and then it goes without having heard that anything was taken.
         if self.client.random.happens(800) {
-            let marks = tab.assure(&world).await?;
+            let marks = tab.assure(&world, self.unsafe_for).await?;
             self.marks.acknowledge(session, marks);
         }
         Ok(())
@@ -148,7 +148,7 @@ impl Visitor {
             tab.connect(live);
             // The first exchange brings what the node lacks, the second tells that it has it.
             if tab.exchange(&self.world).await.is_ok()
-                && let Ok(marks) = tab.assure(&self.world).await
+                && let Ok(marks) = tab.assure(&self.world, self.unsafe_for).await
             {
                 self.marks.acknowledge(tab.session, marks);
                 return true;

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use outlive_core::id::SessionId;
 use outlive_node::api::{Api, AttachSession, From};
 use outlive_protocol::http::{
     CellEdit, Close, EditNotebook, Opened, Problem, SaveHow, SaveSession, Stop, SubmitRuns, Where,
 };
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::marks::{cells_of, lacking, text_of};
 use super::{NODE, SESSIONS_MAX, Visitor, path};
 use crate::schedule::Place;
 use crate::store::short;
 use crate::story::clients::Again;
-use crate::world::Called;
+use crate::world::{Called, Told};
 
 /// What a save may be refused for: other programs, and disks.
 const NOT_SAVED: [&str; 9] = [
@@ -85,7 +87,10 @@ impl Visitor {
             async move { node.edit(session, edits).await }.boxed()
         });
         match edited.await {
-            Ok(Some(_)) => self.marks.acknowledge(session, [mark]),
+            Ok(Some(_)) => {
+                self.answered(session);
+                self.marks.acknowledge(session, [mark]);
+            }
             Ok(None) => {}
             // Somebody was quicker; or it was done, and the answer was lost.
             Err(problem) => self.refused(session, "an edit", &problem, &["cell-changed", "no-such-cell"]),
@@ -121,15 +126,28 @@ impl Visitor {
             move |node: std::sync::Arc<outlive_node::Node>| async move { node.attach(session, how).await },
         );
         match attached.await {
-            Called::Answered(Ok(heard)) => {
-                let wait = self.client.random.millis(1..600);
-                self.world.schedule.sleep(wait, Place::Clients).await;
-                drop(heard);
-            }
+            Called::Answered(Ok(heard)) => self.hears(session, heard).await,
             Called::Answered(Err(problem)) if problem.status != 503 => {
                 self.refused(session, "attaching", &problem, &[]);
             }
             Called::Answered(Err(_)) | Called::Nobody | Called::Lost => {}
+        }
+    }
+
+    /// As long as somebody hears it, a session stays.
+    async fn hears(&mut self, session: SessionId, mut heard: UnboundedReceiver<Told>) {
+        let life = self.world.life(NODE);
+        let until = self.world.schedule.now() + self.client.random.millis(1..1_200);
+        loop {
+            let over = self.world.schedule.until(until, Place::Clients);
+            match select(std::pin::pin!(heard.recv()), over).await {
+                Either::Left((Some(Told::Event(_) | Told::Comment), _)) => {}
+                Either::Left((Some(Told::End) | None, _)) => break,
+                Either::Right(_) => return,
+            }
+        }
+        if self.world.life(NODE) == life && self.marks.is_open(session) {
+            self.note(format!("nothing more is heard of {}", short(session)));
         }
     }
 
