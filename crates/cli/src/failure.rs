@@ -96,7 +96,12 @@ pub fn doing(what: &str, error: CallError) -> Failure {
 
 /// The same of a call about one session.
 pub fn doing_to(session: &SessionView, what: &str) -> impl FnOnce(CallError) -> Failure {
-    move |error| doing(what, error).about(session)
+    move |error| match error {
+        CallError::Refused(problem) if problem.code == "session-ended" => {
+            doing(what, CallError::Refused(problem)).hint(hint::ended(session))
+        }
+        error => doing(what, error).about(session),
+    }
 }
 
 /// Somebody else has the path: one sentence says which, who, and what to do. What is left is whose daemon that is.

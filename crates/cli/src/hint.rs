@@ -4,6 +4,7 @@
 use outlive_protocol::http::{Problem, SessionView};
 
 use crate::select::short;
+use crate::terminal;
 
 /// Stands for a session until it is known which one is meant; help texts call it the same.
 const SESSION: &str = "SESSION";
@@ -38,12 +39,18 @@ fn translated(hint: String) -> String {
 
 /// The same about a session that is known: its id can be typed as it stands.
 pub fn about(hint: &str, session: &SessionView) -> String {
+    hint.replace(SESSION, &short(session.id))
+}
+
+/// What is left of a session that has ended, and how its notebook is opened again.
+pub fn ended(session: &SessionView) -> String {
     let id = short(session.id);
+    let left = format!("`outlive logs {id}` and `outlive explain {id}` show what it did");
     match &session.path {
-        Some(path) if session.closed_at.is_some() && session.kind == "notebook" => format!(
-            "`outlive open {path}` opens its notebook again; `outlive logs {id}` and `outlive explain {id}` show what it did"
-        ),
-        _ => hint.replace(SESSION, &id),
+        Some(path) if session.kind == "notebook" => {
+            format!("`outlive open {}` opens its notebook again; {left}", terminal::one_line(path))
+        }
+        Some(_) | None => left,
     }
 }
 
@@ -82,7 +89,8 @@ mod tests {
         .expect("a session");
         let hint = said("no-such-cell", "read it again");
         assert_eq!(about(&hint, &session), "`outlive cells 1a2b3c4d` lists them");
-        session.closed_at = Some(session.created_at);
-        assert!(about(&hint, &session).starts_with("`outlive open /a.ipynb` opens its notebook again"));
+        assert!(ended(&session).starts_with("`outlive open /a.ipynb` opens its notebook again"));
+        session.path = None;
+        assert!(ended(&session).starts_with("`outlive logs 1a2b3c4d`"));
     }
 }

@@ -1,15 +1,12 @@
 //! `outlive cells`: the cells of a session's notebook, with the ids that `exec --cell` takes.
 
-use std::collections::HashMap;
-
-use outlive_core::id::RunId;
 use outlive_protocol::http::{CellKindName, CellView, RunView};
 
 use super::attach::quietly;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::{Failure, doing_to};
-use crate::follow::cell::{doing, first_line};
+use crate::follow::cell::{doing, first_line, last_runs};
 use crate::select;
 use crate::table::{self, Cell, Shape};
 use crate::terminal::{self, Paint};
@@ -45,12 +42,12 @@ impl Args {
 
 /// The cells, counted from 1 as everywhere where people read.
 fn table(cells: &[CellView], runs: &[RunView], width: usize, paint: Paint) -> String {
-    let runs: HashMap<RunId, &RunView> = runs.iter().map(|run| (run.id, run)).collect();
+    let runs = last_runs(runs);
     let rows: Vec<Vec<Cell>> = cells
         .iter()
         .enumerate()
         .map(|(place, cell)| {
-            let (ink, state) = doing(cell, cell.run.and_then(|run| runs.get(&run).copied()));
+            let (ink, state) = doing(cell, runs.get(cell.id.as_str()).copied());
             vec![
                 table::cell((place + 1).to_string()),
                 table::cell(terminal::one_line(&cell.id)),
@@ -100,7 +97,7 @@ mod tests {
         ];
         let raised = json!({"kind": "raised", "ename": "ZeroDivisionError", "evalue": ""});
         let runs: Vec<RunView> = serde_json::from_value(json!([{
-            "id": run, "session": run, "index": 0, "cell": 1, "source": "", "attempt": 1, "head": 0,
+            "id": run, "session": run, "index": 0, "cell": 1, "cell_id": "a1b2", "source": "", "attempt": 1, "head": 0,
             "state": {"state": "ended", "outcome": raised}, "execution_count": 1, "queued_at": 0,
             "started_at": 0, "ended_at": 1,
         }]))

@@ -10,7 +10,7 @@ use super::rerun::Rerun;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::{Failure, doing};
-use crate::launch;
+use crate::{hint, launch};
 
 /// Arguments.
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
@@ -57,6 +57,5 @@ impl Args {
 /// The id that was given is that of a session which is over: it never begins again.
 fn ended(session: &SessionView) -> Failure {
     let what = format!("cannot make a notebook: the session {} has ended", session.id);
-    let failure = Failure::new(Exit::Failed, what);
-    failure.hint("give another `--id`; `outlive logs SESSION` shows what it did").about(session)
+    Failure::new(Exit::Failed, what).hint(format!("give another `--id`; {}", hint::ended(session)))
 }

@@ -121,7 +121,11 @@ impl Board {
         let mut lines = head(session, self.away.as_deref(), width, paint);
         // What is not shown is counted above and below; the last line says what can be done.
         let room = height.saturating_sub(HEAD_LINES + 3);
-        let block = |cell| self.cell(cell, width, room.saturating_sub(1), paint);
+        let runs = cell::last_runs(self.watch.runs.values());
+        let block = |cell: &CellView| {
+            let doing = cell::doing(cell, runs.get(cell.id.as_str()).copied());
+            self.cell(cell, doing, (width, room.saturating_sub(1)), paint)
+        };
         let blocks: Vec<Vec<String>> = self.cells.iter().map(block).collect();
         let active = self.cells.iter().rposition(|cell| cell.state == CellState::Running);
         let shown = window(&blocks.iter().map(Vec::len).collect::<Vec<_>>(), self.top, active, room);
@@ -139,9 +143,14 @@ impl Board {
         lines
     }
 
-    /// A cell, with so many lines of what it shows at most.
-    fn cell(&self, cell: &CellView, width: usize, shows: usize, paint: Paint) -> Vec<String> {
-        let (ink, word) = self.doing(cell);
+    /// A cell and what it does, in columns, with so many lines of what it shows at most.
+    fn cell(
+        &self,
+        cell: &CellView,
+        (ink, word): (Ink, String),
+        (width, shows): (usize, usize),
+        paint: Paint,
+    ) -> Vec<String> {
         let mark = match cell.kind {
             CellKindName::Code => {
                 let count = cell.execution_count.map_or_else(|| " ".to_owned(), |count| count.to_string());
@@ -173,11 +182,6 @@ impl Board {
         }
         let before = self.before.get(&cell.id).filter(|(run, _)| *run == cell.run);
         before.map_or_else(Vec::new, |(_, text)| tail::last_lines(text, keep))
-    }
-
-    /// What a cell does, or how its last run ended.
-    fn doing(&self, cell: &CellView) -> (Ink, String) {
-        cell::doing(cell, cell.run.and_then(|run| self.watch.runs.get(&run)))
     }
 }
 
@@ -313,7 +317,7 @@ mod tests {
             json!({"output_type": "error", "ename": "E", "evalue": "no", "traceback": ["…\n\u{1b}[31mE\u{1b}[0m: no"]}),
         ]);
         let run = json!({
-            "id": RUN, "session": RUN, "index": 0, "cell": 0, "source": "", "attempt": 1, "head": 2,
+            "id": RUN, "session": RUN, "index": 0, "cell": 0, "cell_id": "c0", "source": "", "attempt": 1, "head": 2,
             "state": {"state": "ended", "outcome": {"kind": "raised", "ename": "E", "evalue": "no"}},
             "execution_count": 1, "queued_at": 0, "started_at": 0, "ended_at": 1,
         });

@@ -1,9 +1,24 @@
 //! A cell in words: what it does, how its last run ended, what it begins with.
 
+use std::collections::HashMap;
+
 use outlive_protocol::http::{CellState, CellView, RunState, RunView};
 
 use super::notebook;
 use crate::terminal::{self, Ink};
+
+/// The last run of each cell, by the cell's id. One that was skipped counts, though the cell shows what it showed before.
+pub fn last_runs<'a>(runs: impl IntoIterator<Item = &'a RunView>) -> HashMap<&'a str, &'a RunView> {
+    let mut last: HashMap<&str, &RunView> = HashMap::new();
+    for run in runs {
+        let Some(cell) = run.cell_id.as_deref() else { continue };
+        let known = last.entry(cell).or_insert(run);
+        if known.index < run.index {
+            *known = run;
+        }
+    }
+    last
+}
 
 /// What a cell does, or how its last run ended.
 pub fn doing(cell: &CellView, run: Option<&RunView>) -> (Ink, String) {
