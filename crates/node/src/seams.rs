@@ -102,9 +102,25 @@ pub trait Runtimes: Send + Sync + 'static {
 }
 
 /// A path that this daemon holds for a session. Given back when it is dropped.
+#[async_trait]
 pub trait PathClaim: Send + Sync + std::fmt::Debug {
-    /// The path as [`Files::resolve`] gives it.
+    /// The path as [`Files::resolve`] gave it.
     fn path(&self) -> &Path;
+    /// What has become of it since: directories are moved and replaced, also by links, and lock files removed.
+    async fn standing(&self) -> Standing {
+        Standing::Stands
+    }
+}
+
+/// What a claim is worth.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nobody else has what its path leads to, if it leads anywhere.
+    Stands,
+    /// Its path leads to something that it is not on: it must be taken anew.
+    Lapsed,
+    /// Its path is, or goes through, a link by now, which leads here.
+    Elsewhere(PathBuf),
 }
 
 /// Why a path cannot be had.
@@ -155,6 +171,16 @@ pub enum ClaimError {
         path: String,
         /// What stands there instead of a directory.
         file: String,
+    },
+    /// It was a file of its own, and is or goes through a link by now.
+    #[error(
+        "{path} leads to {to} by now, which is another notebook's file; nothing is written through a link that was not there before"
+    )]
+    Elsewhere {
+        /// The path.
+        path: String,
+        /// Where it leads.
+        to: String,
     },
     /// It cannot be written, now or later.
     #[error("{path} cannot be written")]

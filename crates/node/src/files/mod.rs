@@ -16,22 +16,27 @@ use outlive_document::file::{self, Expected, FileMeta, FileStamp, ReadError, Wri
 pub use path::{notebook_at, notebook_path};
 
 use crate::seams::{ClaimError, FileWatch, Files, PathClaim, WatchState};
+use claim::Claims;
 use watch::Watching;
 
-/// Real files. Claims are lock files in `claims`, which all daemons of one user share. All clones share one watcher.
+/// Real files. Claims are lock files in a folder that all daemons of one user share. All clones share one watcher.
 #[derive(Clone, Debug)]
 pub struct LocalFiles {
-    claims: PathBuf,
+    claims: Arc<Claims>,
     watching: Arc<Watching>,
-    /// A copy of it is with each claim, to count them.
-    held: Arc<()>,
 }
 
 impl LocalFiles {
     /// Files with claims in this folder; it is made when it is needed, as is the watcher.
     #[must_use]
     pub fn new(claims: PathBuf) -> Self {
-        Self { claims, watching: Arc::default(), held: Arc::default() }
+        Self::beside_earlier(claims, None)
+    }
+
+    /// The same, where daemons of version 0.1 may have claims in `earlier`.
+    #[must_use]
+    pub fn beside_earlier(claims: PathBuf, earlier: Option<PathBuf>) -> Self {
+        Self { claims: Arc::new(Claims::new(claims, earlier)), watching: Arc::default() }
     }
 }
 
@@ -51,9 +56,8 @@ impl Files for LocalFiles {
     }
 
     async fn claim(&self, path: &Path, session: SessionId) -> Result<Box<dyn PathClaim>, ClaimError> {
-        let (claims, path) = (self.claims.clone(), path.to_owned());
-        let claim = blocking(move || claim::take(&claims, &path, session)).await?;
-        Ok(Box::new(claim.counted(Arc::clone(&self.held))))
+        let (claims, path) = (Arc::clone(&self.claims), path.to_owned());
+        Ok(Box::new(blocking(move || claims.take(&path, session)).await?))
     }
 
     async fn read(&self, path: &Path) -> Result<(Vec<u8>, FileStamp), ReadError> {
@@ -94,7 +98,6 @@ impl Files for LocalFiles {
     }
 
     fn claims(&self) -> usize {
-        // One is held here, one by each claim.
-        Arc::strong_count(&self.held) - 1
+        self.claims.count()
     }
 }

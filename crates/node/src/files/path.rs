@@ -24,11 +24,12 @@ const CASE_PROBES_MAX: usize = 8;
 /// The path of the notebook that a person means: `.ipynb` is appended where it is missing.
 ///
 /// # Errors
-/// When it names no file, or is the id of a session.
+/// When it names no file, or is the id of a session, with the ending or without.
 pub fn notebook_path(path: &Path) -> Result<PathBuf, ClaimError> {
     let name = file_name(path)?;
-    if name.to_str().is_some_and(|name| Uuid::try_parse(name).is_ok()) {
-        return Err(ClaimError::UseTheId { path: name.to_string_lossy().into_owned() });
+    let id = name.to_str().map(|name| name.strip_suffix(SUFFIX).unwrap_or(name));
+    if let Some(id) = id.filter(|id| Uuid::try_parse(id).is_ok()) {
+        return Err(ClaimError::UseTheId { path: id.to_owned() });
     }
     if name.as_bytes() == SUFFIX.as_bytes() {
         return Err(bad(path, "its name is empty"));
@@ -115,11 +116,13 @@ fn file_name(path: &Path) -> Result<&OsStr, ClaimError> {
     }
 }
 
-/// An entry with its name as it is on disk, where the directory takes other spellings for it too.
+/// An entry with its name as it is on disk, where the directory takes other spellings for it too: of its case, or, which
+/// can only be seen in the list of names, of its letters with marks.
 fn spelt(directory: &Path, name: &OsStr) -> PathBuf {
     let asked = directory.join(name);
+    let folds_case = case_is_equal(directory, name);
     if matches!(asked.components().next_back(), Some(Component::RootDir) | None)
-        || !case_is_equal(directory, name)
+        || (!folds_case && name.is_ascii())
     {
         return asked;
     }
@@ -131,7 +134,7 @@ fn spelt(directory: &Path, name: &OsStr) -> PathBuf {
         if there == *name {
             return asked;
         }
-        if entry.ino() == inode && folded(&there) == folded(name) {
+        if entry.ino() == inode && (!folds_case || folded(&there) == folded(name)) {
             real = Some(there);
         }
     }

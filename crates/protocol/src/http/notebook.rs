@@ -154,6 +154,8 @@ pub enum FileConflict {
     Deleted,
     /// It is claimed by somebody else.
     Claimed,
+    /// Its path is a link by now, or goes through one, and leads to another file.
+    Elsewhere,
     /// A reason that this client does not know.
     #[serde(other)]
     Unknown,

@@ -25,9 +25,7 @@ use outlive_protocol::http::{FileConflict, Problem, SavedState};
 
 use super::asks::FileAsks;
 use super::document::Document;
-use super::saving::{
-    Claim, Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, ours, put_beside,
-};
+use super::saving::{Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, hold, ours, put_beside};
 use super::with_sources;
 use crate::seams::{ClaimError, FileHint, FileWatch, Files, PathClaim};
 
@@ -81,7 +79,7 @@ struct Home {
     /// SHA-256 of what was being written when the daemon before ended, in hex.
     rendered: Option<String>,
     /// Held as long as this is; `None` when it could not be had.
-    claim: Option<Box<dyn PathClaim>>,
+    claim: Option<Arc<dyn PathClaim>>,
     watch: Option<Box<dyn FileWatch>>,
     /// Where the file was renamed to, as far as the watch knows.
     renamed: Option<PathBuf>,
@@ -113,8 +111,8 @@ pub enum Done {
     Hint(FileHint),
     /// The notebook was written, or not.
     Saved(Saved),
-    /// It was looked at.
-    Looked(Looked),
+    /// It was looked at; with the claim, where it had to be taken anew.
+    Looked(Looked, Option<Box<dyn PathClaim>>),
     /// A path is taken for a save to it, or not.
     Prepared(Result<Prepared, Problem>),
     /// The notebook was written to that path, or not.
@@ -172,6 +170,9 @@ impl NotebookFile {
         let why_text = with_sources(why);
         let trouble = match why {
             ClaimError::Held { .. } => Trouble::Conflict { conflict: FileConflict::Claimed, why: why_text },
+            ClaimError::Elsewhere { .. } => {
+                Trouble::Conflict { conflict: FileConflict::Elsewhere, why: why_text }
+            }
             ClaimError::MissingDirectory { .. } | ClaimError::NoDirectory { .. } => {
                 Trouble::Conflict { conflict: FileConflict::Deleted, why: why_text }
             }
@@ -352,6 +353,7 @@ impl NotebookFile {
             (Some(Trouble::Conflict { conflict, .. }), _) if asked => match conflict {
                 _ if self.asks.only_to_close() => Step::Refuse,
                 FileConflict::Deleted | FileConflict::Claimed => Step::Save(Expect::Stamp(None)),
+                FileConflict::Elsewhere => Step::Refuse,
                 _ if self.asks.may_overwrite() => Step::Save(Expect::KeepTheirs),
                 FileConflict::Changed | FileConflict::NotANotebook | FileConflict::Unknown => Step::Refuse,
             },
@@ -415,8 +417,13 @@ impl NotebookFile {
             rendered: home.rendered.clone(),
             sources: home.stamp.is_none().then(|| document.sources()),
             hint: home.renamed.take(),
+            session: self.session,
+            claim: home.claim.clone(),
         };
-        self.begin(async move { Done::Looked(look.run().await) });
+        self.begin(async move {
+            let (looked, claim) = look.run().await;
+            Done::Looked(looked, claim)
+        });
     }
 
     /// Begins to write these bytes of the notebook to its own file.
@@ -443,7 +450,7 @@ impl NotebookFile {
             bytes,
             hash,
             expect,
-            claim: if home.claim.is_some() { Claim::Held } else { Claim::Missing },
+            claim: home.claim.clone(),
         };
         self.saving(now);
         self.begin(async move { Done::Saved(save.run().await) });
@@ -522,7 +529,7 @@ impl NotebookFile {
     /// The claim that was missing.
     pub fn claimed(&mut self, claim: Option<Box<dyn PathClaim>>) {
         if let (Some(home), Some(claim)) = (&mut self.home, claim) {
-            home.claim = Some(claim);
+            home.claim = Some(claim.into());
         }
     }
 
@@ -549,9 +556,19 @@ impl NotebookFile {
             return None;
         }
         let path = home.path.clone();
-        let expected = match &home.stamp {
-            Some(stamp) => Some(stamp.clone()),
-            None => ours(&*self.files, &path, &document.sources(), home.opened.as_ref()).await,
+        let (stamp, opened) = (home.stamp.clone(), home.opened.clone());
+        let (files, session) = (Arc::clone(&self.files), self.session);
+        if let Some(claim) = home.claim.clone() {
+            match hold(&*files, &*claim, session).await {
+                Ok(anew) => self.claimed(anew),
+                Err(error) => {
+                    return Some(put_beside(files, session, path, document, with_sources(&error)).await);
+                }
+            }
+        }
+        let expected = match stamp {
+            Some(stamp) => Some(stamp),
+            None => ours(&*self.files, &path, &document.sources(), opened.as_ref()).await,
         };
         self.saving(now);
         let error = match self.files.write(&path, document.to_bytes(), expected).await {
@@ -570,13 +587,13 @@ impl NotebookFile {
                 Err(error) => Some(with_sources(&error)),
             };
         }
-        let (files, session) = (Arc::clone(&self.files), self.session);
         Some(put_beside(files, session, path, document, with_sources(&error)).await)
     }
 }
 
 impl Home {
     fn new(path: PathBuf, stamp: Option<FileStamp>, claim: Option<Box<dyn PathClaim>>) -> Self {
+        let claim = claim.map(Arc::from);
         Self { path, stamp, opened: None, rendered: None, claim, watch: None, renamed: None }
     }
 }

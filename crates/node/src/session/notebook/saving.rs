@@ -15,7 +15,7 @@ use super::{hex, with_sources};
 use crate::context::{Context, PathSlot};
 use crate::files::notebook_at;
 use crate::problem;
-use crate::seams::{ClaimError, Files, PathClaim};
+use crate::seams::{ClaimError, Files, PathClaim, Standing};
 use crate::trust::{self, TrustKey};
 
 /// What a person has written of a notebook, as [`super::Document::sources`] gives it.
@@ -47,17 +47,8 @@ pub struct Save {
     pub hash: [u8; 32],
     /// What may be replaced.
     pub expect: Expect,
-    /// Whether the path must be claimed again first.
-    pub claim: Claim,
-}
-
-/// Whether a session holds the claim of its path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Claim {
-    /// It does.
-    Held,
-    /// It could not have it when it was taken up.
-    Missing,
+    /// The session's claim; `None` when it could not have it when it was taken up.
+    pub claim: Option<Arc<dyn PathClaim>>,
 }
 
 /// What came of a [`Save`].
@@ -99,13 +90,14 @@ impl SaveError {
 impl Save {
     /// Carries it out.
     pub async fn run(self) -> Saved {
-        let mut claim = None;
-        if self.claim == Claim::Missing {
-            match self.files.claim(&self.path, self.session).await {
-                Ok(had) => claim = Some(had),
-                Err(error) => return Saved { result: Err(error.into()), claim: None, kept: None },
-            }
-        }
+        let claim = match &self.claim {
+            Some(held) => hold(&*self.files, &**held, self.session).await,
+            None => claim_at(&*self.files, &self.path, self.session).await.map(Some),
+        };
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(error) => return Saved { result: Err(error.into()), claim: None, kept: None },
+        };
         let mut kept = None;
         Saved { result: self.write(&mut kept).await, claim, kept }
     }
@@ -128,6 +120,40 @@ impl Save {
         }
         Ok(files.write(&path, bytes, expected).await?)
     }
+}
+
+/// Makes sure, just before something is done with a file, that the claim is on what its path leads to now. Another one,
+/// where it had to be taken anew.
+///
+/// # Errors
+/// When the path leads elsewhere, or cannot be claimed again.
+pub async fn hold(
+    files: &dyn Files,
+    held: &dyn PathClaim,
+    session: SessionId,
+) -> Result<Option<Box<dyn PathClaim>>, ClaimError> {
+    match held.standing().await {
+        Standing::Stands => Ok(None),
+        Standing::Lapsed => claim_at(files, held.path(), session).await.map(Some),
+        Standing::Elsewhere(to) => Err(elsewhere(held.path(), &to)),
+    }
+}
+
+/// Claims a path that a session has already: it must be its own place still, and no link to another.
+///
+/// # Errors
+/// When it is, or cannot be claimed.
+pub async fn claim_at(
+    files: &dyn Files,
+    path: &Path,
+    session: SessionId,
+) -> Result<Box<dyn PathClaim>, ClaimError> {
+    let claim = files.claim(path, session).await?;
+    if claim.path() == path { Ok(claim) } else { Err(elsewhere(path, claim.path())) }
+}
+
+fn elsewhere(path: &Path, to: &Path) -> ClaimError {
+    ClaimError::Elsewhere { path: path.display().to_string(), to: to.display().to_string() }
 }
 
 /// Keeps what is in the file under another name beside it, and gives what it is and where it is kept.
@@ -203,6 +229,10 @@ pub struct Look {
     pub sources: Option<Sources>,
     /// Where it may be now.
     pub hint: Option<PathBuf>,
+    /// Whose notebook it is.
+    pub session: SessionId,
+    /// The session's claim, if it has it.
+    pub claim: Option<Arc<dyn PathClaim>>,
 }
 
 /// What a [`Look`] has found.
@@ -220,11 +250,28 @@ pub enum Looked {
     InMidWrite,
     /// It cannot be read.
     Unreadable(String),
+    /// It is not, or not surely, the session's any more.
+    Lost(Lost),
 }
 
 impl Look {
-    /// Carries it out.
-    pub async fn run(self) -> Looked {
+    /// Carries it out; with the claim, where it had to be taken anew.
+    pub async fn run(self) -> (Looked, Option<Box<dyn PathClaim>>) {
+        let claim = match &self.claim {
+            Some(held) => hold(&*self.files, &**held, self.session).await,
+            None => Ok(None),
+        };
+        match claim {
+            Ok(claim) => (self.look().await, claim),
+            Err(error @ (ClaimError::Held { .. } | ClaimError::Elsewhere { .. })) => {
+                (Looked::Lost(Lost { conflict: conflict_of(&error), why: with_sources(&error) }), None)
+            }
+            // It may be read, all the same.
+            Err(_) => (self.look().await, None),
+        }
+    }
+
+    async fn look(self) -> Looked {
         if let Some(stamp) = &self.stamp
             && self.files.stat(&self.path).await.is_ok_and(|there| there == Some(stamp.meta()))
         {
@@ -333,6 +380,18 @@ pub async fn prepare(
     Ok(Prepared::To(Destination { path, slot, claim, there, kept }))
 }
 
+/// The destination as its file system spells it, now that a file is there: some keep another spelling than was asked for.
+pub async fn spelt(context: Arc<Context>, session: SessionId, destination: Destination) -> Destination {
+    match context.files.resolve(&destination.path).await {
+        Ok(path) if path != destination.path => match take(&context, session, &path).await {
+            Ok((slot, claim)) => Destination { path, slot, claim, ..destination },
+            // Somebody who asks for it so is about to be told whose it is.
+            Err(_) => destination,
+        },
+        Ok(_) | Err(_) => destination,
+    }
+}
+
 /// The path in this node's index, and the claim against other daemons.
 async fn take(
     context: &Arc<Context>,
@@ -343,7 +402,16 @@ async fn take(
     Ok((slot, context.files.claim(path, session).await?))
 }
 
-/// A renamed file that cannot be followed.
+/// What it is for a session that its path cannot be claimed.
+pub const fn conflict_of(error: &ClaimError) -> FileConflict {
+    match error {
+        ClaimError::Held { .. } => FileConflict::Claimed,
+        ClaimError::Elsewhere { .. } => FileConflict::Elsewhere,
+        _ => FileConflict::Deleted,
+    }
+}
+
+/// A file that the session cannot have any more, or not follow.
 #[derive(Debug)]
 pub struct Lost {
     /// What it is for the session.
@@ -360,12 +428,8 @@ pub async fn follow(context: Arc<Context>, session: SessionId, to: PathBuf) -> R
         Ok(Destination { path, slot, claim, there: None, kept: None })
     };
     taken.await.map_err(|error: ClaimError| {
-        let conflict = match error {
-            ClaimError::Held { .. } => FileConflict::Claimed,
-            _ => FileConflict::Deleted,
-        };
         let why = format!("the file was renamed to {}: {}", to.display(), with_sources(&error));
-        Lost { conflict, why }
+        Lost { conflict: conflict_of(&error), why }
     })
 }
 
@@ -375,11 +439,11 @@ pub async fn claimed_before(
     session: SessionId,
     claiming: &Claiming,
 ) -> Option<(Destination, FileStamp)> {
-    let path = PathBuf::from(&claiming.path);
-    let (_, stamp) = context.files.read(&path).await.ok()?;
+    let (_, stamp) = context.files.read(Path::new(&claiming.path)).await.ok()?;
     if hex(&stamp.hash) != claiming.sha256 {
         return None;
     }
+    let path = context.files.resolve(Path::new(&claiming.path)).await.ok()?;
     let (slot, claim) = take(context, session, &path).await.ok()?;
     Some((Destination { path, slot, claim, there: None, kept: None }, stamp))
 }

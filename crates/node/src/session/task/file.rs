@@ -28,7 +28,7 @@ use super::super::handle::{Answer, FileAsk, denied};
 use super::super::journal::WriteError;
 use super::super::notebook::asks::{Asker, Foreign, Moving, Reply, Served, Wish};
 use super::super::notebook::record::{DocumentRecord, Rendered, Saved as SavedRecord};
-use super::super::notebook::saving::{Expect, Looked, SaveError, Saved, put_beside, remember};
+use super::super::notebook::saving::{Expect, Looked, SaveError, Saved, conflict_of, put_beside, remember};
 use super::super::notebook::{Done, Step, hex, with_sources};
 use super::Task;
 use crate::problem;
@@ -168,7 +168,12 @@ impl Task {
                 }
             }
             Done::Saved(saved) => self.file_saved(saved).await?,
-            Done::Looked(looked) => self.file_looked(looked).await?,
+            Done::Looked(looked, claim) => {
+                if let Some(plane) = &mut self.notebook {
+                    plane.file.claimed(claim);
+                }
+                self.file_looked(looked).await?;
+            }
             Done::Prepared(prepared) => self.file_prepared(prepared).await?,
             Done::Moved(destination, written) => self.file_moved(destination, written).await?,
             Done::Followed(followed) => self.file_followed(followed).await?,
@@ -276,8 +281,8 @@ impl Task {
             SaveError::Write(FileError::Changed { .. } | FileError::NotAFile(..)) => {
                 plane.file.conflicted(FileConflict::Changed, with_sources(&error));
             }
-            SaveError::Claim(ClaimError::Held { .. }) => {
-                plane.file.conflicted(FileConflict::Claimed, with_sources(&error));
+            SaveError::Claim(why @ (ClaimError::Held { .. } | ClaimError::Elsewhere { .. })) => {
+                plane.file.conflicted(conflict_of(why), with_sources(&error));
             }
             SaveError::Claim(_) | SaveError::Write(_) | SaveError::Read(_) => {
                 plane.file.failing(with_sources(&error));
@@ -366,6 +371,7 @@ impl Task {
                 let path = file.path().map(|path| path.display().to_string()).unwrap_or_default();
                 file.conflicted(FileConflict::Deleted, format!("{path} was deleted; a save writes it again"));
             }
+            Looked::Lost(lost) => file.conflicted(lost.conflict, lost.why),
             Looked::InMidWrite => file.look(now + Duration::from_millis(AUTOSAVE_QUIET_MS)),
             Looked::Unreadable(why) => file.failing(why),
         }

@@ -20,7 +20,7 @@ use super::super::super::handle::denied;
 use super::super::super::journal::WriteError;
 use super::super::super::notebook::asks::{Asker, Foreign, Moving, Wish};
 use super::super::super::notebook::saving::{
-    Destination, Lost, Prepared, claimed_before, follow, prepare, remember,
+    Destination, Lost, Prepared, claimed_before, follow, prepare, remember, spelt,
 };
 use super::super::super::notebook::{Done, hex, with_sources};
 use super::super::Task;
@@ -73,10 +73,12 @@ impl Task {
             }
             self.note_rendered(hash, path).await?;
         }
-        let files = Arc::clone(&self.context.files);
+        let (context, id) = (Arc::clone(&self.context), self.session.spec.id);
         let Some(plane) = &mut self.notebook else { return Ok(()) };
         plane.file.begin(async move {
-            let written = files.write(&destination.path, bytes, destination.there.clone()).await;
+            let written = context.files.write(&destination.path, bytes, destination.there.clone()).await;
+            let destination =
+                if written.is_ok() && !copies { spelt(context, id, destination).await } else { destination };
             Done::Moved(destination, written)
         });
         Ok(())
@@ -147,7 +149,15 @@ impl Task {
         why: PathWhy,
     ) -> Result<Result<(), Problem>, WriteError> {
         let Destination { path, slot, claim, .. } = destination;
-        let taken = Input::TakePath { path: path.display().to_string(), why };
+        let path_text = path.display().to_string();
+        let claiming = self.session.claiming.clone().filter(|claiming| claiming.path != path_text);
+        if let Some(claiming) = claiming.filter(|_| why != PathWhy::Renamed) {
+            // The file system spells it otherwise than was asked for.
+            self.input(Input::ReleasePath { path: claiming.path }, None).await?.ok();
+            let claim = Input::ClaimPath { path: path_text.clone(), sha256: claiming.sha256 };
+            self.input(claim, None).await?.ok();
+        }
+        let taken = Input::TakePath { path: path_text, why };
         if let Err(why) = self.input(taken, None).await? {
             return Ok(Err(denied(self.session.spec.id, &why)));
         }

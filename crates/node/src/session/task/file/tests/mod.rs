@@ -3,6 +3,7 @@
 mod crashes;
 mod edits;
 mod faults;
+mod places;
 mod trust;
 pub(in super::super) mod world;
 
