@@ -4,6 +4,7 @@ mod crashes;
 mod editor;
 mod peers;
 mod runs;
+mod space;
 
 use std::time::Duration;
 

@@ -253,7 +253,7 @@ fn cells_without_ids_stay_the_same_cells_when_a_long_log_is_written_anew() {
     });
 }
 
-async fn document_records(daemon: &Daemon, id: SessionId) -> Vec<DocumentRecord> {
+pub async fn document_records(daemon: &Daemon, id: SessionId) -> Vec<DocumentRecord> {
     let lanes = LaneFilter::Only(vec![outlive_core::log::Lane::Document]);
     let mut records = Vec::new();
     let mut after = outlive_core::id::Position(0);
