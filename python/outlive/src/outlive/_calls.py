@@ -132,6 +132,8 @@ def run(session: str, cell: str | None, code: str | None, expected: str | None) 
     if (cell is None) == (code is None):
         raise ValueError("give a cell or `code`; `run_all` runs the notebook")
     if cell is None:
+        if expected is not None:
+            raise ValueError("`expected` is the source of a cell as you saw it; `code` is run as it is")
         return submit(session, code, None, None, None)
     return submit(session, None, [cell], None, {cell: expected} if expected is not None else None)
 
