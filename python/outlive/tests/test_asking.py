@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from conftest import World
 
-from outlive import AsyncSession, Problem, Question, RunFailed, Session
+from outlive import AsyncSession, CellChanged, Problem, Question, RunFailed, Session
 
 ASKS = "import getpass\nprint([input('name? ') for _ in range(3)], getpass.getpass('secret? '))"
 
@@ -134,18 +134,18 @@ def test_a_cell_that_somebody_has_changed_is_not_run(world: World) -> None:  # C
         lambda: mine.run_all(seen=seen),
         lambda: mine.submit(first.id, expected={first.id: first.source}),
     ):
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(CellChanged, match=r"print\('danger'\)") as refused:
             run()
-        assert refused.value.code == "cell-changed"
+        assert refused.value.source == "print('keep')", "what it is now"
     assert len(mine.runs()) == 3, "nothing of it was run"
     with pytest.raises(ValueError, match="expected"):
         mine.run(code="1", expected="1")
 
     async def work() -> None:
         session = await AsyncSession.open(path)
-        with pytest.raises(Problem, match="cannot run"):
+        with pytest.raises(CellChanged, match="cannot run"):
             await session.run(first.id, expected=first.source)
-        with pytest.raises(Problem, match="cannot run"):
+        with pytest.raises(CellChanged, match="cannot run"):
             await session.run_all(seen=seen)
 
     asyncio.run(work())

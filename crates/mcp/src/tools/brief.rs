@@ -168,6 +168,7 @@ impl From<&RunView> for Run {
 fn ended(outcome: &RunOutcome) -> (&'static str, Option<String>) {
     match outcome {
         RunOutcome::Succeeded => ("succeeded", None),
+        RunOutcome::Raised { ename, evalue } if evalue.is_empty() => ("raised", Some(ename.clone())),
         RunOutcome::Raised { ename, evalue } => ("raised", Some(format!("{ename}: {evalue}"))),
         RunOutcome::Failed { summary, .. } => ("failed", Some(format!("{summary}; `explain` tells more"))),
         RunOutcome::Unserved { reason } => ("not_run", Some(reason.clone())),

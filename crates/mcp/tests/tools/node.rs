@@ -32,6 +32,7 @@ impl World {
             node: NodeId::from_uuid(Uuid::from_u128(1)),
             state: state.path().to_owned(),
             claims: state.path().join("claims"),
+            earlier_claims: None,
             program: state.path().join("no-shim"),
             engine: Arc::new(outlive_store::Embedded::open(&state.path().join("store")).unwrap()),
             clock: Arc::new(SystemClock::default()),

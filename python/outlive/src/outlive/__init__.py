@@ -18,6 +18,7 @@ runs goes on, and :meth:`Session.open` with its id or its path comes back to it.
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
+    CellChanged,
     DaemonGone,
     NotFound,
     Notice,
@@ -53,6 +54,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "AsyncSession",
     "Cell",
+    "CellChanged",
     "DaemonGone",
     "Event",
     "NotFound",

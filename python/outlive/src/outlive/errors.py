@@ -87,6 +87,15 @@ class Unsaved(Problem):
     """The session has edits that no file has. Save it, or close it with ``discard=True``."""
 
 
+class CellChanged(Problem):
+    """A cell reads otherwise than was expected: nothing was run, or edited."""
+
+    @property
+    def source(self) -> str | None:
+        """What it reads now, where that was told."""
+        return self.facts.get("source")
+
+
 class NotFound(Problem):
     """There is no such session, run, cell or file."""
 
@@ -109,6 +118,7 @@ _BY_CODE: dict[str, type[Problem]] = {
     "file-exists": NotSaved,
     "save-failed": NotSaved,
     "unsaved": Unsaved,
+    "cell-changed": CellChanged,
 }
 _PATHS = {"no-such-directory", "is-a-directory", "bad-path", "claim-unavailable", "volume-not-here"}
 """What stands against a path. It is not written, if it was to be saved there."""

@@ -188,9 +188,10 @@ class Run:
             return None
         kind = self.outcome.get("kind")
         if kind == "raised":
-            why = f"{self.outcome.get('ename')}: {self.outcome.get('evalue')}"
+            ename, evalue = self.outcome.get("ename"), self.outcome.get("evalue")
+            why = f"{ename}: {evalue}" if evalue else str(ename)
             # What Jupyter says is about clients in general.
-            asks = self.outcome.get("ename") == "StdinNotImplementedError"
+            asks = ename == "StdinNotImplementedError"
             return f"{why} (it asks its user: run it with `on_question=input`)" if asks else why
         if kind == "failed":
             return f"{self.outcome.get('summary')} ({self.outcome.get('code')})"

@@ -333,7 +333,7 @@ class Session:
             cells: Their ids.
             code: Source that stands in no cell.
             required: A state vector: refused unless the notebook has all that was inserted until then.
-            expected: The source of cells as you saw it, by id: refused (`cell-changed`) if one is another by now.
+            expected: The source of cells as you saw it, by id: :class:`CellChanged` if one is another by now.
         """
         return self._do(_calls.submit(self.id, code, cells or None, required, expected))
 
@@ -351,7 +351,7 @@ class Session:
         Args:
             cell: The cell's id.
             code: Source that stands in no cell.
-            expected: The cell's source as you saw it: if somebody has changed it, it is not run (`cell-changed`).
+            expected: The cell's source as you saw it: if somebody has changed it, it is not run.
             check: Whether a run that does not succeed is an error.
             on_question: Is called with each question of the program (`input()`) and gives the answer;
                 `on_question=input` asks at this terminal. Without it such a program fails, unless somebody else is
@@ -359,6 +359,7 @@ class Session:
 
         Raises:
             RunFailed: it did not succeed (unless `check` is false).
+            CellChanged: it is not what was `expected`.
         """
         run = self.wait(self._queued(_calls.run(self.id, cell, code, expected), on_question)[0])
         if check and not run.succeeded:
@@ -375,13 +376,13 @@ class Session:
         """Runs all code cells and waits for their end.
 
         Args:
-            seen: The notebook as you saw it: its code cells are run, and none of them (`cell-changed`) if one has
-                another source by now.
+            seen: The notebook as you saw it: its code cells are run, and none of them if one has another source by now.
             check: Whether a run that does not succeed is an error.
             on_question: As of :meth:`run`.
 
         Raises:
             RunFailed: the first that did not succeed (unless `check` is false).
+            CellChanged: a cell is not as it was `seen`.
         """
         runs = [self.wait(run) for run in self._queued(_calls.run_all(self.id, seen), on_question)]
         for run in runs if check else []:
