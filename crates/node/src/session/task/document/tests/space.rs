@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use outlive_core::id::{Attempt, Incarnation, NodeId, ProcessKey, RuntimeId, SessionId};
 use outlive_core::limits::{BLOB_GRACE_MS, RECORD_BYTES_MAX};
@@ -47,8 +47,9 @@ async fn named(daemon: &Daemon, id: SessionId) -> BTreeSet<String> {
 
 /// As if it had been put longer ago than a blob is kept that nothing names.
 fn make_old(blob: &Path) {
-    let long_ago = SystemTime::now() - Duration::from_millis(BLOB_GRACE_MS + 60_000);
-    File::open(blob).unwrap().set_modified(long_ago).unwrap();
+    let file = File::open(blob).unwrap();
+    let put = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(put - Duration::from_millis(BLOB_GRACE_MS + 60_000)).unwrap();
 }
 
 /// A file with one cell that says which version of it this is.
