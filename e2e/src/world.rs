@@ -50,6 +50,7 @@ impl World {
             ("TMPDIR", below("tmp")),
             ("OUTLIVE_STATE_DIR", below("state")),
             ("OUTLIVE_RUNTIME_DIR", below("run")),
+            ("OUTLIVE_CLAIMS_DIR", below("run/claims")),
             ("OUTLIVE_CACHE_DIR", below("cache")),
             ("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", venv.display())),
             ("VIRTUAL_ENV", venv.display().to_string()),
@@ -182,7 +183,8 @@ impl World {
     }
 
     /// Starts a daemon that sees the filesystem as this shell script makes it, which runs in a mount namespace of its
-    /// own; [`seen_by`](Self::seen_by) shows the test what the daemon sees.
+    /// own, and as an ordinary user in a user namespace too; [`seen_by`](Self::seen_by) shows the test what the daemon
+    /// sees.
     ///
     /// # Panics
     /// When the script fails: a fault that cannot be made is no reason to skip its test.
@@ -191,6 +193,9 @@ impl World {
     pub fn daemon_behind(&self, mounts: &str) -> Daemon {
         let mut command = self.command("unshare");
         let script = format!("set -e\n{mounts}\nexec {} serve", binary().display());
+        if !rustix::process::getuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
         command.args(["--mount", "sh", "-c", &script]);
         Daemon::wait_ready(Running::start(&mut command), &self.api())
     }

@@ -4,9 +4,14 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+/// How often what the holder writes is read again, and how long it is given each time.
+const TRIES: usize = 1_000;
+const WRITING: Duration = Duration::from_millis(1);
 
 /// A held state directory.
 #[derive(Debug)]
@@ -73,15 +78,29 @@ pub fn take(directory: &Path) -> Result<StateLock, LockError> {
             Ok(StateLock { _held: file })
         }
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            let _at_start = file.seek(SeekFrom::Start(0));
-            let _read = file.read_to_string(&mut text);
-            let unknown = Holder { pid: 0, version: "unknown".to_owned() };
-            let Holder { pid, version } = serde_json::from_str(&text).unwrap_or(unknown);
+            let Holder { pid, version } = holder(&mut file);
             Err(LockError::Held { directory: directory.to_owned(), pid, version })
         }
         Err(errno) => Err(failed(errno.into())),
     }
+}
+
+/// Who has the lock. It is between two calls, when there is nothing yet, or what the one before it wrote.
+fn holder(file: &mut File) -> Holder {
+    let read = |file: &mut File| {
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_to_string(&mut text).ok()?;
+        let holder: Holder = serde_json::from_str(&text).ok()?;
+        Path::new("/proc").join(holder.pid.to_string()).exists().then_some(holder)
+    };
+    for _ in 0..TRIES {
+        if let Some(holder) = read(file) {
+            return holder;
+        }
+        std::thread::sleep(WRITING);
+    }
+    Holder { pid: 0, version: "unknown".to_owned() }
 }
 
 /// The node's id: made once, kept in the state directory.
@@ -99,4 +118,43 @@ pub fn node_id(directory: &Path) -> Result<outlive_core::id::NodeId, LockError> 
     writeln!(file, "{id}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     file.persist(&path).map_err(|error| failed(error.error))?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // D5: of daemons that start at once, those that lose say which has won, also while it is about to say that itself.
+    #[test]
+    fn the_holder_is_named_although_it_has_not_written_its_name_yet() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        // What a daemon left that ended long ago. No process has this pid.
+        fs::write(&path, r#"{"pid":4194305,"version":"0.0"}"#).unwrap();
+        let mut winner = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        flock(&winner, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let loser = std::thread::scope(|scope| {
+            let loser = scope.spawn(|| take(place.path()));
+            // It waits: it has not read that name.
+            while !loser.is_finished() && reads_of(&path) == 0 {
+                std::thread::yield_now();
+            }
+            winner.set_len(0).unwrap();
+            let holder = Holder { pid: std::process::id(), version: "1.2".to_owned() };
+            winner.write_all(&serde_json::to_vec(&holder).unwrap()).unwrap();
+            loser.join().unwrap()
+        });
+        match loser {
+            Err(LockError::Held { pid, version, .. }) => {
+                assert_eq!((pid, &*version), (std::process::id(), "1.2"));
+            }
+            otherwise => panic!("{otherwise:?}"),
+        }
+    }
+
+    /// How many descriptors of this process beside the winner's are open on the file.
+    fn reads_of(path: &Path) -> usize {
+        let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == path)).count().saturating_sub(1)
+    }
 }

@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub state: PathBuf,
     /// The folder of path claims, shared by all daemons of this user.
     pub claims: PathBuf,
+    /// Where daemons of version 0.1 with this one's settings have theirs.
+    pub earlier_claims: Option<PathBuf>,
     /// Our own binary.
     pub program: PathBuf,
     /// Where logs, tables and blobs are kept.
@@ -135,7 +137,7 @@ impl Node {
             engine: config.engine,
             bus: Arc::new(LocalBus::default()),
             runtimes: Arc::new(runtimes),
-            files: Arc::new(LocalFiles::new(config.claims)),
+            files: Arc::new(LocalFiles::beside_earlier(config.claims, config.earlier_claims)),
             cluster: config.cluster,
         };
         let node = Self::over(who, seams, config.budgets, config.state, processes).await?;
@@ -543,6 +545,7 @@ mod tests {
             node: NodeId::from_uuid(Uuid::from_u128(1)),
             state: place.path().to_owned(),
             claims: place.path().join("claims"),
+            earlier_claims: None,
             program: place.path().join("no-shim"),
             engine: Arc::new(outlive_store::Embedded::open(&place.path().join("store")).unwrap()),
             clock: Arc::new(SystemClock::default()),

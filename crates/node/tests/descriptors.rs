@@ -20,6 +20,7 @@ async fn new_sessions_are_refused_before_the_last_files_are_gone_and_those_that_
         node: NodeId::from_uuid(Uuid::from_u128(1)),
         state: place.path().to_owned(),
         claims: place.path().join("claims"),
+        earlier_claims: None,
         program: place.path().join("no-shim"),
         engine: Arc::new(outlive_store::Embedded::open(&place.path().join("store")).unwrap()),
         clock: Arc::new(SystemClock::default()),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
 
-use outlive_e2e::{Response, Session, World, notebook};
+use outlive_e2e::{Daemon, Response, Running, Session, World, notebook};
 use serde_json::json;
 
 /// Two ways to write one path that does not exist yet; the second column needs what [`prepare`] makes.
@@ -120,13 +120,14 @@ fn concurrent_opens_join_one_session() {
     assert_eq!(opened[0].view()["runtime"]["incarnation"], 1);
 }
 
-// C2: a file that another daemon on this machine has open is refused by name.
+// C2: a file that another daemon on this machine has open is refused by name, whatever directories the two have.
 #[test]
 fn a_file_that_another_daemon_has_is_refused() {
-    let (ours, theirs) = (World::new(), World::new());
-    // All daemons of one user share their claims.
-    fs::create_dir(ours.runtime().join("claims")).unwrap();
-    symlink(ours.runtime().join("claims"), theirs.runtime().join("claims")).unwrap();
+    let (mut ours, mut theirs) = (World::new(), World::new());
+    let claims = tempfile::tempdir().unwrap();
+    for world in [&mut ours, &mut theirs] {
+        world.set("OUTLIVE_CLAIMS_DIR", claims.path().to_string_lossy());
+    }
     let (_one, other) = (ours.daemon(), theirs.daemon());
     let path = ours.notebook("one.ipynb", &["print('theirs')"]);
     let before = fs::read(&path).unwrap();
@@ -141,4 +142,27 @@ fn a_file_that_another_daemon_has_is_refused() {
     assert_eq!(fs::read(&path).unwrap(), before);
     other.kill();
     let _joined = Session::open(&ours.api(), &path);
+}
+
+// C2: nobody says where claims are: neither settings nor a login's variables part two daemons of one user.
+#[test]
+fn two_daemons_of_one_user_meet_whatever_their_environment_says() {
+    let (ours, theirs) = (World::new(), World::new());
+    let serve = |world: &World, variables: &[(&str, &Path)]| {
+        let mut command = world.outlive(&["serve"]);
+        command.env_remove("OUTLIVE_CLAIMS_DIR").envs(variables.iter().copied());
+        Daemon::wait_ready(Running::start(&mut command), &world.api())
+    };
+    // As after a login, and as cron starts it.
+    let login = ours.root().join("login");
+    fs::create_dir(&login).unwrap();
+    let _one = serve(&ours, &[("XDG_RUNTIME_DIR", &login)]);
+    let _other = serve(&theirs, &[("TMPDIR", &theirs.root().join("tmp"))]);
+    let path = ours.notebook("one.ipynb", &["print('theirs')"]);
+    let holder = Session::open(&theirs.api(), &path);
+    let problem = ours.api().refused("/v1/sessions/open", &json!({"path": path}));
+    assert_eq!(problem["code"], "path-already-open", "{problem}");
+    assert!(problem["hint"].as_str().unwrap().contains(&holder.id), "{problem}");
+    holder.close(false);
+    Session::open(&ours.api(), &path).close(false);
 }

@@ -75,7 +75,7 @@ pub struct Args {
     /// What is logged: error, warn, info, debug, trace, or a filter by module
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Directory of the socket and of path claims [OUTLIVE_RUNTIME_DIR]
+    /// Directory of the socket [OUTLIVE_RUNTIME_DIR]
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<String>,
     /// Directory of managed environments [OUTLIVE_CACHE_DIR]
@@ -234,7 +234,8 @@ fn node_config(
     Ok(NodeConfig {
         node,
         state: config.state_dir.value.clone(),
-        claims: config.runtime_dir.value.join("claims"),
+        claims: paths::claims()?,
+        earlier_claims: Some(config.runtime_dir.value.join("claims")),
         program: own_program(),
         engine,
         clock: Arc::new(SystemClock::default()),

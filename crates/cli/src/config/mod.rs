@@ -33,7 +33,7 @@ pub struct Key {
 /// Every setting but those of a cluster.
 const OWN_KEYS: [Key; 12] = [
     Key { name: "state_dir", about: "logs, tables and the daemon's own log", kind: Kind::Path },
-    Key { name: "runtime_dir", about: "the daemon's socket and path claims", kind: Kind::Path },
+    Key { name: "runtime_dir", about: "the daemon's socket", kind: Kind::Path },
     Key { name: "cache_dir", about: "managed Python environments", kind: Kind::Path },
     Key { name: "start_daemon", about: "start a daemon when none runs", kind: Kind::Flag },
     Key { name: "log_level", about: "what the daemon logs", kind: Kind::Text },
@@ -113,7 +113,7 @@ pub struct Setting<T> {
 pub struct Config {
     /// Where everything durable is.
     pub state_dir: Setting<PathBuf>,
-    /// Where sockets and claims are; shared by all daemons of a user on one machine.
+    /// Where sockets are.
     pub runtime_dir: Setting<PathBuf>,
     /// What can be made again.
     pub cache_dir: Setting<PathBuf>,

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use outlive_core::limits;
 
@@ -44,6 +44,20 @@ pub fn private(directory: &Path, setting: &str) -> Result<(), Failure> {
         return wrong(format!("{shown} is open to others and cannot be closed: {error}"));
     }
     Ok(())
+}
+
+/// The folder of path claims, made private: one for all daemons of this user on this machine, whatever their settings and
+/// their environment say, or two of them would write one notebook. Only a test has another.
+pub fn claims() -> Result<PathBuf, Failure> {
+    if let Some(folder) = std::env::var_os("OUTLIVE_CLAIMS_DIR").map(PathBuf::from) {
+        private(&folder, "claims_dir")?;
+        return Ok(folder);
+    }
+    // Not below XDG_RUNTIME_DIR, which a daemon of cron does not have, and which goes when its user logs out; nor below
+    // TMPDIR.
+    let place = PathBuf::from(format!("/tmp/outlive-{}", rustix::process::geteuid().as_raw()));
+    private(&place, "claims_dir")?;
+    Ok(place.join("claims"))
 }
 
 /// The address of a Unix socket has a fixed size, and the system would only say "invalid argument".

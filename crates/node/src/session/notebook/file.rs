@@ -559,11 +559,9 @@ impl NotebookFile {
         let (stamp, opened) = (home.stamp.clone(), home.opened.clone());
         let (files, session) = (Arc::clone(&self.files), self.session);
         if let Some(claim) = home.claim.clone() {
-            match hold(&*files, &*claim, session).await {
+            match hold(&*files, &*claim, session).await.map_err(|error| with_sources(&error)) {
                 Ok(anew) => self.claimed(anew),
-                Err(error) => {
-                    return Some(put_beside(files, session, path, document, with_sources(&error)).await);
-                }
+                Err(why) => return Some(put_beside(files, session, path, document, why).await),
             }
         }
         let expected = match stamp {
