@@ -23,6 +23,7 @@ pub async fn look(context: &Context, state: &Path) -> DoctorView {
         descriptors(),
         cgroup(),
         store(context).await,
+        tables(context).await,
         sessions(context),
         shims(context),
         files(context),
@@ -133,7 +134,7 @@ async fn store(context: &Context) -> DoctorCheck {
         Err(error) => return check("store", DoctorLevel::Error, with_sources(&error), None),
     };
     if dropped.is_empty() {
-        return check("store", DoctorLevel::Ok, "logs and tables can be read".to_owned(), None);
+        return check("store", DoctorLevel::Ok, "logs can be read".to_owned(), None);
     }
     let named = dropped.iter().rev().take(DAMAGES_NAMED_MAX).map(|(id, dropped)| {
         let Dropped { last_good, bytes, records, what, aside } = dropped;
@@ -151,13 +152,48 @@ async fn store(context: &Context) -> DoctorCheck {
     check("store", DoctorLevel::Warning, found.join("; "), Some(hint))
 }
 
+async fn tables(context: &Context) -> DoctorCheck {
+    let tables = context.engine.tables().await;
+    if let Some(why) = tables.refused {
+        let found = format!("no row can be written: {why}");
+        let hint = "free disk space or repair the disk; it goes on by itself then. Open sessions go on, new ones and those \
+                    that are woken wait";
+        return check("tables", DoctorLevel::Error, found, Some(hint));
+    }
+    let mut found = Vec::new();
+    if !tables.put_aside.is_empty() {
+        let files =
+            tables.put_aside.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        found.push(format!("the table file was damaged and begun anew; what it was is kept in {files}"));
+    }
+    if context.unlisted() > 0 {
+        found.push(format!(
+            "{} sessions were missing in it and are listed again by their logs",
+            context.unlisted()
+        ));
+    }
+    if found.is_empty() {
+        return check("tables", DoctorLevel::Ok, "rows can be read and written".to_owned(), None);
+    }
+    let hint = "the disk or the power failed; no session is lost by that. What was trusted is asked again; the files that \
+                were put aside can be removed";
+    check("tables", DoctorLevel::Warning, found.join("; "), Some(hint))
+}
+
 fn sessions(context: &Context) -> DoctorCheck {
     let broken = context.broken_sessions();
     if broken.is_empty() {
         return check("sessions", DoctorLevel::Ok, format!("{} open", context.handles().len()), None);
     }
     let found = broken.iter().map(|(id, why)| format!("{id}: {why}")).collect::<Vec<_>>().join("; ");
-    check("sessions", DoctorLevel::Error, found, Some("repair what is wrong and start the daemon again"))
+    check(
+        "sessions",
+        DoctorLevel::Error,
+        found,
+        Some(
+            "repair what is wrong and start the daemon again; or give them up: `outlive stop --force`, `outlive forget`",
+        ),
+    )
 }
 
 fn shims(context: &Context) -> DoctorCheck {

@@ -1,10 +1,12 @@
 //! The node: its start and recovery, its answers, its end.
 
+mod broken;
 mod ending;
 mod give_back;
 mod looking;
 mod recover;
 pub(crate) mod retain;
+mod unlisted;
 mod unwatched;
 
 use std::fs::File;
@@ -165,7 +167,10 @@ impl Node {
         cluster::membership::join(&node.context).await?;
         recover(&node.context).await?;
         cluster::serve(&node.context);
-        retain::retain(&node.context).await?;
+        if let Err(error) = retain::retain(&node.context).await {
+            // It is tried again; what was open goes on meanwhile.
+            tracing::warn!(error = %with_sources(&error), "ended sessions are not forgotten");
+        }
         node.context.tasks.spawn(retain::retain_now_and_then(Arc::clone(&node.context)));
         node.context.tasks.spawn(give_back::give_back_now_and_then(Arc::clone(&node.context)));
         node.context.tasks.spawn(crate::evict::keep_within_budgets(Arc::clone(&node.context)));
@@ -259,7 +264,11 @@ impl Api for Node {
     }
 
     async fn forget(&self, id: SessionId) -> Result<(), Problem> {
-        let here = match self.here(id).await? {
+        let entered = match self.here(id).await {
+            Err(problem) if problem::is_broken(&problem) => return self.forget_broken(id, problem).await,
+            entered => entered?,
+        };
+        let here = match entered {
             // Its end has been told already; what is left of it takes a moment.
             Some(entered) if entered.handle.view.borrow().closed_at.is_some() => {
                 let mut view = entered.handle.view.clone();
@@ -310,12 +319,13 @@ impl Api for Node {
 
     async fn stop(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
         let from = if how.force { StopStep::Kill } else { StopStep::Ask };
-        match self.ask(id, Ask::Stop { why: StopWhy::User, from }).await {
+        let stopped = match self.ask(id, Ask::Stop { why: StopWhy::User, from }).await {
             // Its end came first: what was wanted.
             Err(problem) if problem.code == "session-ended" => self.row(id).await,
             Err(problem) => Err(problem),
             Ok(_) => self.session(id).await,
-        }
+        };
+        self.or_end_broken(id, how.force, stopped).await
     }
 
     async fn cancel(&self, id: SessionId, run: RunId) -> Result<RunView, Problem> {
@@ -408,7 +418,8 @@ impl Api for Node {
     }
 
     async fn close(&self, id: SessionId, how: Close) -> Result<SessionView, Problem> {
-        self.done(id, Ask::File(FileAsk::Close(how))).await
+        let closed = self.done(id, Ask::File(FileAsk::Close(how))).await;
+        self.or_end_broken(id, how.discard, closed).await
     }
 
     async fn rest(&self, id: SessionId, how: Stop) -> Result<SessionView, Problem> {
@@ -459,10 +470,7 @@ impl Api for Node {
         let deadline = self.context.clock.now().tick + Duration::from_millis(READY_STORE_MS);
         tokio::select! {
             biased;
-            // Which row is asked for does not matter: any answer is one.
-            answered = self.context.engine.get("nodes", "ready") => {
-                answered.map(drop).map_err(|error| problem::store(&error))
-            }
+            answered = answers(&*self.context.engine) => answered,
             () = self.context.clock.until(deadline) => Err(problem::store_silent(READY_STORE_MS)),
         }
     }
@@ -520,6 +528,15 @@ impl Api for Node {
         self.ending.cancel();
         Ok(())
     }
+}
+
+/// Whether the store answers, and takes rows.
+async fn answers(engine: &dyn Engine) -> Result<(), Problem> {
+    if let Some(why) = engine.tables().await.refused {
+        return Err(problem::tables_refused(&why));
+    }
+    // Which row is asked for does not matter: any answer is one.
+    engine.get("nodes", "ready").await.map(drop).map_err(|error| problem::store(&error))
 }
 
 pub(crate) fn unexpected(answer: &Answer) -> Problem {

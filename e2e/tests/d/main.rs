@@ -4,5 +4,6 @@ mod away;
 mod damage;
 mod long_away;
 mod question;
+mod store;
 mod strangers;
 mod upgrade;

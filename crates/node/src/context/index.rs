@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard};
 
 use outlive_core::id::{Epoch, ReportId, Revision, SessionId};
 use outlive_protocol::http::{RunCounts, RuntimeState, SessionState, SessionView};
-use outlive_store::TableError;
+use outlive_store::{Row, TableError};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Context;
@@ -54,8 +54,21 @@ pub struct Indexed {
     pub has_kernel: bool,
 }
 
+impl Indexed {
+    /// A session of a node that is alone, as its log has it.
+    pub(crate) fn found(view: SessionView, presence: Presence) -> Self {
+        Self { view, presence, owner: None, epoch: Epoch::default(), place: None, has_kernel: false }
+    }
+}
+
 const fn is_first(epoch: &Epoch) -> bool {
     epoch.0 == 0
+}
+
+/// What a row says; `None` of one that is damaged: it may also have come under another session's key.
+fn read(row: &Row) -> Option<Indexed> {
+    let read: Option<Indexed> = serde_json::from_slice(&row.value).ok();
+    read.filter(|read| read.view.id.to_string() == row.key)
 }
 
 /// Whether a session has a kernel that lives, as its view says.
@@ -152,8 +165,7 @@ impl Context {
     pub async fn index_given(&self, view: &SessionView, epoch: Epoch) -> Result<(), TableError> {
         let mut view = view.clone();
         (view.loaded, view.peers, view.rests_at, view.node) = (false, 0, None, None);
-        let row =
-            Indexed { view, presence: Presence::Open, owner: None, epoch, place: None, has_kernel: false };
+        let row = Indexed { epoch, ..Indexed::found(view, Presence::Open) };
         self.write_row(row.view.id, |before| {
             let is_newer = before.is_some_and(|before| before.epoch > epoch);
             (!is_newer).then(|| row.clone())
@@ -254,7 +266,7 @@ impl Context {
         for _ in 0..TRIES {
             let before = self.engine.get(SESSIONS, &key).await?;
             let revision = before.as_ref().map_or(Revision(0), |row| row.revision);
-            let before: Option<Indexed> = before.and_then(|row| serde_json::from_slice(&row.value).ok());
+            let before = before.as_ref().and_then(read);
             let known = before.as_ref().map(|before| (before.view.path.clone(), before.place.clone()));
             let Some(mut row) = row(before) else { return Ok(()) };
             row.place = self.place_of(row.view.path.as_deref(), known);
@@ -287,7 +299,7 @@ impl Context {
     /// As the store says.
     pub async fn indexed(&self, id: SessionId) -> Result<Option<Indexed>, TableError> {
         let row = self.engine.get(SESSIONS, &id.to_string()).await?;
-        Ok(row.and_then(|row| serde_json::from_slice(&row.value).ok()))
+        Ok(row.as_ref().and_then(read))
     }
 
     /// All rows, newest session first.
@@ -296,10 +308,24 @@ impl Context {
     /// As the store says.
     pub async fn all_indexed(&self) -> Result<Vec<Indexed>, TableError> {
         let rows = self.engine.scan(SESSIONS, "").await?;
-        let mut all: Vec<Indexed> =
-            rows.iter().filter_map(|row| serde_json::from_slice(&row.value).ok()).collect();
+        let mut all: Vec<Indexed> = rows.iter().filter_map(read).collect();
         all.sort_by_key(|row| std::cmp::Reverse(row.view.created_at));
         Ok(all)
+    }
+
+    /// Removes the rows that cannot be read: whose log is there has another by now.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub(crate) async fn drop_unreadable(&self) -> Result<(), TableError> {
+        for row in self.engine.scan(SESSIONS, "").await?.iter().filter(|row| read(row).is_none()) {
+            tracing::error!(key = row.key, "a row of the table of sessions cannot be read and is removed");
+            match self.engine.delete_if(SESSIONS, &row.key, row.revision).await {
+                Ok(()) | Err(TableError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// A session has ended.

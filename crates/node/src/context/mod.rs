@@ -4,6 +4,7 @@ mod index;
 mod registry;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use outlive_core::failover::Member;
@@ -79,6 +80,8 @@ pub struct Context {
     list_now: Notify,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
+    /// How many sessions had lost their row when the node started.
+    unlisted: AtomicUsize,
 }
 
 impl Context {
@@ -113,6 +116,7 @@ impl Context {
             listed: Mutex::default(),
             list_now: Notify::new(),
             refused: Mutex::default(),
+            unlisted: AtomicUsize::new(0),
         }
     }
 
@@ -153,6 +157,16 @@ impl Context {
             refused.pop_front();
         }
         refused.push_back(format!("{process} of session {session}: {reason}"));
+    }
+
+    /// So many sessions had lost their row and were listed again by their logs.
+    pub fn found_unlisted(&self, sessions: usize) {
+        self.unlisted.store(sessions, Ordering::Relaxed);
+    }
+
+    /// How many had when the node started.
+    pub fn unlisted(&self) -> usize {
+        self.unlisted.load(Ordering::Relaxed)
     }
 
     /// The shims that were refused since the daemon's start, the latest last.

@@ -450,9 +450,11 @@ fn held(path: &Path, by: SessionId) -> ClaimError {
 fn broken(id: SessionId, why: &str) -> Problem {
     Problem::new(
         503,
-        "session-broken",
+        crate::problem::SESSION_BROKEN,
         "The session cannot go on",
         format!("session {id} cannot go on: {why}"),
     )
-    .hint("its processes run on; repair what is wrong and start the daemon again")
+    .hint(
+        "its processes run on; repair what is wrong and start the daemon again, or give it up with `outlive stop --force`",
+    )
 }

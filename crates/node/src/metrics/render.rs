@@ -27,6 +27,14 @@ pub async fn render(context: &Context) -> String {
     let views: Vec<_> = context.handles().iter().map(|handle| handle.view.borrow().clone()).collect();
     there(context, &mut text, &views).await;
     descriptors_and_files(context, &mut text);
+    let tables = context.engine.tables().await;
+    text.gauge(
+        "outlive_tables_refused",
+        "1 while no row can be written, because the disk is full for instance.",
+    )
+    .value("", u64::from(tables.refused.is_some()));
+    text.counter("outlive_table_writes_failed_total", "Rows that could not be written.")
+        .value("", tables.failed);
     if let Some(cluster) = &context.cluster {
         context.metrics.cluster.render(cluster, &mut text);
     }

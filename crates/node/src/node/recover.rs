@@ -8,21 +8,32 @@ use std::time::Duration;
 use outlive_core::id::SessionId;
 use outlive_core::limits::STORE_RETRY_MS;
 
-use super::StartError;
+use super::{StartError, unlisted};
 use crate::context::{Context, Indexed, Presence, Reservation};
 use crate::seams::FoundShim;
 use crate::session::open::{self, Instead, NotResumed};
+use crate::session::with_sources;
 
-/// Takes up what is in the store and behind shims.
+/// Takes up what is in the store and behind shims. A session whose row is gone is listed again by its log.
 ///
 /// # Errors
-/// When the table of sessions cannot be read.
+/// When several nodes' table of sessions cannot be read.
 pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
     let mut shims: BTreeMap<SessionId, Vec<FoundShim>> = BTreeMap::new();
     for shim in context.runtimes.found() {
         shims.entry(shim.identity.session).or_default().push(shim);
     }
-    let mut rows = context.all_indexed().await?;
+    let mut rows = match context.all_indexed().await {
+        // What it holds stands in the logs as well.
+        Err(error) if context.cluster.is_none() => {
+            tracing::error!(error = %with_sources(&error), "the table of sessions cannot be read");
+            Vec::new()
+        }
+        rows => rows?,
+    };
+    if let Err(error) = unlisted::list_again(context, &mut rows).await {
+        tracing::error!(error = %with_sources(&error), "nobody knows which sessions have logs and no rows");
+    }
     rows.retain(|row| row.presence != Presence::Ended && is_ours(context, row));
     // All paths first: what is taken up may be asked for at once.
     for Indexed { view, .. } in &rows {

@@ -38,7 +38,7 @@ use notebook::{Claimed, Opened};
 pub use fold::{Folded, control, facts_in, load, load_lanes};
 pub use notebook::{new, open};
 pub use resume::{Instead, Loss, NotResumed, resume, wake};
-pub(crate) use resume::{Origin, gone, refuse_all};
+pub(crate) use resume::{Origin, gone, lost_beginning, refuse_all};
 
 /// Makes a session. Its path is claimed before anything is written; what fails leaves nothing behind.
 ///
@@ -130,7 +130,8 @@ pub(crate) async fn unmake(context: &Context, id: SessionId) -> Unmade {
             Ownership::Claimed(claim) => (claim.node, claim.boot) == (who.node, who.boot),
             Ownership::Released { .. } | Ownership::Closed => false,
         };
-        if is_ours {
+        let is_lost = lost_beginning(context, id).await.map_err(|problem| problem.detail)?.is_some();
+        if is_ours && !is_lost {
             context.forget(id).await.map_err(|error| with_sources(&error))?;
         }
         Ok::<(), String>(())

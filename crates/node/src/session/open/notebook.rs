@@ -363,6 +363,8 @@ async fn joined_at(
             context.forget_paths_of(id);
             Ok(None)
         }
+        // Nothing can be had of it: it has let go of its path, and the file is opened as another.
+        Err(problem) if problem.code == problem::SESSION_LOST && context.holder(path).is_none() => Ok(None),
         Err(problem) => Err(problem),
     }
 }

@@ -12,7 +12,7 @@ use outlive_core::session::state::Status;
 use outlive_core::session::{Effect, Session, recover};
 use outlive_core::time::WallTime;
 use outlive_protocol::http::Problem;
-use outlive_store::LaneFilter;
+use outlive_store::{Dropped, LaneFilter};
 use tokio::sync::mpsc;
 
 use super::{blob_directory, load, load_lanes, not_written, start, task};
@@ -214,6 +214,10 @@ async fn forgo(context: &Arc<Context>, id: SessionId, shims: &[FoundShim]) -> Re
     context.forget_paths_of(id);
     let whole = load(context, id).await.map_err(|error| problem::store(&error))?;
     let Some(ended) = whole.hosted else {
+        if let Some(problem) = lost_beginning(context, id).await? {
+            refuse_all(context, shims, "the beginning of its session's log is damaged");
+            return Err(problem);
+        }
         refuse_all(context, shims, "its session has no log");
         return context.forget(id).await.map_err(|error| problem::store(&error));
     };
@@ -221,6 +225,16 @@ async fn forgo(context: &Arc<Context>, id: SessionId, shims: &[FoundShim]) -> Re
     let view = ended.view(whole.fold.position());
     let epoch = whole.fold.epoch();
     context.index(&view, Presence::Ended, epoch).await.map_err(|error| problem::store(&error))
+}
+
+/// Why a log without a session in it is no sign that the session was never made: it has lost its beginning.
+///
+/// # Errors
+/// When the store does not say.
+pub(crate) async fn lost_beginning(context: &Context, id: SessionId) -> Result<Option<Problem>, Problem> {
+    let dropped = context.engine.dropped(id).await.map_err(|error| problem::store(&error))?;
+    let holds_something = |dropped: &Dropped| dropped.records > 0 || !dropped.aside.is_empty();
+    Ok(dropped.iter().any(holds_something).then(|| problem::session_lost(id, &dropped)))
 }
 
 async fn resume_session(
