@@ -234,10 +234,15 @@ fn what_stands_against_a_save_is_said_with_its_reason() {
     refused(&["open", "dir.ipynb"], "directory");
     refused(&["interrupt", id], "nothing is running");
     refused(&["exec", id, "--cell", "x"], "no cell x");
+    refused(&["exec", id, "--cell", "x"], &format!("hint: `outlive cells {}` lists them", &id[..8]));
+    refused(&["save", id], &format!("hint: `outlive save {} PATH` gives it a file", &id[..8]));
+    refused(&["save", id, "there"], "`--overwrite`");
+    refused(&["open", "nothing.ipynb"], "`outlive new` makes a new notebook");
     refused(&["forget", id], "is open");
     let (code, out, err) = home.said(&["save", id, "new"]);
     assert_eq!((code, out.trim()), (0, home.path().join("new.ipynb").to_str().expect("text")), "{err}");
     refused(&["save", id, "newer"], "new.ipynb");
+    refused(&["save", id, "newer"], &format!("`outlive save-as {} PATH`", &id[..8]));
 }
 
 #[test]
@@ -248,7 +253,7 @@ fn a_session_is_listed_stopped_and_found_again_by_its_name() {
         assert_eq!(home.said(&["open", "a.ipynb"]).0, 0);
         let (_, out, _) = home.said(&["sessions"]);
         let row = out.lines().nth(1).expect("a row");
-        assert!(row.contains("a.ipynb  idle   saved  down"), "{out}");
+        assert!(row.contains("a.ipynb  idle   saved, untrusted  down"), "{out}");
         assert_eq!(home.said(&["stop", "a.ipynb"]).0, 0);
     }
     let (_, out, err) = home.said(&["ps"]);

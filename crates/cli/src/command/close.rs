@@ -3,6 +3,7 @@
 use outlive_protocol::http::{Close, SessionView};
 
 use super::attach::quietly;
+use super::stop::until_ended;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::{Failure, doing_to};
@@ -31,7 +32,8 @@ impl Args {
                 continue;
             }
             let how = Close { discard: self.discard };
-            client.close(session.id, how).await.map_err(doing_to(&session, "close"))?;
+            let closed = client.close(session.id, how).await.map_err(doing_to(&session, "close"))?;
+            until_ended(daemon, &client, &closed).await?;
             terminal::talk(format!("closed {id} ({title}){}", cut_short(&session)));
         }
         Ok(Exit::Ok)

@@ -2,15 +2,16 @@
 
 use outlive_core::id::SessionId;
 use outlive_core::session::spec::StartWhen;
-use outlive_protocol::http::{NewSession, SessionView};
+use outlive_protocol::http::NewSession;
 
 use super::attach::quietly;
 use super::open::{tell, variables};
 use super::rerun::Rerun;
+use crate::client::CallError;
 use crate::daemon::Daemon;
 use crate::exit::Exit;
 use crate::failure::{Failure, doing};
-use crate::{hint, launch};
+use crate::launch;
 
 /// Arguments.
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
@@ -46,16 +47,18 @@ impl Args {
             memory_bytes_max: None,
             on_node_loss: self.rerun.policy(),
         };
-        let opened = client.new_session(&request).await.map_err(|error| doing("make a notebook", error))?;
-        if opened.session.closed_at.is_some() {
-            return Err(ended(&opened.session));
-        }
+        let opened = client.new_session(&request).await.map_err(refused)?;
         tell(&opened, self.json)
     }
 }
 
-/// The id that was given is that of a session which is over: it never begins again.
-fn ended(session: &SessionView) -> Failure {
-    let what = format!("cannot make a notebook: the session {} has ended", session.id);
-    Failure::new(Exit::Failed, what).hint(format!("give another `--id`; {}", hint::ended(session)))
+/// An id of a session that is over never begins again.
+fn refused(error: CallError) -> Failure {
+    let is_over = matches!(&error, CallError::Refused(problem) if problem.code == "session-ended");
+    let failure = doing("make a notebook", error);
+    if is_over {
+        failure.hint("give another `--id`, or none; `outlive logs` and `outlive explain` show what it did")
+    } else {
+        failure
+    }
 }

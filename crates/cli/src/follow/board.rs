@@ -130,12 +130,12 @@ impl Board {
         let active = self.cells.iter().rposition(|cell| cell.state == CellState::Running);
         let shown = window(&blocks.iter().map(Vec::len).collect::<Vec<_>>(), self.top, active, room);
         if shown.start > 0 {
-            lines.push(paint.text(Ink::Dim, format!("  … {} cells above", shown.start)).to_string());
+            lines.push(paint.text(Ink::Dim, format!("  … {} above", cells(shown.start))).to_string());
         }
         let below = blocks.len() - shown.end;
         lines.extend(blocks.into_iter().skip(shown.start).take(shown.len()).flatten());
         if below > 0 {
-            lines.push(paint.text(Ink::Dim, format!("  … {below} cells below")).to_string());
+            lines.push(paint.text(Ink::Dim, format!("  … {} below", cells(below))).to_string());
         }
         lines.resize(height.saturating_sub(1), String::new());
         lines.push(paint.text(Ink::Dim, terminal::fit(KEYS, width)).to_string());
@@ -183,6 +183,10 @@ impl Board {
         let before = self.before.get(&cell.id).filter(|(run, _)| *run == cell.run);
         before.map_or_else(Vec::new, |(_, text)| tail::last_lines(text, keep))
     }
+}
+
+fn cells(count: usize) -> String {
+    if count == 1 { "1 cell".to_owned() } else { format!("{count} cells") }
 }
 
 fn head(session: &SessionView, away: Option<&str>, width: usize, paint: Paint) -> Vec<String> {
