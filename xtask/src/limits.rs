@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 /// Where the limits stand.
-const SOURCES: [&str; 2] = ["crates/core/src/limits.rs", "crates/core/src/limits/nats.rs"];
+const SOURCES: [&str; 3] =
+    ["crates/core/src/limits.rs", "crates/core/src/limits/cluster.rs", "crates/core/src/limits/nats.rs"];
 /// The page that is written from them.
 pub const PAGE: &str = "docs/limits.md";
 
@@ -46,7 +47,7 @@ fn page(limits: &[Limit]) -> Result<String> {
     let mut page = format!(
         "# Limits\n\nEvery cap, timeout, queue size and retry. Written by `cargo xtask limits` from `{}`; \
          change them there.\n\n| limit | value | what it bounds, and why |\n|---|---|---|\n",
-        SOURCES.join("` and `")
+        SOURCES.join("`, `")
     );
     for limit in limits {
         ensure!(

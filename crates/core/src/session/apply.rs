@@ -91,14 +91,7 @@ fn happened(session: &mut Session, at: WallTime, what: &Happened) {
         Happened::Created(spec) => *session = Session::new((**spec).clone()),
         Happened::RunsQueued(runs) => queue(session, at, runs),
         Happened::RunsQueuedInParts { part, is_last, runs } => {
-            if *part == 0 {
-                session.arriving.clear();
-            }
-            session.arriving.extend(runs.iter().cloned());
-            if *is_last {
-                let all = std::mem::take(&mut session.arriving);
-                queue(session, at, &all);
-            }
+            queue_part(session, at, (*part, *is_last), runs);
         }
         Happened::RuntimeLaunching(_) | Happened::RestartDue => session.runtime.follow(at, what),
         Happened::RuntimeSpawned { process, .. }
@@ -225,6 +218,18 @@ fn answered(session: &mut Session, run: RunId) {
 fn rest_asked(session: &mut Session, at: WallTime) {
     drop_waiting(session, CancelWhy::Stopped, |_| true);
     session.runtime.rest_asked(at);
+}
+
+/// Runs come in parts; the last queues them all.
+fn queue_part(session: &mut Session, at: WallTime, (part, is_last): (u32, bool), runs: &[NewRun]) {
+    if part == 0 {
+        session.arriving.clear();
+    }
+    session.arriving.extend_from_slice(runs);
+    if is_last {
+        let all = std::mem::take(&mut session.arriving);
+        queue(session, at, &all);
+    }
 }
 
 /// Runs queued while a restart is under way wait for the process after the present one. What waits already is run
