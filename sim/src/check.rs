@@ -271,7 +271,10 @@ pub fn settled(world: &World) -> Vec<String> {
         let view = &row["view"];
         let what = view["path"].as_str().map(str::to_owned);
         let what = what.or_else(|| view["group"].is_object().then(|| format!("group {}", view["title"])));
-        if let Some(what) = what.filter(|_| row["presence"] != "ended") {
+        // Of what was never made a row may be left that came late. A node that is alone finds that when it starts.
+        let was_made = |id: SessionId| world.setup.is_cluster || !world.store.log(id).is_empty();
+        let is_there = serde_json::from_value(view["id"].clone()).is_ok_and(was_made);
+        if let Some(what) = what.filter(|_| row["presence"] != "ended" && is_there) {
             had.entry(what).or_default().push(view["id"].to_string());
         }
     }

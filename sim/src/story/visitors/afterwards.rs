@@ -35,7 +35,7 @@ impl Visitor {
             let asked = self.world.schedule.now();
             let Some(views) = self.lists(false).await else { continue };
             self.left_in_time(&views, asked);
-            let two = two_with_one_path(&views);
+            let two = two_with_one_path(views.iter().filter(|view| self.marks.is_known(view.id)));
             // A list is not made in one moment: a session may move while it is made.
             if let Some((path, ids)) = two.iter().find(|pair| before.contains(*pair)) {
                 self.note(format!("{path} is that of {ids:?}"));
@@ -290,7 +290,9 @@ impl Visitor {
     }
 }
 
-fn two_with_one_path(views: &[SessionView]) -> BTreeSet<(String, BTreeSet<SessionId>)> {
+fn two_with_one_path<'a>(
+    views: impl Iterator<Item = &'a SessionView>,
+) -> BTreeSet<(String, BTreeSet<SessionId>)> {
     let mut had: BTreeMap<&String, BTreeSet<SessionId>> = BTreeMap::new();
     for view in views {
         if let Some(path) = &view.path {

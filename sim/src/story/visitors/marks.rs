@@ -81,6 +81,11 @@ impl Marks {
         inner.sessions.iter().filter(|(_, kept)| kept.life == Life::Open).map(|(id, _)| *id).collect()
     }
 
+    /// Whether somebody was told of it.
+    pub(super) fn is_known(&self, session: SessionId) -> bool {
+        self.lock().sessions.contains_key(&session)
+    }
+
     /// Whether nobody has asked for its end.
     pub(super) fn is_open(&self, session: SessionId) -> bool {
         self.lock().sessions.get(&session).is_some_and(|kept| kept.life == Life::Open)
