@@ -11,6 +11,8 @@ use crate::{World, process};
 const FILES_MORE: usize = 12;
 /// Threads that may be there more: blocking work keeps its threads for some seconds after a burst.
 const THREADS_MORE: u64 = 24;
+/// Tasks within the daemon that may be there more: connections that are about to be closed, and this question's own.
+const TASKS_MORE: u64 = 12;
 /// Memory that may be held more, in bytes: what the allocator cannot give back.
 const BYTES_MORE: u64 = 24 << 20;
 
@@ -32,6 +34,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(50);
 pub struct Look {
     files: usize,
     threads: u64,
+    tasks: u64,
     bytes: u64,
     metrics: BTreeMap<String, u64>,
 }
@@ -69,7 +72,7 @@ impl Look {
         assert_eq!(of("outlive_evictions_scheduled_total"), settled, "evictions add up: {metrics:#?}");
         let files = process::open_files(pid);
         let bytes = process::anonymous_bytes(pid).expect("the daemon lives");
-        Self { files, threads: threads(pid), bytes, metrics }
+        Self { files, threads: threads(pid), tasks: of("outlive_async_tasks"), bytes, metrics }
     }
 
     /// What has grown since `first`; `None` when nothing has.
@@ -77,6 +80,7 @@ impl Look {
         let grown = [
             ("files", self.files as u64, (first.files + FILES_MORE) as u64),
             ("threads", self.threads, first.threads + THREADS_MORE),
+            ("tasks", self.tasks, first.tasks + TASKS_MORE),
             ("bytes of memory", self.bytes, first.bytes + BYTES_MORE),
         ];
         let too_many = grown.into_iter().find(|(_, now, most)| now > most);
@@ -89,9 +93,10 @@ impl fmt::Display for Look {
         let of = |name: &str| self.metrics.get(name).copied().unwrap_or_default();
         write!(
             f,
-            "{} files, {} threads, {} MiB; {} dormant, {} ended; {} evictions, {} woken",
+            "{} files, {} threads, {} tasks, {} MiB; {} dormant, {} ended; {} evictions, {} woken",
             self.files,
             self.threads,
+            self.tasks,
             self.bytes >> 20,
             of("outlive_sessions{state=\"dormant\"}"),
             of("outlive_sessions_ended_total"),

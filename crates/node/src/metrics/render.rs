@@ -48,6 +48,11 @@ pub async fn render(context: &Context) -> String {
         "Ended children that nobody waited for, and processes without a session; 0 but for moments.",
     )
     .value("", zombies::processes(context) as u64);
+    // A simulation has no runtime.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        text.gauge("outlive_async_tasks", "Tasks within the daemon that have not ended.")
+            .value("", runtime.metrics().num_alive_tasks() as u64);
+    }
     if let Some(stored) = stored(context).await {
         text.gauge("outlive_log_bytes", "Bytes of all sessions' logs.").value("", stored.log_bytes);
         text.gauge("outlive_blob_bytes", "Bytes of all sessions' blobs.").value("", stored.blob_bytes);

@@ -17,22 +17,25 @@ use crate::session::with_sources;
 /// Takes up what is in the store and behind shims. A session whose row is gone is listed again by its log.
 ///
 /// # Errors
-/// When several nodes' table of sessions cannot be read.
+/// When the table of sessions cannot be read, nor all logs in its place: whoever began with less than there is would
+/// give a path away that a session has.
 pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
     let mut shims: BTreeMap<SessionId, Vec<FoundShim>> = BTreeMap::new();
     for shim in context.runtimes.found() {
         shims.entry(shim.identity.session).or_default().push(shim);
     }
-    let mut rows = match context.all_indexed().await {
+    let (mut rows, unread) = match context.all_indexed().await {
+        Ok(rows) => (rows, None),
         // What it holds stands in the logs as well.
         Err(error) if context.cluster.is_none() => {
             tracing::error!(error = %with_sources(&error), "the table of sessions cannot be read");
-            Vec::new()
+            (Vec::new(), Some(error))
         }
-        rows => rows?,
+        Err(error) => return Err(error.into()),
     };
     if let Err(error) = unlisted::list_again(context, &mut rows).await {
         tracing::error!(error = %with_sources(&error), "nobody knows which sessions have logs and no rows");
+        unread.map_or(Ok(()), Err)?;
     }
     rows.retain(|row| row.presence != Presence::Ended && is_ours(context, row));
     // All paths first: what is taken up may be asked for at once.

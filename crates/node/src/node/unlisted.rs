@@ -17,6 +17,9 @@ use crate::session::with_sources;
 
 /// Lists all sessions that have a log and no row among `rows`, and adds them. Several nodes share a table that is not kept
 /// here.
+///
+/// # Errors
+/// The store does not answer: then some are not listed.
 pub(super) async fn list_again(context: &Arc<Context>, rows: &mut Vec<Indexed>) -> Result<(), ReadError> {
     if context.cluster.is_some() {
         return Ok(());
@@ -27,12 +30,13 @@ pub(super) async fn list_again(context: &Arc<Context>, rows: &mut Vec<Indexed>) 
     for id in logs.into_iter().filter(|id| !listed.contains(id)) {
         match open::load(context, id).await {
             Ok(folded) => {
-                if let Some(row) = list(context, id, folded).await {
+                if let Some(row) = list(context, id, folded, rows).await {
                     rows.push(row);
                     found += 1;
                 }
             }
-            Err(error) => {
+            Err(error @ ReadError::Unavailable(_)) => return Err(error),
+            Err(error @ ReadError::Corrupt { .. }) => {
                 tracing::error!(session = %id, error = %with_sources(&error), "a session without a row cannot be read");
                 context.broken(id, with_sources(&error));
             }
@@ -53,7 +57,7 @@ pub(super) async fn list_again(context: &Arc<Context>, rows: &mut Vec<Indexed>) 
 }
 
 /// Gives a session a row as its log has it; `None` if there is nothing to list.
-async fn list(context: &Arc<Context>, id: SessionId, folded: Folded) -> Option<Indexed> {
+async fn list(context: &Arc<Context>, id: SessionId, folded: Folded, rows: &[Indexed]) -> Option<Indexed> {
     let Some(hosted) = folded.hosted else {
         match open::lost_beginning(context, id).await {
             Ok(None) => {
@@ -72,6 +76,15 @@ async fn list(context: &Arc<Context>, id: SessionId, folded: Folded) -> Option<I
         Hosted::Session(_) | Hosted::Group(_) => Presence::Open,
     };
     let (view, epoch) = (hosted.view(folded.fold.position()), folded.fold.epoch());
+    let has_its_path = |row: &&Indexed| row.presence != Presence::Ended && row.view.path == view.path;
+    if presence != Presence::Ended
+        && view.path.is_some()
+        && let Some(other) = rows.iter().find(has_its_path)
+    {
+        // Its making failed, and another has got what it was made for. Nobody was ever told of it.
+        tracing::warn!(session = %id, path = view.path, holder = %other.view.id, "a session is not listed: its path is another's");
+        return None;
+    }
     let presence = match context.index(&view, presence, epoch).await {
         Ok(()) => presence,
         // Nobody would find it: it is taken up, and so until its row is written.
