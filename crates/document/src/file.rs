@@ -37,7 +37,7 @@ pub struct FileStamp {
 }
 
 /// What a file looks like from outside, without reading it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileMeta {
     /// Inode number.
     pub inode: u64,

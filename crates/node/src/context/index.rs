@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
 use outlive_core::id::{Epoch, ReportId, Revision, SessionId};
+use outlive_document::file::FileMeta;
 use outlive_protocol::http::{RunCounts, RuntimeState, SessionState, SessionView};
 use outlive_store::{Row, TableError};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -52,12 +53,15 @@ pub struct Indexed {
     /// Whether it has a live kernel, whose memory is waited for when its node is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_kernel: bool,
+    /// Of a dormant one: what its notebook's file looked like when it left memory. By that it is known under another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileMeta>,
 }
 
 impl Indexed {
     /// A session of a node that is alone, as its log has it.
     pub(crate) fn found(view: SessionView, presence: Presence) -> Self {
-        Self { view, presence, owner: None, epoch: Epoch::default(), place: None, has_kernel: false }
+        Self { view, presence, owner: None, epoch: Epoch::default(), place: None, has_kernel: false, file: None }
     }
 }
 
@@ -133,6 +137,29 @@ impl Context {
         presence: Presence,
         epoch: Epoch,
     ) -> Result<(), TableError> {
+        self.index_with(view, presence, epoch, None).await
+    }
+
+    /// Writes the row of a session that leaves memory, whose notebook's file looks like this.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn index_dormant(
+        &self,
+        view: &SessionView,
+        epoch: Epoch,
+        file: Option<FileMeta>,
+    ) -> Result<(), TableError> {
+        self.index_with(view, Presence::Dormant, epoch, file).await
+    }
+
+    async fn index_with(
+        &self,
+        view: &SessionView,
+        presence: Presence,
+        epoch: Epoch,
+        file: Option<FileMeta>,
+    ) -> Result<(), TableError> {
         let mut view = view.clone();
         // A row is read when the session is not in memory, and nobody is attached to it.
         view.loaded = false;
@@ -150,7 +177,7 @@ impl Context {
         } else {
             self.unlist(id);
         }
-        let row = Indexed { view, presence, owner, epoch, place: None, has_kernel };
+        let row = Indexed { view, presence, owner, epoch, place: None, has_kernel, file };
         self.write_row(id, |before| match before {
             Some(before) if before.epoch > epoch => None,
             Some(_) | None => Some(row.clone()),

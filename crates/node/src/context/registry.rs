@@ -12,10 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
 use outlive_core::id::{Epoch, SessionId};
+use outlive_core::limits::RENAMED_LOOKS_MAX;
 use outlive_protocol::http::{Problem, SessionView};
 use tokio_util::sync::CancellationToken;
 
@@ -181,6 +183,21 @@ impl Context {
         let registry = self.registry();
         let held = registry.paths.get(path)?;
         Some(held.until.clone().map_or(PathHolder::Session(held.by), PathHolder::Unsettled))
+    }
+
+    /// The sessions that are not in memory here and whose notebooks are in this directory, with their paths.
+    pub fn dormant_in(&self, directory: &Path) -> Vec<(PathBuf, SessionId)> {
+        let registry = self.registry();
+        let below = registry.paths.range::<Path, _>((Bound::Excluded(directory), Bound::Unbounded));
+        below
+            .take_while(|(path, _)| path.starts_with(directory))
+            .filter(|(path, held)| {
+                let is_settled = held.until.is_none() && !registry.sessions.contains_key(&held.by);
+                is_settled && path.parent() == Some(directory)
+            })
+            .map(|(path, held)| (path.clone(), held.by))
+            .take(RENAMED_LOOKS_MAX)
+            .collect()
     }
 
     /// Reserves a path (canonical) for a session.

@@ -8,6 +8,7 @@
 
 mod fold;
 mod notebook;
+mod renamed;
 mod resume;
 
 use std::collections::BTreeMap;

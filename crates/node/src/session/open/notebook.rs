@@ -4,6 +4,9 @@
 //!  path ─► suffix, resolved ─► has a session? ─ yes ─► joined (woken if it is dormant; waited for if it moves)
 //!                                  │ no
 //!                                  ▼
+//!           renamed while its session was dormant? ─ yes ─► that one follows it, and is joined
+//!                                  │ no
+//!                                  ▼
 //!           id and path reserved ─► claimed ─► read ─► trusted? ─► session
 //! ```
 //! What fails on the way gives everything back, and has written nothing to the file.
@@ -24,7 +27,7 @@ use outlive_jupyter::surroundings::Surroundings;
 use outlive_protocol::http::{self, NewSession, OpenSession, Problem, SessionView};
 use serde_json::{Value, json};
 
-use super::{make, wake};
+use super::{make, renamed, wake};
 use crate::budget::room;
 use crate::cluster::paths;
 use crate::context::{Context, Entered, Found, PathHolder, PathSlot, Reservation};
@@ -331,6 +334,9 @@ async fn by_path(
             continue;
         }
         context.takes_work()?;
+        if renamed::is_followed(context, &path).await? {
+            continue;
+        }
         room()?;
         let id = fresh_id();
         let Some(reservation) = context.reserve(id) else { continue };

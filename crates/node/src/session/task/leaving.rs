@@ -14,13 +14,13 @@ use outlive_core::limits::EVICT_RETRY_MS;
 use outlive_core::session::residence::Resident;
 use outlive_core::session::{Input, can_release};
 use outlive_core::time::Tick;
+use outlive_document::file::FileStamp;
 use outlive_protocol::http::SavedState;
 
 use super::super::handle::{Answer, Giving, denied, moving};
 use super::super::journal::WriteError;
 use super::super::with_sources;
 use super::Task;
-use crate::context::Presence;
 use crate::metrics::Skipped;
 
 /// What became of a deadline.
@@ -85,7 +85,9 @@ impl Task {
         };
         let view = self.view.borrow().as_ref().clone();
         let epoch = self.journal.fold().epoch();
-        if let Err(error) = self.context.index(&view, Presence::Dormant, epoch).await {
+        let stamp = self.notebook.as_ref().and_then(|notebook| notebook.file.stamp());
+        let file = stamp.map(FileStamp::meta);
+        if let Err(error) = self.context.index_dormant(&view, epoch, file).await {
             reservation.opened(handle);
             return Ok(self.stay(Skipped::Store, &error));
         }

@@ -193,6 +193,28 @@ async fn edits_go_into_the_file_before_their_session_leaves_and_its_claim_and_wa
 
 // C7
 #[tokio::test]
+async fn a_notebook_that_was_renamed_while_its_session_was_dormant_is_that_session_by_its_new_name() {
+    // C3
+    let world = World::new();
+    let daemon = world.daemon();
+    let (before, after) = (world.path("before.ipynb"), world.path("after.ipynb"));
+    fs::write(&before, NOTEBOOK).unwrap();
+    let id = daemon.open(&before).await.unwrap().session_id;
+    daemon.evict(id).await;
+    fs::rename(&before, &after).unwrap();
+    let opened = daemon.open(&after).await.unwrap();
+    assert_eq!((opened.session_id, opened.path.as_deref()), (id, after.to_str()));
+    // What is at the old name is another notebook, and so is a copy of one that is gone: that would be a guess.
+    fs::write(&before, NOTEBOOK).unwrap();
+    assert_ne!(daemon.open(&before).await.unwrap().session_id, id);
+    daemon.evict(id).await;
+    let copy = world.path("copy.ipynb");
+    fs::copy(&after, &copy).unwrap();
+    fs::remove_file(&after).unwrap();
+    assert_ne!(daemon.open(&copy).await.unwrap().session_id, id);
+}
+
+#[tokio::test]
 async fn what_another_program_wrote_while_a_session_was_dormant_is_there_when_it_comes_back() {
     let world = World::new();
     let path = world.path("a.ipynb");
