@@ -8,6 +8,7 @@ mod crash;
 mod cycles;
 mod eviction;
 mod external;
+mod faults;
 mod promotion;
 mod race;
 mod refusals;
