@@ -182,10 +182,18 @@ async fn tables(context: &Context) -> DoctorCheck {
 
 fn sessions(context: &Context) -> DoctorCheck {
     let broken = context.broken_sessions();
-    if broken.is_empty() {
+    let damaged = context.damaged();
+    if broken.is_empty() && damaged.is_empty() {
         return check("sessions", DoctorLevel::Ok, format!("{} open", context.handles().len()), None);
     }
-    let found = broken.iter().map(|(id, why)| format!("{id}: {why}")).collect::<Vec<_>>().join("; ");
+    if broken.is_empty() {
+        let found = damaged.iter().map(|(id, why)| format!("{id}: {why}")).collect::<Vec<_>>().join("; ");
+        let hint = "the disk failed: look whether the notebook is what it should be; what was damaged is kept in the \
+                    session's folder";
+        return check("sessions", DoctorLevel::Warning, found, Some(hint));
+    }
+    let found =
+        broken.iter().chain(&damaged).map(|(id, why)| format!("{id}: {why}")).collect::<Vec<_>>().join("; ");
     check(
         "sessions",
         DoctorLevel::Error,

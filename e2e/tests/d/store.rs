@@ -48,7 +48,8 @@ fn assert_same_kernel(session: &Session, pid: i32, what: &str) {
 #[test]
 fn a_full_disk_under_the_tables_is_said_and_passes() {
     let mut world = World::new();
-    world.set("OUTLIVE_IDLE_TIMEOUT_S", "1");
+    // Longer than it takes to make them all.
+    world.set("OUTLIVE_IDLE_TIMEOUT_S", "6");
     let daemon =
         world.daemon_behind(&format!("mount -t tmpfs -o size=48m tmpfs {}", world.state().display()));
     let kernel = world.kernel();
@@ -70,6 +71,8 @@ fn a_full_disk_under_the_tables_is_said_and_passes() {
     });
     assert!(refused["detail"].as_str().is_some_and(|why| why.contains("tables")), "{refused}");
     assert_eq!(check(&world, "tables")["level"], "error");
+    let trusted = world.api().refused(&untitled[0].path("/trust"), &json!({"trust": "trusted"}));
+    assert_eq!(trusted["code"], "store-unavailable", "nothing is said to be noted that is not: {trusted}");
     assert_eq!(metric(&world, "outlive_tables_refused"), "1");
     assert_ne!(metric(&world, "outlive_table_writes_failed_total"), "0");
     fs::remove_file(&ballast).expect("it is there");
@@ -219,4 +222,66 @@ fn a_log_that_lost_its_beginning_is_kept_and_said() {
         assert!(!folder(session).exists(), "forgotten on request");
         assert_eq!(world.api().request("GET", &session.path(""), None).status, 404);
     }
+}
+
+// D6: what a notebook is made of, and stands beside its log, is changed or gone. It is not believed, and not written over
+// the user's intact file: the session has what its file holds, says so, and goes on; it can also be given up.
+#[test]
+fn a_damaged_part_of_a_notebook_is_not_written_over_its_file() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
+        ("a changed letter", |blob| {
+            let mut content = fs::read(blob).expect("it is there");
+            let at = content.windows(4).position(|window| window == b"mine").expect("the text is in it");
+            content[at] = b'f';
+            fs::write(blob, content).expect("the world's own files");
+        }),
+        ("cut off", |blob| {
+            fs::File::options()
+                .write(true)
+                .open(blob)
+                .and_then(|file| file.set_len(100))
+                .expect("it is there");
+        }),
+        ("gone", |blob| fs::remove_file(blob).expect("it is there")),
+    ];
+    let world = World::new();
+    let mut daemon = world.daemon();
+    for (n, (what, damage)) in damages.into_iter().enumerate() {
+        let path = world.notebook(&format!("{n}.ipynb"), &["text = 'mine'", "other = 1"]);
+        let before = fs::read(&path).expect("it was written just now");
+        let session = Session::open(&world.api(), &path);
+        daemon.kill();
+        let folder = world.state().join("store/sessions").join(&session.id).join("blobs");
+        let blobs: Vec<_> =
+            fs::read_dir(&folder).expect("it has blobs").flatten().map(|e| e.path()).collect();
+        let [blob] = &blobs[..] else { panic!("{blobs:?}") };
+        damage(blob);
+
+        daemon = world.daemon();
+        assert_eq!(Session::open(&world.api(), &path).id, session.id, "{what}");
+        assert_eq!(session.sources(), ["text = 'mine'", "other = 1"], "{what}");
+        assert_eq!(session.view()["saved"]["state"], "saved", "{what}");
+        let said = check(&world, "sessions");
+        assert!(said["found"].as_str().is_some_and(|found| found.contains(&session.id)), "{what}: {said}");
+        assert_eq!(fs::read(&path).expect("it is there"), before, "{what}: nobody has edited it");
+        // What is edited now is all that changes, also after another start.
+        session.add_cell("added = 2");
+        session.save(&json!({}));
+        daemon.kill();
+        daemon = world.daemon();
+        assert_eq!(session.sources(), ["text = 'mine'", "other = 1", "added = 2"], "{what}");
+        assert_eq!(check(&world, "sessions")["level"], "ok", "{what}: it is well again");
+        session.close(false);
+    }
+    // Without a file there is less to go on with, and still no dead end.
+    let untitled = world.untitled();
+    daemon.kill();
+    let folder = world.state().join("store/sessions").join(&untitled.id).join("blobs");
+    fs::remove_dir_all(&folder).expect("it is there");
+    let _daemon = world.daemon();
+    assert_eq!(untitled.sources(), Vec::<String>::new());
+    untitled.add_cell("goes = 'on'");
+    untitled.close(true);
+    world.api().delete(&untitled.path(""));
 }

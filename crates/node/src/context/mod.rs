@@ -27,6 +27,8 @@ pub use registry::{Entered, Found, PathHolder, PathSlot, Reservation};
 
 /// How many refused shims `doctor` remembers.
 const REFUSED_MAX: usize = 32;
+/// How many damaged notebooks `doctor` remembers.
+const DAMAGED_MAX: usize = 32;
 
 /// The world as a node sees it.
 #[derive(Clone)]
@@ -80,6 +82,8 @@ pub struct Context {
     list_now: Notify,
     /// What was said of shims that were refused, the latest last; at most [`REFUSED_MAX`].
     refused: Mutex<VecDeque<String>>,
+    /// Notebooks that their logs could not give, and what became of them, the latest last; at most [`DAMAGED_MAX`].
+    damaged: Mutex<VecDeque<(SessionId, String)>>,
     /// How many sessions had lost their row when the node started.
     unlisted: AtomicUsize,
 }
@@ -116,6 +120,7 @@ impl Context {
             listed: Mutex::default(),
             list_now: Notify::new(),
             refused: Mutex::default(),
+            damaged: Mutex::default(),
             unlisted: AtomicUsize::new(0),
         }
     }
@@ -157,6 +162,21 @@ impl Context {
             refused.pop_front();
         }
         refused.push_back(format!("{process} of session {session}: {reason}"));
+    }
+
+    /// Remembers for `doctor` that a session goes on with another notebook than its log should have given.
+    pub fn note_damage(&self, session: SessionId, what: &str) {
+        let mut damaged = self.damaged.lock().expect("nothing panics while it holds the damaged");
+        damaged.retain(|(other, _)| *other != session);
+        if damaged.len() == DAMAGED_MAX {
+            damaged.pop_front();
+        }
+        damaged.push_back((session, what.to_owned()));
+    }
+
+    /// The sessions of which that was noted since the daemon's start.
+    pub fn damaged(&self) -> Vec<(SessionId, String)> {
+        self.damaged.lock().expect("nothing panics while it holds the damaged").iter().cloned().collect()
     }
 
     /// So many sessions had lost their row and were listed again by their logs.

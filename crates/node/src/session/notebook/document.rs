@@ -15,7 +15,9 @@ use outlive_document::live::{Live, NotebookContent, Running};
 use outlive_document::{Blobs, CellKey, CellKind, Notebook, ProjectionError};
 use outlive_protocol::http::{CellState, Problem};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use super::hex;
 use crate::trust::{self, TrustKey};
 
 /// The blobs of a session, as files.
@@ -24,7 +26,29 @@ pub struct BlobFolder(pub PathBuf);
 
 impl Blobs for BlobFolder {
     fn read(&self, blob: &BlobRef) -> io::Result<Vec<u8>> {
-        std::fs::read(self.0.join(&blob.sha256))
+        let content = std::fs::read(self.0.join(&blob.sha256))?;
+        if content.len() as u64 == blob.size && hex(&Sha256::digest(&content)) == blob.sha256 {
+            return Ok(content);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "what is kept there is damaged: it does not fit its name",
+        ))
+    }
+}
+
+impl BlobFolder {
+    /// Puts what does not fit its name aside, so that the same content can be put again.
+    pub fn put_damaged_aside(&self, blobs: &[BlobRef]) {
+        for blob in blobs {
+            if self.read(blob).is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                let place = self.0.join(&blob.sha256);
+                let aside = place.with_extension("damaged");
+                if let Err(error) = std::fs::rename(&place, aside) {
+                    tracing::warn!(sha256 = blob.sha256, %error, "a damaged blob is not put aside");
+                }
+            }
+        }
     }
 }
 

@@ -6,13 +6,13 @@ use outlive_core::log::fold::{Effect, Fold, Verdict};
 use outlive_core::log::{BlobRef, Entry, FencedBody, Lane, Record};
 use outlive_core::session::Session;
 use outlive_document::file::FileStamp;
-use outlive_document::live::{Live, RestoreError as UpdateError};
+use outlive_document::live::{Live, RestoreError as UpdateError, Restoring};
 use outlive_document::{Blobs as _, CellKey, Notebook, NotebookError};
 use outlive_store::{LaneFilter, ReadError, ReadLimit};
 
 use super::document::{BlobFolder, Document, Kept};
-use super::hex;
 use super::record::{Beside, DocumentRecord, Rendered, Saved, Snapshot};
+use super::{hex, with_sources};
 use crate::context::Context;
 use crate::session::journal::{Journal, WriteError};
 
@@ -86,6 +86,31 @@ pub async fn begin(
     journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await.map(drop)
 }
 
+/// Writes what a notebook is that its log could not give: everything after this builds on it, and nothing before counts.
+///
+/// # Errors
+/// When the store does not take it.
+pub async fn begin_again(
+    journal: &mut Journal,
+    document: &mut Document,
+    file: Option<Saved>,
+) -> Result<(), WriteError> {
+    let kept = document.kept();
+    let (bytes, state) = (document.to_bytes(), document.is_shared().then(|| document.live().state()));
+    let keys = document.notebook().made_up_keys();
+    let keys = keys.map(|keys| serde_json::to_vec(&keys).expect("keys are plain data"));
+    let (file, path) = file.map(|saved| (saved.stamp, saved.path)).unzip();
+    let snapshot = Snapshot {
+        keys: journal.beside_if(keys.as_deref(), "application/json").await?,
+        state: journal.beside_if(state.as_deref(), "application/octet-stream").await?,
+        path,
+        through: kept.through,
+        but: kept.but,
+        ..Snapshot::first(journal.beside(&bytes, IPYNB).await?, file)
+    };
+    journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await.map(drop)
+}
+
 impl DocumentLane {
     /// Takes a record of the log that counts.
     pub fn push(&mut self, entry: &Entry) {
@@ -117,73 +142,162 @@ impl DocumentLane {
     ///
     /// # Errors
     /// [`RestoreError`]. The log stays as it is.
-    pub fn restore(self, session: SessionId, blobs: BlobFolder) -> Result<Restored, RestoreError> {
-        let snapshot = self.snapshot.ok_or(RestoreError::NoSnapshot)?;
-        let read = |what: &'static str, blob: &BlobRef| {
-            let failed = |source| RestoreError::Blob { what, sha256: blob.sha256.clone(), source };
-            blobs.read(blob).map_err(failed)
+    pub fn restore(&self, session: SessionId, blobs: BlobFolder) -> Result<Restored, RestoreError> {
+        self.restore_but(session, blobs, Err)
+    }
+
+    /// As [`Self::restore`], of what can be had: without what is damaged, and without the edits that build on it.
+    pub fn restore_what_is_whole(&self, session: SessionId, blobs: BlobFolder) -> Restored {
+        let passed_over = |error: RestoreError| {
+            tracing::error!(%session, error = %with_sources(&error), "the notebook goes on without it");
+            Ok(())
         };
-        let mut notebook = Notebook::parse(&read("the snapshot", &snapshot.document)?)?;
-        if let Some(blob) = &snapshot.keys {
-            notebook.name_again(serde_json::from_slice(&read("the keys", blob)?)?);
-        }
-        let opened: Vec<CellKey> = notebook.cells().map(|cell| cell.key().clone()).collect();
-        let mut restoring = Live::restore(notebook);
-        let mut kept = Kept { through: snapshot.through, but: snapshot.but, ..Kept::default() };
-        let state = |bytes: &[u8], kept: &mut Kept| {
-            kept.state_bytes = bytes.len() as u64;
-            kept.update_bytes = 0;
+        self.restore_but(session, blobs, passed_over).expect("all that is damaged is passed over")
+    }
+
+    /// Whether people have edited it since it was last written to its file, as far as the log knows.
+    #[must_use]
+    pub fn has_unsaved_edits(&self) -> bool {
+        let saved = self.since.iter().rposition(|record| matches!(record, DocumentRecord::Saved(_)));
+        let is_edit = |record: &DocumentRecord| {
+            matches!(record, DocumentRecord::Updates(_) | DocumentRecord::Beside(Beside::Update, _))
         };
-        if let Some(blob) = &snapshot.state {
-            let bytes = read("the state", blob)?;
-            state(&bytes, &mut kept);
-            restoring.update(&bytes)?;
+        self.since[saved.map_or(0, |saved| saved + 1)..].iter().any(is_edit)
+    }
+
+    /// Whether a file is what this log knows of its notebook's file.
+    #[must_use]
+    pub fn knows(&self, file: &FileStamp) -> bool {
+        let saved = self.since.iter().filter_map(|record| match record {
+            DocumentRecord::Saved(saved) => Some(&saved.stamp),
+            _ => None,
+        });
+        let opened = self.snapshot.iter().filter_map(|snapshot| snapshot.file.as_ref());
+        opened.chain(saved).last().is_some_and(|known| known.hash == file.hash)
+    }
+
+    /// `damaged` is given what cannot be had, and says whether it goes on without.
+    fn restore_but(
+        &self,
+        session: SessionId,
+        blobs: BlobFolder,
+        damaged: impl Fn(RestoreError) -> Result<(), RestoreError>,
+    ) -> Result<Restored, RestoreError> {
+        let snapshot = self.snapshot.as_ref();
+        if snapshot.is_none() {
+            damaged(RestoreError::NoSnapshot)?;
         }
-        if let Some(blob) = &snapshot.base {
-            restoring.base(&read("the base", blob)?)?;
-        }
-        let saved = snapshot.file.clone().zip(snapshot.path).map(|(stamp, path)| Saved { stamp, path });
-        let (mut rendered, mut saved) = (None, saved);
-        for record in self.since {
-            match record {
-                DocumentRecord::Snapshot(_) => unreachable!("a snapshot begins anew"),
-                DocumentRecord::State(bytes) => {
-                    state(&bytes, &mut kept);
-                    restoring.update(&bytes)?;
-                }
-                DocumentRecord::Beside(Beside::State, blob) => {
-                    let bytes = read("the state", &blob)?;
-                    state(&bytes, &mut kept);
-                    restoring.update(&bytes)?;
-                }
-                DocumentRecord::Updates(updates) => {
-                    for update in updates {
-                        kept.update_bytes += update.len() as u64;
-                        restoring.update(&update)?;
-                    }
-                }
-                DocumentRecord::Beside(Beside::Update, blob) => {
-                    let bytes = read("an update", &blob)?;
-                    kept.update_bytes += bytes.len() as u64;
-                    restoring.update(&bytes)?;
-                }
-                DocumentRecord::Rendered(now) => {
-                    restoring.rendered();
-                    rendered = Some(now);
-                }
-                DocumentRecord::Saved(now) => {
-                    // Else it says where the file is, or what was merged: what was rendered is in no file.
-                    if rendered.is_some_and(|rendered| rendered.sha256 == hex(&now.stamp.hash)) {
-                        restoring.saved();
-                    }
-                    saved = Some(now);
-                    rendered = None;
-                }
+        let mut notebook = None;
+        if let Some(snapshot) = snapshot {
+            match part(&blobs, "the snapshot", &snapshot.document)
+                .and_then(|bytes| Ok(Notebook::parse(&bytes)?))
+            {
+                Ok(found) => notebook = Some(found),
+                Err(error) => damaged(error)?,
             }
         }
-        let document = Document::taken_up(session, restoring.finish(), opened, kept, blobs);
-        Ok(Restored { document, opened: snapshot.file, saved, rendered })
+        let mut notebook = notebook.unwrap_or_else(empty);
+        if let Some(blob) = snapshot.and_then(|snapshot| snapshot.keys.as_ref()) {
+            match part(&blobs, "the keys", blob).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+                Ok(keys) => notebook.name_again(keys),
+                Err(error) => damaged(error)?,
+            }
+        }
+        let opened: Vec<CellKey> = notebook.cells().map(|cell| cell.key().clone()).collect();
+        let kept = snapshot.map_or_else(Kept::default, |snapshot| Kept {
+            through: snapshot.through,
+            but: snapshot.but,
+            ..Kept::default()
+        });
+        let saved = snapshot.and_then(|snapshot| {
+            snapshot.file.clone().zip(snapshot.path.clone()).map(|(stamp, path)| Saved { stamp, path })
+        });
+        let mut again = Again { live: Live::restore(notebook), kept, saved, rendered: None };
+        let mut is_whole = true;
+        if let Some(blob) = snapshot.and_then(|snapshot| snapshot.state.as_ref())
+            && let Err(error) = part(&blobs, "the state", blob).and_then(|bytes| again.state(&bytes))
+        {
+            damaged(error)?;
+            is_whole = false;
+        }
+        if let Some(blob) = snapshot.and_then(|snapshot| snapshot.base.as_ref())
+            && let Err(error) =
+                part(&blobs, "the base", blob).and_then(|bytes| Ok(again.live.base(&bytes)?))
+        {
+            damaged(error)?;
+        }
+        for record in &self.since {
+            // What was edited behind something that is missing builds on it; what became of the file does not.
+            let is_of_file = matches!(record, DocumentRecord::Rendered(_) | DocumentRecord::Saved(_));
+            if (is_whole || is_of_file)
+                && let Err(error) = again.take(record, &blobs)
+            {
+                damaged(error)?;
+                is_whole = false;
+            }
+        }
+        let Again { live, kept, saved, rendered } = again;
+        let document = Document::taken_up(session, live.finish(), opened, kept, blobs);
+        let opened = snapshot.and_then(|snapshot| snapshot.file.clone());
+        Ok(Restored { document, opened, saved, rendered })
     }
+}
+
+/// A notebook that is being made again.
+struct Again {
+    live: Restoring,
+    kept: Kept,
+    saved: Option<Saved>,
+    rendered: Option<Rendered>,
+}
+
+impl Again {
+    fn state(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.kept.state_bytes = bytes.len() as u64;
+        self.kept.update_bytes = 0;
+        Ok(self.live.update(bytes)?)
+    }
+
+    fn update(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.kept.update_bytes += bytes.len() as u64;
+        Ok(self.live.update(bytes)?)
+    }
+
+    /// Takes a record behind the snapshot.
+    fn take(&mut self, record: &DocumentRecord, blobs: &BlobFolder) -> Result<(), RestoreError> {
+        match record {
+            DocumentRecord::Snapshot(_) => unreachable!("a snapshot begins anew"),
+            DocumentRecord::State(bytes) => self.state(bytes)?,
+            DocumentRecord::Beside(Beside::State, blob) => self.state(&part(blobs, "the state", blob)?)?,
+            DocumentRecord::Updates(updates) => {
+                updates.iter().try_for_each(|update| self.update(update))?;
+            }
+            DocumentRecord::Beside(Beside::Update, blob) => self.update(&part(blobs, "an update", blob)?)?,
+            DocumentRecord::Rendered(now) => {
+                self.live.rendered();
+                self.rendered = Some(now.clone());
+            }
+            DocumentRecord::Saved(now) => {
+                // Else it says where the file is, or what was merged: what was rendered is in no file.
+                let is_rendered = |rendered: &Rendered| rendered.sha256 == hex(&now.stamp.hash);
+                if self.rendered.take().as_ref().is_some_and(is_rendered) {
+                    self.live.saved();
+                }
+                self.saved = Some(now.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn part(blobs: &BlobFolder, what: &'static str, blob: &BlobRef) -> Result<Vec<u8>, RestoreError> {
+    let failed = |source| RestoreError::Blob { what, sha256: blob.sha256.clone(), source };
+    blobs.read(blob).map_err(failed)
+}
+
+/// A notebook without cells.
+fn empty() -> Notebook {
+    Notebook::parse(br#"{"cells":[],"metadata":{},"nbformat":4,"nbformat_minor":5}"#).expect("it is one")
 }
 
 /// The document of a session that is open here, anew from its log: the one in memory was broken by an update.

@@ -448,9 +448,12 @@ pub async fn claimed_before(
     Some((Destination { path, slot, claim, there: None, kept: None }, stamp))
 }
 
-/// Notes that the notebook that was just saved is trusted, so that it still is when it is opened again.
-pub async fn remember(context: &Context, key: &TrustKey) {
-    if let Err(error) = trust::remember(&*context.engine, key).await {
-        tracing::warn!(error = %with_sources(&error), "the store does not note that a notebook is trusted");
+/// Notes that the notebook that was just saved is trusted, so that it still is when it is opened again. Whether it is
+/// noted.
+pub async fn remember(context: &Context, key: &TrustKey) -> bool {
+    let noted = trust::remember(&*context.engine, key).await;
+    if let Err(error) = &noted {
+        tracing::warn!(error = %with_sources(error), "the store does not note that a notebook is trusted");
     }
+    noted.is_ok()
 }

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`mod@notebook`] | notebooks that are made or opened by path |
 //! | [`mod@resume`] | sessions that are taken up by the next daemon, or woken |
+//! | [`mod@damaged`] | a notebook that its log cannot give |
 //! | [`mod@fold`] | a log, folded for somebody who does not own it |
 
+mod damaged;
 mod fold;
 mod notebook;
 mod renamed;

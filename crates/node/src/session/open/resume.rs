@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outlive_core::failover::{Member, TakenWhy, Takeover};
-use outlive_core::id::{Epoch, SessionId};
+use outlive_core::id::{Epoch, Position, SessionId};
 use outlive_core::log::Lane;
 use outlive_core::runtime::ExitReport;
 use outlive_core::session::spec::Place;
@@ -15,6 +15,7 @@ use outlive_protocol::http::Problem;
 use outlive_store::{Dropped, LaneFilter};
 use tokio::sync::mpsc;
 
+use super::damaged::{Instead as Damaged, restore_instead};
 use super::{blob_directory, load, load_lanes, not_written, start, task};
 use crate::budget::room;
 use crate::cluster::paths::VolumePath;
@@ -27,7 +28,7 @@ use crate::seams::{ClaimError, FoundShim, FromLink, Link, PathClaim};
 use crate::session::handle::{Visiting, ended};
 use crate::session::journal::{Claimed, Journal, WriteError};
 use crate::session::notebook::restore::DocumentLane;
-use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane, with_sources};
+use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane};
 use crate::session::task::{Life, Task};
 
 /// Enters a session; one that is dormant is taken up again first. Whoever comes while it is made, woken or evicted waits
@@ -202,7 +203,8 @@ pub async fn resume(
     match before {
         Hosted::Group(_) => Ok(group::resume(context, reservation, from, claimed, &blobs).await?),
         Hosted::Session(session) => {
-            let notebook = reopen_notebook(context, &session, folded.document, &blobs, place).await?;
+            let lane = (folded.document, folded.fold.position());
+            let notebook = reopen_notebook(context, &session, lane, &blobs, place).await?;
             Ok(resume_session(context, reservation, from, claimed, notebook, &blobs).await?)
         }
     }
@@ -242,9 +244,10 @@ async fn resume_session(
     reservation: &Reservation,
     from: Origin,
     claimed: Claimed,
-    mut notebook: Option<NotebookPlane>,
+    notebook: Option<(NotebookPlane, Option<Damaged>)>,
     blobs: &Path,
 ) -> Result<(), Problem> {
+    let (mut notebook, damaged) = notebook.unzip();
     let now = context.clock.now().tick;
     let mut hosted = None;
     // Another node may have written what it builds on.
@@ -256,7 +259,7 @@ async fn resume_session(
         }
     });
     let mut journal = read.await.map_err(|error| context.not_claimed(reservation.id, &error))?;
-    let Some(Hosted::Session(session)) = hosted else {
+    let Some(Hosted::Session(mut session)) = hosted else {
         return Err(problem::internal("the log changed while it was read"));
     };
     let mut unnamed = journal.take_unnamed();
@@ -267,6 +270,9 @@ async fn resume_session(
     context.tasks.spawn(journal.remove_unnamed(unnamed));
     if let (Some(notebook), Place::Notebook) = (&mut notebook, session.spec.place) {
         notebook.compare(now);
+    }
+    if let (Some(damaged), Some(notebook)) = (damaged.flatten(), &mut notebook) {
+        damaged.note(context, &mut journal, &mut session, notebook).await?;
     }
     let epoch = journal.fold().epoch();
     let (mut task, handle) = task(context, *session, journal, notebook, blobs);
@@ -295,10 +301,10 @@ pub(crate) fn refuse_all(context: &Context, shims: &[FoundShim], reason: &str) {
 async fn reopen_notebook(
     context: &Arc<Context>,
     session: &Session,
-    lane: DocumentLane,
+    (lane, position): (DocumentLane, Position),
     blobs: &Path,
     place: Option<VolumePath>,
-) -> Result<Option<NotebookPlane>, Problem> {
+) -> Result<Option<(NotebookPlane, Option<Damaged>)>, Problem> {
     if !session.is_notebook() {
         return Ok(None);
     }
@@ -310,9 +316,16 @@ async fn reopen_notebook(
             brought.map_err(|error| problem::store(&error))?;
         }
     }
-    let restored = crate::aside::run(move || lane.restore(id, folder))
-        .await
-        .map_err(|error| problem::internal(with_sources(&error)))?;
+    let of_log = folder.clone();
+    let (restored, lane) = crate::aside::run(move || (lane.restore(id, of_log), lane)).await;
+    let (restored, damaged) = match restored {
+        Ok(restored) => (restored, None),
+        Err(error) => {
+            let (restored, damaged) =
+                restore_instead(context, session, lane, folder, (position, error)).await;
+            (restored, Some(damaged))
+        }
+    };
     let files = Arc::clone(&context.files);
     let file = match &session.path {
         None => NotebookFile::untitled(id, files),
@@ -338,7 +351,7 @@ async fn reopen_notebook(
             file.opened_as(restored.opened).last_known(saved, rendered.map(|rendered| rendered.sha256))
         }
     };
-    Ok(Some(NotebookPlane::new(id, Arc::clone(&context.clock), restored.document, file)))
+    Ok(Some((NotebookPlane::new(id, Arc::clone(&context.clock), restored.document, file), damaged)))
 }
 
 /// Where the notebook of a session is on this node, whichever node it comes from.

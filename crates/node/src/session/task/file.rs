@@ -303,8 +303,8 @@ impl Task {
         // Somebody may have taken it back meanwhile.
         if let (Some(key), Some(plane), Trust::Trusted) =
             (served.trust, &mut self.notebook, self.session.trust)
+            && remember(&self.context, &key).await
         {
-            remember(&self.context, &key).await;
             plane.file.asks.trusted = Some(key);
         }
         self.show();
@@ -482,19 +482,23 @@ impl Task {
         trust: Trust,
     ) -> Result<Result<Answer, Problem>, WriteError> {
         let id = self.session.spec.id;
+        let key = self.notebook.as_mut().map(|plane| {
+            plane.file.asks.trusted = None;
+            trust::key(plane.document.notebook())
+        });
+        // Noted before it holds: what was answered is known when the file is opened again.
+        if let (Trust::Trusted, Some(key)) = (trust, &key)
+            && let Err(error) = trust::remember(&*self.context.engine, key).await
+        {
+            return Ok(Err(problem::store(&error)));
+        }
         if let Err(why) = self.input(Input::Trust(trust), None).await? {
             return Ok(Err(denied(id, &why)));
         }
-        let Some(plane) = &mut self.notebook else { return Ok(Ok(Answer::Done(self.view.borrow().clone()))) };
-        let key = trust::key(plane.document.notebook());
-        plane.file.asks.trusted = None;
-        match trust {
-            Trust::Trusted => remember(&self.context, &key).await,
-            Trust::Untrusted => {
-                if let Err(error) = trust::forget(&*self.context.engine, &key).await {
-                    return Ok(Err(problem::store(&error)));
-                }
-            }
+        if let (Trust::Untrusted, Some(key)) = (trust, &key)
+            && let Err(error) = trust::forget(&*self.context.engine, key).await
+        {
+            return Ok(Err(problem::store(&error)));
         }
         Ok(Ok(Answer::Done(self.view.borrow().clone())))
     }

@@ -121,7 +121,7 @@ impl Task {
             }
         }
         if let Some(key) = key {
-            remember(&self.context, &key).await;
+            let _noted = remember(&self.context, &key).await;
         }
         if let Some(plane) = &mut self.notebook
             && let Some(Moving { reply, .. }) = plane.file.asks.moving.take()
