@@ -28,6 +28,7 @@ use crate::seams::{ClaimError, FoundShim, FromLink, Link, PathClaim};
 use crate::session::handle::{Visiting, ended};
 use crate::session::journal::{Claimed, Journal, WriteError};
 use crate::session::notebook::restore::DocumentLane;
+use crate::session::notebook::saving::claim_at;
 use crate::session::notebook::{BlobFolder, NotebookFile, NotebookPlane};
 use crate::session::task::{Life, Task};
 
@@ -373,7 +374,7 @@ async fn claim_again(
     id: SessionId,
 ) -> Result<Box<dyn PathClaim>, ClaimError> {
     context.claim_everywhere(path, id).await?;
-    context.files.claim(path, id).await
+    claim_at(&*context.files, path, id).await
 }
 
 impl Task {
