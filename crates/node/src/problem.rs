@@ -228,12 +228,6 @@ pub fn claim(error: &ClaimError) -> Problem {
     }
 }
 
-/// A path that another session has.
-#[must_use]
-pub fn path_taken(path: &str, session: SessionId, pid: u32) -> Problem {
-    claim(&ClaimError::Held { path: path.to_owned(), session, pid })
-}
-
 /// A path that no notebook can have.
 #[must_use]
 pub fn bad_path(path: &Path, why: &'static str) -> Problem {

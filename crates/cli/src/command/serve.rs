@@ -26,7 +26,7 @@ use outlive_node::budget::{Budgets, Keep};
 use outlive_node::clock::SystemClock;
 use outlive_node::{Node, NodeConfig, lock};
 use outlive_process::signals::inherited_fd;
-use outlive_process::{descriptors, detached};
+use outlive_process::{descriptors, detached, memory};
 use outlive_server::{BoundTcp, Listeners, bind_unix};
 use outlive_store::{Embedded, Engine};
 use tokio::runtime::Builder;
@@ -104,6 +104,7 @@ impl Args {
         if let Some(socket) = self.socket {
             config.socket = Setting { value: socket, origin: Origin::Flag("socket".to_owned()) };
         }
+        memory::share_pools();
         let client = self.background.then(|| inherited_fd(detached::INHERITED_FD)).and_then(Result::ok);
         let mut client = Waiting(client);
         let ended = start_logging(&config).and_then(|()| {

@@ -1,11 +1,13 @@
 //! The table of sessions: what is known of each without its log.
 
-use outlive_core::failover::Member;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
+use outlive_core::failover::Member;
 use outlive_core::id::{Epoch, ReportId, Revision, SessionId};
+use outlive_core::limits::STORE_RETRY_MS;
 use outlive_document::file::FileMeta;
 use outlive_protocol::http::{RunCounts, RuntimeState, SessionState, SessionView};
 use outlive_store::{Row, TableError};
@@ -61,7 +63,15 @@ pub struct Indexed {
 impl Indexed {
     /// A session of a node that is alone, as its log has it.
     pub(crate) fn found(view: SessionView, presence: Presence) -> Self {
-        Self { view, presence, owner: None, epoch: Epoch::default(), place: None, has_kernel: false, file: None }
+        Self {
+            view,
+            presence,
+            owner: None,
+            epoch: Epoch::default(),
+            place: None,
+            has_kernel: false,
+            file: None,
+        }
     }
 }
 
@@ -358,11 +368,34 @@ impl Context {
     /// A session has ended.
     pub async fn closed(self: &Arc<Self>, view: &SessionView, epoch: Epoch) {
         if let Err(error) = self.index(view, Presence::Ended, epoch).await {
-            tracing::error!(session = %view.id, %error, "the end of a session is not indexed");
+            tracing::error!(session = %view.id, %error, "the end of a session is not indexed yet");
+            let (context, view) = (Arc::clone(self), view.clone());
+            self.tasks.spawn(async move { context.index_end(&view, epoch).await });
         }
         self.remove(view.id);
         self.metrics.session_ended();
         self.engine.close_session(view.id).await;
+    }
+
+    /// Indexes an end until it is, or somebody else has: else the session stands at its path until the node starts anew.
+    async fn index_end(&self, view: &SessionView, epoch: Epoch) {
+        loop {
+            let again = self.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.clock.until(again) => {}
+            }
+            let is_over = match self.indexed(view.id).await {
+                Ok(None) => true,
+                Ok(Some(row)) if row.presence == Presence::Ended => true,
+                Ok(Some(_)) => self.index(view, Presence::Ended, epoch).await.is_ok(),
+                Err(_) => false,
+            };
+            if is_over {
+                return;
+            }
+        }
     }
 
     /// Forgets an ended session.

@@ -332,15 +332,10 @@ async fn reopen_notebook(
         None => NotebookFile::untitled(id, files),
         Some(path) => {
             let file = match here(context, place, path) {
-                Ok(local) => {
-                    context
-                        .hold_path(&local, id)
-                        .map_err(|holder| problem::path_taken(path, holder, std::process::id()))?;
-                    match claim_again(context, &local, id).await {
-                        Ok(claim) => NotebookFile::new(id, files, (local, None), claim),
-                        Err(error) => NotebookFile::unclaimed(id, files, local, &error),
-                    }
-                }
+                Ok(local) => match claim_again(context, &local, id).await {
+                    Ok(claim) => NotebookFile::new(id, files, (local, None), claim),
+                    Err(error) => NotebookFile::unclaimed(id, files, local, &error),
+                },
                 Err(unreachable) => {
                     let (path, refusal) = (PathBuf::from(path), unreachable.refusal(Path::new(path)));
                     NotebookFile::unclaimed(id, unreachable, path, &refusal)
@@ -366,13 +361,19 @@ fn here(context: &Context, place: Option<VolumePath>, path: &str) -> Result<Path
     }
 }
 
-/// A session that is taken up claims its notebook's file again: among all nodes, where its claim is there already unless
-/// it was never made, and on this machine.
+/// A session that is taken up claims its notebook's file again: in the daemon, where another may have got it before the
+/// end of this one was in the log; among all nodes, where its claim is there already unless it was never made; and on this
+/// machine.
 async fn claim_again(
-    context: &Context,
+    context: &Arc<Context>,
     path: &Path,
     id: SessionId,
 ) -> Result<Box<dyn PathClaim>, ClaimError> {
+    context.hold_path(path, id).map_err(|holder| ClaimError::Held {
+        path: path.display().to_string(),
+        session: holder,
+        pid: std::process::id(),
+    })?;
     context.claim_everywhere(path, id).await?;
     claim_at(&*context.files, path, id).await
 }
