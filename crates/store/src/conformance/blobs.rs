@@ -181,9 +181,9 @@ pub(super) async fn a_shims_copy_goes_with_its_blob_unless_it_came_again(engine:
     put(engine, session, [b"output"]).await;
     place(&directory, &name);
     let before = listed(engine, session).await;
-    std::fs::File::open(directory.join(&name))
-        .and_then(|file| file.set_modified(std::time::SystemTime::UNIX_EPOCH + HOUR))
-        .expect("a shim may touch it");
+    let file = tokio::fs::File::open(directory.join(&name)).await.expect("a shim may open it");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + HOUR;
+    file.into_std().await.set_modified(long_ago).expect("a shim may touch it");
     remove(engine, session, &before).await;
     assert_eq!(content(engine, session, &name).await.as_deref(), Some(&b"output"[..]));
 }
