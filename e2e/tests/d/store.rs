@@ -93,7 +93,7 @@ fn a_full_disk_under_the_tables_is_said_and_passes() {
         assert_eq!(check(&world, "tables")["level"], "ok", "{what}: a full disk damages nothing");
     };
     well_again("there is room");
-    world.untitled();
+    let _further = world.untitled();
 
     let ballast = fill(&disk);
     let ballast = root(pid).join(ballast.strip_prefix(root(daemon.pid())).expect("it is below it"));
