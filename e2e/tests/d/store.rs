@@ -131,8 +131,12 @@ fn a_damaged_table_takes_no_session_along() {
         ("garbage", true, |tables, _| change(tables, |file| file.fill(0x5a))),
         ("a flipped byte in a row", true, |tables, id| {
             change(tables, |file| {
-                let at = file.windows(id.len()).rposition(|window| window == id.as_bytes());
-                file[at.expect("its row is there") + 3] ^= 1;
+                // Pages that were freed hold it too: whichever counts is among them.
+                let windows = file.windows(id.len()).enumerate();
+                let places: Vec<usize> =
+                    windows.filter(|(_, window)| *window == id.as_bytes()).map(|(at, _)| at).collect();
+                assert!(!places.is_empty(), "its row is there");
+                places.into_iter().for_each(|at| file[at + 3] ^= 1);
             });
         }),
         ("it is empty", false, |tables, _| change(tables, |file| file.clear())),

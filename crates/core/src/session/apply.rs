@@ -179,13 +179,15 @@ fn waits_again(session: &mut Session, id: RunId) {
     session.queue.push_front(id);
 }
 
-/// Of a run whose end has left the log, the fold knows only that it was queued.
+/// Of a run whose end has left the log, the fold knows only that it was queued, or begun.
 fn forget(session: &mut Session, runs: &[RunId], ended: Ended) {
     let runs: BTreeSet<RunId> = runs.iter().copied().collect();
     session.queue.retain(|id| !runs.contains(id));
     session.dropped.retain(|(id, _)| !runs.contains(id));
     session.order.retain(|id| !runs.contains(id));
     session.runs.retain(|id, _| !runs.contains(id));
+    session.question.take_if(|question| runs.contains(&question.run));
+    session.running.take_if(|running| runs.contains(running));
     session.ended = ended;
 }
 

@@ -192,7 +192,16 @@ impl Claims {
     fn show_to_earlier(&self, at: &Path, shown: &str) -> Result<(), ClaimError> {
         let (Some(folder), Some(link)) = (&self.earlier, self.link(at)) else { return Ok(()) };
         let failed = |source| ClaimError::Io { path: shown.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+            // It is gone with its login, and so is whoever had locks in it.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                tracing::debug!(folder = %folder.display(), %error, "claims are not shown to earlier versions");
+                return Ok(());
+            }
+            made => made.map_err(failed)?,
+        }
         for _ in 0..TRIES {
             match symlink(at, &link) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

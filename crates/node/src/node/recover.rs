@@ -33,9 +33,18 @@ pub(crate) async fn recover(context: &Arc<Context>) -> Result<(), StartError> {
         }
         Err(error) => return Err(error.into()),
     };
-    if let Err(error) = unlisted::list_again(context, &mut rows).await {
-        tracing::error!(error = %with_sources(&error), "nobody knows which sessions have logs and no rows");
-        unread.map_or(Ok(()), Err)?;
+    let has_shim = |id: &SessionId| shims.contains_key(id);
+    match unlisted::list_again(context, &mut rows, has_shim, unread.is_none()).await {
+        Ok(unread) => {
+            for id in unread {
+                let found = shims.remove(&id).unwrap_or_default();
+                context.tasks.spawn(take_up_later(Arc::clone(context), id, found));
+            }
+        }
+        Err(error) => {
+            tracing::error!(error = %with_sources(&error), "nobody knows which sessions have logs and no rows");
+            unread.map_or(Ok(()), Err)?;
+        }
     }
     rows.retain(|row| row.presence != Presence::Ended && is_ours(context, row));
     // All paths first: what is taken up may be asked for at once.

@@ -6,8 +6,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use outlive_core::id::SessionId;
+use outlive_core::id::{Epoch, SessionId};
 use outlive_core::session::residence::{Need, need};
+use outlive_protocol::http::SessionView;
 use outlive_store::ReadError;
 
 use crate::context::{Context, Indexed, Presence};
@@ -15,30 +16,40 @@ use crate::hosted::Hosted;
 use crate::session::open::{self, Folded};
 use crate::session::with_sources;
 
+/// A session as its log has it.
+struct Found {
+    view: SessionView,
+    presence: Presence,
+    epoch: Epoch,
+}
+
 /// Lists all sessions that have a log and no row among `rows`, and adds them. Several nodes share a table that is not kept
-/// here.
+/// here. `has_shim` says for whom something runs; `has_table`, whether `rows` is what the table holds. Gives those whose logs
+/// cannot be read now: nothing is known of them, so what runs for them is to be left alone.
 ///
 /// # Errors
-/// The store does not answer: then some are not listed.
-pub(super) async fn list_again(context: &Arc<Context>, rows: &mut Vec<Indexed>) -> Result<(), ReadError> {
+/// Without the table, when the store does not answer: whoever began with less than there is would give a path away that a
+/// session has.
+pub(super) async fn list_again(
+    context: &Arc<Context>,
+    rows: &mut Vec<Indexed>,
+    has_shim: impl Fn(&SessionId) -> bool,
+    has_table: bool,
+) -> Result<Vec<SessionId>, ReadError> {
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
     if context.cluster.is_some() {
-        return Ok(());
+        return Ok(unread);
     }
     let listed: HashSet<SessionId> = rows.iter().map(|row| row.view.id).collect();
     let logs = context.engine.sessions().await?;
-    let mut found = 0_usize;
     for id in logs.into_iter().filter(|id| !listed.contains(id)) {
         match open::load(context, id).await {
-            Ok(folded) => {
-                if let Some(row) = list(context, id, folded, rows).await {
-                    rows.push(row);
-                    found += 1;
-                }
-            }
-            Err(error @ ReadError::Unavailable(_)) => return Err(error),
-            Err(error @ ReadError::Corrupt { .. }) => {
+            Ok(folded) => found.extend(in_log(context, id, folded).await),
+            Err(error @ ReadError::Unavailable(_)) if !has_table => return Err(error),
+            Err(error) => {
                 tracing::error!(session = %id, error = %with_sources(&error), "a session without a row cannot be read");
                 context.broken(id, with_sources(&error));
+                unread.push(id);
             }
         }
         context.engine.close_session(id).await;
@@ -46,6 +57,35 @@ pub(super) async fn list_again(context: &Arc<Context>, rows: &mut Vec<Indexed>) 
     if let Err(error) = context.drop_unreadable().await {
         tracing::warn!(error = %with_sources(&error), "rows that cannot be read stay");
     }
+    // Of two that had one path the one that runs something is believed, then the newer: another's making has failed.
+    found.sort_by_key(|found| {
+        (std::cmp::Reverse(has_shim(&found.view.id)), std::cmp::Reverse(found.view.created_at))
+    });
+    let before = rows.len();
+    for Found { view, presence, epoch } in found {
+        let has_its_path = |row: &&Indexed| row.presence != Presence::Ended && row.view.path == view.path;
+        if presence != Presence::Ended
+            && view.path.is_some()
+            && !has_shim(&view.id)
+            && let Some(other) = rows.iter().find(has_its_path)
+        {
+            tracing::warn!(session = %view.id, path = view.path, holder = %other.view.id, "a session is not listed: its path is another's");
+            continue;
+        }
+        let presence = match context.index(&view, presence, epoch).await {
+            Ok(()) => presence,
+            Err(error) => {
+                tracing::warn!(session = %view.id, error = %with_sources(&error), "a session is not listed yet");
+                if presence == Presence::Ended {
+                    continue;
+                }
+                // Nobody would find it: it is taken up, and so until its row is written.
+                Presence::Open
+            }
+        };
+        rows.push(Indexed::found(view, presence));
+    }
+    let found = rows.len() - before;
     if found > 0 {
         tracing::error!(
             sessions = found,
@@ -53,11 +93,11 @@ pub(super) async fn list_again(context: &Arc<Context>, rows: &mut Vec<Indexed>) 
         );
     }
     context.found_unlisted(found);
-    Ok(())
+    Ok(unread)
 }
 
-/// Gives a session a row as its log has it; `None` if there is nothing to list.
-async fn list(context: &Arc<Context>, id: SessionId, folded: Folded, rows: &[Indexed]) -> Option<Indexed> {
+/// A session as its log has it; `None` if there is nothing to list.
+async fn in_log(context: &Arc<Context>, id: SessionId, folded: Folded) -> Option<Found> {
     let Some(hosted) = folded.hosted else {
         match open::lost_beginning(context, id).await {
             Ok(None) => {
@@ -75,23 +115,5 @@ async fn list(context: &Arc<Context>, id: SessionId, folded: Folded, rows: &[Ind
         Hosted::Session(session) if need(session) == Need::Nothing => Presence::Dormant,
         Hosted::Session(_) | Hosted::Group(_) => Presence::Open,
     };
-    let (view, epoch) = (hosted.view(folded.fold.position()), folded.fold.epoch());
-    let has_its_path = |row: &&Indexed| row.presence != Presence::Ended && row.view.path == view.path;
-    if presence != Presence::Ended
-        && view.path.is_some()
-        && let Some(other) = rows.iter().find(has_its_path)
-    {
-        // Its making failed, and another has got what it was made for. Nobody was ever told of it.
-        tracing::warn!(session = %id, path = view.path, holder = %other.view.id, "a session is not listed: its path is another's");
-        return None;
-    }
-    let presence = match context.index(&view, presence, epoch).await {
-        Ok(()) => presence,
-        // Nobody would find it: it is taken up, and so until its row is written.
-        Err(error) => {
-            tracing::warn!(session = %id, error = %with_sources(&error), "a session is not listed yet");
-            Presence::Open
-        }
-    };
-    Some(Indexed::found(view, presence))
+    Some(Found { view: hosted.view(folded.fold.position()), presence, epoch: folded.fold.epoch() })
 }

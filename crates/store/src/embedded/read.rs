@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use outlive_core::id::Position;
 use outlive_core::limits::READ_SCAN_BYTES_MAX;
@@ -134,12 +135,17 @@ pub(super) fn from_disk(
     }
 }
 
+/// Held while a log is trimmed: one at a time.
+static TRIMMING: Mutex<()> = Mutex::new(());
+
 /// Removes the records of these lanes before `before` from the closed segments of a log. Blocks. Returns the bytes freed.
 pub(super) fn trim(log: &SessionLog, lanes: &BTreeSet<Lane>, before: Position) -> io::Result<u64> {
     let may_hold = |segment: &Segment| {
         segment.after < before
             && (lanes.iter().any(|lane| *lane != Lane::Document) || segment.documents.before(before) > 0)
     };
+    // Of one log too, also one that was closed and opened again meanwhile: the copies have the same names.
+    let _alone = TRIMMING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut freed = 0;
     for segment in log.closed_segments().iter().filter(|segment| may_hold(segment)) {
         let temporary = segment.path.with_extension("trim");

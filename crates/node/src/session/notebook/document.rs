@@ -352,12 +352,14 @@ impl Document {
     fn forget(&mut self, runs: &[RunId]) {
         let is_forgotten = |run: &RunId| runs.contains(run);
         self.projected.retain(|run, _| !is_forgotten(run));
-        let waited = |runs: &CellRuns| [runs.last, runs.waiting].iter().flatten().any(is_forgotten);
-        let cells = self.cells.iter().filter(|(_, runs)| waited(runs)).map(|(cell, _)| cell.clone());
+        let had =
+            |runs: &CellRuns| [runs.last, runs.waiting, runs.running].iter().flatten().any(is_forgotten);
+        let cells = self.cells.iter().filter(|(_, runs)| had(runs)).map(|(cell, _)| cell.clone());
         for cell in cells.collect::<Vec<_>>() {
             self.does(&cell, |runs| {
                 runs.last = runs.last.filter(|run| !is_forgotten(run));
                 runs.waiting = runs.waiting.filter(|run| !is_forgotten(run));
+                runs.running = runs.running.filter(|run| !is_forgotten(run));
             });
         }
     }

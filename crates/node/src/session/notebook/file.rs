@@ -25,7 +25,9 @@ use outlive_protocol::http::{FileConflict, Problem, SavedState};
 
 use super::asks::FileAsks;
 use super::document::Document;
-use super::saving::{Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, hold, ours, put_beside};
+use super::saving::{
+    Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, claim_at, hold, ours, put_beside,
+};
 use super::with_sources;
 use crate::seams::{ClaimError, FileHint, FileWatch, Files, PathClaim};
 
@@ -558,11 +560,13 @@ impl NotebookFile {
         let path = home.path.clone();
         let (stamp, opened) = (home.stamp.clone(), home.opened.clone());
         let (files, session) = (Arc::clone(&self.files), self.session);
-        if let Some(claim) = home.claim.clone() {
-            match hold(&*files, &*claim, session).await.map_err(|error| with_sources(&error)) {
-                Ok(anew) => self.claimed(anew),
-                Err(why) => return Some(put_beside(files, session, path, document, why).await),
-            }
+        let held = match home.claim.clone() {
+            Some(claim) => hold(&*files, &*claim, session).await,
+            None => claim_at(&*files, &path, session).await.map(Some),
+        };
+        match held.map_err(|error| with_sources(&error)) {
+            Ok(anew) => self.claimed(anew),
+            Err(why) => return Some(put_beside(files, session, path, document, why).await),
         }
         let expected = match stamp {
             Some(stamp) => Some(stamp),

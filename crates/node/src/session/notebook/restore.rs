@@ -71,6 +71,19 @@ pub enum RestoreError {
     Update(#[from] UpdateError),
 }
 
+impl RestoreError {
+    /// Whether what is kept may be well, and cannot be had now: too many open files, a disk that does not answer.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Read(_) => true,
+            Self::Blob { source, .. } => {
+                !matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData)
+            }
+            Self::NoSnapshot | Self::Notebook(_) | Self::Kept(_) | Self::Update(_) => false,
+        }
+    }
+}
+
 /// Writes how a notebook was when its session began: what everything after it builds on.
 ///
 /// # Errors

@@ -259,7 +259,7 @@ impl Look {
     pub async fn run(self) -> (Looked, Option<Box<dyn PathClaim>>) {
         let claim = match &self.claim {
             Some(held) => hold(&*self.files, &**held, self.session).await,
-            None => Ok(None),
+            None => claim_at(&*self.files, &self.path, self.session).await.map(Some),
         };
         match claim {
             Ok(claim) => (self.look().await, claim),

@@ -321,6 +321,8 @@ async fn reopen_notebook(
     let (restored, lane) = crate::aside::run(move || (lane.restore(id, of_log), lane)).await;
     let (restored, damaged) = match restored {
         Ok(restored) => (restored, None),
+        // It may be there the next time.
+        Err(error) if error.may_pass() => return Err(problem::store(&error)),
         Err(error) => {
             let (restored, damaged) =
                 restore_instead(context, session, lane, folder, (position, error)).await;
