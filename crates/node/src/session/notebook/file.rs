@@ -26,7 +26,7 @@ use outlive_protocol::http::{FileConflict, Problem, SavedState};
 use super::asks::FileAsks;
 use super::document::Document;
 use super::saving::{
-    Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, claim_at, hold, ours, put_beside,
+    Destination, Expect, Look, Looked, Lost, Prepared, Save, Saved, hold_or_claim, ours, put_beside,
 };
 use super::with_sources;
 use crate::seams::{ClaimError, FileHint, FileWatch, Files, PathClaim};
@@ -560,10 +560,7 @@ impl NotebookFile {
         let path = home.path.clone();
         let (stamp, opened) = (home.stamp.clone(), home.opened.clone());
         let (files, session) = (Arc::clone(&self.files), self.session);
-        let held = match home.claim.clone() {
-            Some(claim) => hold(&*files, &*claim, session).await,
-            None => claim_at(&*files, &path, session).await.map(Some),
-        };
+        let held = hold_or_claim(&*files, home.claim.as_deref(), &path, session).await;
         match held.map_err(|error| with_sources(&error)) {
             Ok(anew) => self.claimed(anew),
             Err(why) => return Some(put_beside(files, session, path, document, why).await),

@@ -90,11 +90,8 @@ impl SaveError {
 impl Save {
     /// Carries it out.
     pub async fn run(self) -> Saved {
-        let claim = match &self.claim {
-            Some(held) => hold(&*self.files, &**held, self.session).await,
-            None => claim_at(&*self.files, &self.path, self.session).await.map(Some),
-        };
-        let claim = match claim {
+        let held = hold_or_claim(&*self.files, self.claim.as_deref(), &self.path, self.session).await;
+        let claim = match held {
             Ok(claim) => claim,
             Err(error) => return Saved { result: Err(error.into()), claim: None, kept: None },
         };
@@ -136,6 +133,22 @@ pub async fn hold(
         Standing::Stands => Ok(None),
         Standing::Lapsed => claim_at(files, held.path(), session).await.map(Some),
         Standing::Elsewhere(to) => Err(elsewhere(held.path(), &to)),
+    }
+}
+
+/// As [`hold`]; the claim is taken where there is none.
+///
+/// # Errors
+/// As [`hold`].
+pub async fn hold_or_claim(
+    files: &dyn Files,
+    held: Option<&dyn PathClaim>,
+    path: &Path,
+    session: SessionId,
+) -> Result<Option<Box<dyn PathClaim>>, ClaimError> {
+    match held {
+        Some(held) => hold(files, held, session).await,
+        None => claim_at(files, path, session).await.map(Some),
     }
 }
 
@@ -257,11 +270,7 @@ pub enum Looked {
 impl Look {
     /// Carries it out; with the claim, where it had to be taken anew.
     pub async fn run(self) -> (Looked, Option<Box<dyn PathClaim>>) {
-        let claim = match &self.claim {
-            Some(held) => hold(&*self.files, &**held, self.session).await,
-            None => claim_at(&*self.files, &self.path, self.session).await.map(Some),
-        };
-        match claim {
+        match hold_or_claim(&*self.files, self.claim.as_deref(), &self.path, self.session).await {
             Ok(claim) => (self.look().await, claim),
             Err(error @ (ClaimError::Held { .. } | ClaimError::Elsewhere { .. })) => {
                 (Looked::Lost(Lost { conflict: conflict_of(&error), why: with_sources(&error) }), None)

@@ -10,7 +10,7 @@ use outlive_protocol::http::{FileConflict, SaveHow, SaveSession, SavedState};
 use uuid::Uuid;
 
 use super::notebook;
-use super::world::World;
+use super::world::{World, life};
 use crate::files::LocalFiles;
 use crate::seams::{ClaimError, Files};
 
@@ -62,6 +62,36 @@ async fn nothing_is_written_or_read_through_a_link_that_has_come_in_a_notebooks_
     daemon.until(of_a, |view| is_conflict(&view.saved, FileConflict::Deleted)).await;
     daemon.save(of_a, SaveSession::default()).await.unwrap();
     assert!(!world.path("c.ipynb").is_symlink());
+}
+
+#[test]
+fn a_session_that_comes_back_to_a_link_in_its_place_takes_nothing_over() {
+    // C2
+    let world = World::new();
+    let (a, b) = (world.path("a.ipynb"), world.path("b.ipynb"));
+    fs::write(&a, notebook(&["of a"])).unwrap();
+    fs::write(&b, notebook(&["of b"])).unwrap();
+    let id = life(async {
+        let daemon = world.daemon();
+        let id = daemon.open(&a).await.unwrap().session_id;
+        daemon.set_source(id, "a", "of a, edited").await;
+        id
+    });
+    fs::remove_file(&a).unwrap();
+    symlink(&b, &a).unwrap();
+    life(async {
+        let daemon = world.daemon();
+        for _ in 0..2 {
+            assert_eq!(
+                daemon.sources(id).await,
+                ["of a, edited"],
+                "nothing of the other notebook is taken over"
+            );
+            daemon.until(id, |view| is_conflict(&view.saved, FileConflict::Elsewhere)).await;
+            daemon.clock.advance(60_000);
+        }
+        assert_eq!(fs::read_to_string(&b).unwrap(), notebook(&["of b"]), "and nothing written into it");
+    });
 }
 
 #[tokio::test]
