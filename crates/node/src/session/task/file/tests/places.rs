@@ -81,14 +81,14 @@ fn a_session_that_comes_back_to_a_link_in_its_place_takes_nothing_over() {
     symlink(&b, &a).unwrap();
     life(async {
         let daemon = world.daemon();
-        for _ in 0..2 {
-            assert_eq!(
-                daemon.sources(id).await,
-                ["of a, edited"],
-                "nothing of the other notebook is taken over"
-            );
+        for source in ["edited again", "and again"] {
+            // Whose notebook is edited wants to know what others do to its file.
+            daemon.set_source(id, "a", source).await;
             daemon.until(id, |view| is_conflict(&view.saved, FileConflict::Elsewhere)).await;
             daemon.clock.advance(60_000);
+            let refused = daemon.save(id, SaveSession::default()).await.unwrap_err();
+            assert_eq!(refused.code, "file-changed", "{refused:?}");
+            assert_eq!(daemon.sources(id).await, [source], "nothing of the other notebook is taken over");
         }
         assert_eq!(fs::read_to_string(&b).unwrap(), notebook(&["of b"]), "and nothing written into it");
     });
