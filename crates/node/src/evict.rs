@@ -32,13 +32,7 @@ pub async fn keep_within_budgets(context: Arc<Context>) {
         return;
     }
     let mut announced = HashMap::new();
-    loop {
-        let next = context.clock.now().tick + Duration::from_millis(BUDGET_PERIOD_MS);
-        tokio::select! {
-            biased;
-            () = context.stop.cancelled() => return,
-            () = context.clock.until(next) => {}
-        }
+    while context.pause(BUDGET_PERIOD_MS).await {
         look(&context, &mut announced).await;
     }
 }

@@ -240,11 +240,8 @@ pub(crate) async fn keep_current(context: Arc<Context>, cluster: Arc<Cluster>) {
             },
             Err(error) => {
                 tracing::warn!(error = %with_sources(&error), "the table of sessions cannot be watched");
-                let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-                tokio::select! {
-                    biased;
-                    () = context.stop.cancelled() => return,
-                    () = context.clock.until(again) => {}
+                if !context.pause(STORE_RETRY_MS).await {
+                    return;
                 }
             }
         }

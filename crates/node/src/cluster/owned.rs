@@ -1,7 +1,6 @@
 //! Whether a session that is open here is still ours: the control lane of its log alone says so.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use outlive_core::failover::isolation::Verdict;
 use outlive_core::id::SessionId;
@@ -54,12 +53,9 @@ pub(crate) async fn known(context: &Context, id: SessionId) -> Verdict {
                 tracing::warn!(session = %id, error, "it is not known yet whether the session is still ours");
             }
         }
-        let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-        tokio::select! {
-            biased;
+        if !context.pause(STORE_RETRY_MS).await {
             // What is frozen then stays so for whoever has it next.
-            () = context.stop.cancelled() => return Verdict::NotMine,
-            () = context.clock.until(again) => {}
+            return Verdict::NotMine;
         }
     }
     Verdict::Mine

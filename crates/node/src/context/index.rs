@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
 
 use outlive_core::failover::Member;
 use outlive_core::id::{Epoch, ReportId, Revision, SessionId};
@@ -379,13 +378,7 @@ impl Context {
 
     /// Indexes an end until it is, or somebody else has: else the session stands at its path until the node starts anew.
     async fn index_end(&self, view: &SessionView, epoch: Epoch) {
-        loop {
-            let again = self.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                () = self.clock.until(again) => {}
-            }
+        while self.pause(STORE_RETRY_MS).await {
             let is_over = match self.indexed(view.id).await {
                 Ok(None) => true,
                 Ok(Some(row)) if row.presence == Presence::Ended => true,

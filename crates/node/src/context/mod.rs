@@ -6,6 +6,7 @@ mod registry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use outlive_core::failover::Member;
 use outlive_core::id::{ProcessKey, SessionId};
@@ -187,6 +188,16 @@ impl Context {
     /// How many had when the node started.
     pub fn unlisted(&self) -> usize {
         self.unlisted.load(Ordering::Relaxed)
+    }
+
+    /// Waits so many milliseconds. Whether the node goes on: it may end meanwhile, which is not waited for.
+    pub(crate) async fn pause(&self, ms: u64) -> bool {
+        let over = self.clock.now().tick + Duration::from_millis(ms);
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            () = self.clock.until(over) => true,
+        }
     }
 
     /// The shims that were refused since the daemon's start, the latest last.

@@ -1,7 +1,6 @@
 //! The task and its processes: orders out, records in.
 
 use std::path::Path;
-use std::time::Duration;
 
 use outlive_core::failover::Takeover;
 use outlive_core::failover::isolation::Verdict;
@@ -70,11 +69,8 @@ impl Task {
                 // The runner says so when it looks for it.
                 break;
             }
-            let again = self.context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-            tokio::select! {
-                biased;
-                () = self.context.stop.cancelled() => break,
-                () = self.context.clock.until(again) => {}
+            if !self.context.pause(STORE_RETRY_MS).await {
+                break;
             }
         }
         Some(Saved { seq: *seq, file: folder.join(&blob.sha256).display().to_string() })

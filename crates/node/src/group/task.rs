@@ -290,14 +290,9 @@ impl Task {
         if self.forgotten.len() < RUNS_TRIMMED_AT_ONCE {
             return Ok(());
         }
-        // What was accounted for by the records that go stays so.
-        for member in &self.group.members {
-            let process = member.process();
-            let through = self.journal.acked(process);
-            self.journal.account(Source { process, through }).await?;
-        }
         let runs = std::mem::take(&mut self.forgotten);
-        let trimming = self.journal.forget_runs(runs);
+        let processes: Vec<_> = self.group.members.iter().map(|member| member.process()).collect();
+        let trimming = self.journal.forget_runs(runs, &processes).await?;
         self.context.tasks.spawn(trimming);
         Ok(())
     }

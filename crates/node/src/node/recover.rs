@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use outlive_core::id::SessionId;
 use outlive_core::limits::STORE_RETRY_MS;
@@ -110,13 +109,7 @@ async fn take_up(context: &Arc<Context>, reservation: Reservation, shims: Vec<Fo
 
 /// A store on a full disk answers again when there is space; what runs goes on meanwhile.
 async fn take_up_later(context: Arc<Context>, id: SessionId, shims: Vec<FoundShim>) {
-    loop {
-        let again = context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-        tokio::select! {
-            biased;
-            () = context.stop.cancelled() => return,
-            () = context.clock.until(again) => {}
-        }
+    while context.pause(STORE_RETRY_MS).await {
         let Some(reservation) = context.reserve_broken(id) else { return };
         if take_up(&context, reservation, shims.clone()).await == TakenUp::Settled {
             return;

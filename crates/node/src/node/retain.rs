@@ -1,7 +1,6 @@
 //! What has ended is kept for a while, and not for ever.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use outlive_core::failover::rendezvous;
 use outlive_core::id::SessionId;
@@ -15,13 +14,7 @@ use crate::session::with_sources;
 
 /// Forgets now and then what [`retain`] does, until the node ends.
 pub(super) async fn retain_now_and_then(context: Arc<Context>) {
-    loop {
-        let next = context.clock.now().tick + Duration::from_millis(RETENTION_PERIOD_MS);
-        tokio::select! {
-            biased;
-            () = context.stop.cancelled() => return,
-            () = context.clock.until(next) => {}
-        }
+    while context.pause(RETENTION_PERIOD_MS).await {
         if let Err(error) = retain(&context).await {
             tracing::warn!(error = %with_sources(&error), "ended sessions are not forgotten");
         }

@@ -1,7 +1,6 @@
 //! A task that its reader wishes to go with them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use outlive_core::id::{RunId, SessionId};
@@ -49,11 +48,8 @@ async fn cancel(context: Arc<Context>, session: SessionId, run: RunId) {
         let Ok(Found::Open(entered)) = context.enter(session, Visiting::ToAsk) else { return };
         match entered.handle.ask(Ask::Cancel(run)).await {
             Err(problem) if problem.code == "busy" => {
-                let again = context.clock.now().tick + Duration::from_millis(EVICT_RETRY_MS);
-                tokio::select! {
-                    biased;
-                    () = context.stop.cancelled() => return,
-                    () = context.clock.until(again) => {}
+                if !context.pause(EVICT_RETRY_MS).await {
+                    return;
                 }
             }
             Ok(_) => return tracing::info!(%session, %run, "cancelled: its reader has gone and wished it"),

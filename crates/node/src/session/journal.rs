@@ -390,19 +390,24 @@ impl Journal {
         }
     }
 
-    /// Says again up to where a process's records are accounted for, because records that say so are removed.
-    pub async fn account(&mut self, source: Source) -> Result<(), WriteError> {
-        let nothing = FencedBody::Journal(Vec::new());
-        self.append(Lane::Journal, nothing, Some(source), Durability::Written).await.map(drop)
-    }
-
-    /// Forgets runs; what is returned removes what the log has of them. It is only a matter of space.
-    pub fn forget_runs(&mut self, runs: BTreeSet<RunId>) -> impl Future<Output = ()> + Send + use<> {
+    /// Forgets runs that these processes had; what is returned removes what the log has of them. It is only a matter of
+    /// space.
+    pub async fn forget_runs(
+        &mut self,
+        runs: BTreeSet<RunId>,
+        processes: &[ProcessKey],
+    ) -> Result<impl Future<Output = ()> + Send + use<>, WriteError> {
+        for &process in processes {
+            // What was accounted for by the records that go stays so.
+            let (nothing, through) = (FencedBody::Journal(Vec::new()), self.acked(process));
+            let source = Some(Source { process, through });
+            self.append(Lane::Journal, nothing, source, Durability::Written).await?;
+        }
         for run in &runs {
             self.fold.forget(*run);
         }
         let (engine, session, before) = (Arc::clone(&self.engine), self.session, self.position().next());
-        async move {
+        Ok(async move {
             let lanes = runs.into_iter().map(Lane::Run).collect();
             match engine.trim(session, &lanes, before).await {
                 Ok(bytes) => tracing::debug!(%session, bytes, "ended runs have left the log"),
@@ -410,7 +415,7 @@ impl Journal {
                     tracing::warn!(%session, error = %with_sources(&error), "ended runs stay in the log");
                 }
             }
-        }
+        })
     }
 
     /// Gives the session away: to this node, or to whoever wants it. Nothing more will be written.

@@ -2,7 +2,6 @@
 //! listened, and from nobody else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use outlive_core::failover::Member;
 use outlive_core::id::{NodeId, Revision};
@@ -95,12 +94,7 @@ impl Membership {
 
     async fn wait_for_store(&self, error: &TableError) -> Result<(), StartError> {
         tracing::warn!(error = with_sources(error), "the node waits for the cluster's store to join");
-        let again = self.context.clock.now().tick + Duration::from_millis(STORE_RETRY_MS);
-        tokio::select! {
-            biased;
-            () = self.context.stop.cancelled() => Err(StartError::Stopped),
-            () = self.context.clock.until(again) => Ok(()),
-        }
+        if self.context.pause(STORE_RETRY_MS).await { Ok(()) } else { Err(StartError::Stopped) }
     }
 
     /// Listens whether somebody with our name is alive, for as long as whoever is alive can be silent, several times.

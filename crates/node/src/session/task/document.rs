@@ -7,7 +7,6 @@ mod tests;
 use std::collections::HashSet;
 
 use outlive_core::limits::RUNS_TRIMMED_AT_ONCE;
-use outlive_core::log::Source;
 use outlive_core::session::state::Life;
 use outlive_document::live::{ApplyError, CellContent, Edit, Place};
 use outlive_document::{CellKey, CellKind, EditError, Notebook};
@@ -226,12 +225,8 @@ impl Task {
 
     /// Forgotten runs leave the log, beside this task: parts of it are written anew.
     async fn trim_runs(&mut self) -> Result<(), WriteError> {
-        // What was accounted for by the records that go stays so.
-        let process = self.session.process();
-        let through = self.journal.acked(process);
-        self.journal.account(Source { process, through }).await?;
         let runs = std::mem::take(&mut self.forgotten);
-        let trimming = self.journal.forget_runs(runs);
+        let trimming = self.journal.forget_runs(runs, &[self.session.process()]).await?;
         self.context.tasks.spawn(trimming);
         Ok(())
     }
