@@ -1,6 +1,8 @@
 //! The document again, from its lane of the log: the last snapshot, then what was changed since. What runs have done
 //! stands in their own lanes and is applied after that ([`Document::apply`]).
 
+use std::sync::Arc;
+
 use outlive_core::id::{Position, SessionId};
 use outlive_core::log::fold::{Effect, Fold, Verdict};
 use outlive_core::log::{BlobRef, Entry, FencedBody, Lane, Record};
@@ -17,7 +19,11 @@ use crate::context::Context;
 use crate::session::journal::{Journal, WriteError};
 
 /// A notebook in its file's format.
-pub const IPYNB: &str = "application/x-ipynb+json";
+const IPYNB: &str = "application/x-ipynb+json";
+/// The bytes of an update or a state of a shared document, in blobs and in the log.
+pub const YJS: &str = "application/x-yjs-v1";
+/// What is kept with a snapshot.
+const JSON: &str = "application/json";
 
 /// The part of a document lane that counts: from its last snapshot on.
 #[derive(Debug, Default)]
@@ -99,29 +105,37 @@ pub async fn begin(
     journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await.map(drop)
 }
 
-/// Writes what a notebook is that its log could not give: everything after this builds on it, and nothing before counts.
+/// Writes all that stands in a notebook: what comes after builds on it, and nothing before counts. `kept` says which runs it
+/// stands for; `file`, what its file is and which; `base`, what later changes of the file are compared with, if that is not
+/// the notebook itself.
 ///
 /// # Errors
 /// When the store does not take it.
-pub async fn begin_again(
+pub async fn snapshot(
     journal: &mut Journal,
     document: &mut Document,
-    file: Option<Saved>,
-) -> Result<(), WriteError> {
-    let kept = document.kept();
-    let (bytes, state) = (document.to_bytes(), document.is_shared().then(|| document.live().state()));
+    kept: Kept,
+    (file, path): (Option<FileStamp>, Option<String>),
+    base: Option<&[u8]>,
+) -> Result<Arc<Entry>, WriteError> {
+    let bytes = document.to_bytes();
     let keys = document.notebook().made_up_keys();
     let keys = keys.map(|keys| serde_json::to_vec(&keys).expect("keys are plain data"));
-    let (file, path) = file.map(|saved| (saved.stamp, saved.path)).unzip();
+    let state = document.is_shared().then(|| document.live().state());
     let snapshot = Snapshot {
-        keys: journal.beside_if(keys.as_deref(), "application/json").await?,
-        state: journal.beside_if(state.as_deref(), "application/octet-stream").await?,
+        document: journal.beside(&bytes, IPYNB).await?,
+        file,
         path,
+        base: journal.beside_if(base, JSON).await?,
+        keys: journal.beside_if(keys.as_deref(), JSON).await?,
+        state: journal.beside_if(state.as_deref(), YJS).await?,
         through: kept.through,
         but: kept.but,
-        ..Snapshot::first(journal.beside(&bytes, IPYNB).await?, file)
     };
-    journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await.map(drop)
+    let entry = journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await?;
+    let state_bytes = state.as_ref().map_or(0, |state| state.len() as u64);
+    document.keep(Kept { state_bytes, update_bytes: 0, ..kept });
+    Ok(entry)
 }
 
 impl DocumentLane {

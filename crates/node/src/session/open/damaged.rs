@@ -112,7 +112,9 @@ impl Instead {
                 apply(session, &fact);
             }
         }
-        let written = restore::begin_again(journal, &mut plane.document, self.file).await;
+        let (document, file) = (&mut plane.document, self.file);
+        let (kept, file) = (document.kept(), file.map(|saved| (saved.stamp, saved.path)).unzip());
+        let written = restore::snapshot(journal, document, kept, file, None).await;
         written.map_err(|error| not_written(&error))?;
         if self.edits == Edits::Lost {
             plane.file.conflicted(FileConflict::Changed, format!("{}; a save goes on with it", self.why));

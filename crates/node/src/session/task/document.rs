@@ -18,17 +18,13 @@ use outlive_store::Durability;
 use super::super::handle::{Answer, DocumentAsk, Peer, denied};
 use super::super::journal::WriteError;
 use super::super::notebook::document::{Kept, no_such_cell};
-use super::super::notebook::record::{Beside, DocumentRecord, Snapshot};
-use super::super::notebook::restore::IPYNB;
+use super::super::notebook::record::{Beside, DocumentRecord};
+use super::super::notebook::restore::{self, YJS};
 use super::super::notebook::{Document, shorten};
 use super::super::peers::PeerId;
 use super::Task;
 use crate::{problem, trust};
 
-/// The bytes of an update or a state of a shared document, in blobs and in the log.
-const YJS: &str = "application/x-yjs-v1";
-/// What is kept with a snapshot.
-const JSON: &str = "application/json";
 /// A change of the shared document, with the peer that made it.
 pub(super) type Change = (Option<PeerId>, Vec<u8>);
 
@@ -239,27 +235,11 @@ impl Task {
         changes.extend(plane.document.live().project().map(|update| (None, update)));
         let file = plane.file.stamp().cloned();
         let path = plane.file.path().map(|path| path.display().to_string());
-        let document = plane.document.to_bytes();
-        let keys = plane.document.notebook().made_up_keys();
-        let keys = keys.map(|keys| serde_json::to_vec(&keys).expect("keys are plain data"));
         let base = plane.document.live().base();
-        let state = plane.document.is_shared().then(|| plane.document.live().state());
-        let state_bytes = state.as_ref().map_or(0, |state| state.len() as u64);
-        let snapshot = Snapshot {
-            document: self.journal.beside(&document, IPYNB).await?,
-            file,
-            path,
-            base: Some(self.journal.beside(&base, JSON).await?),
-            keys: self.journal.beside_if(keys.as_deref(), JSON).await?,
-            state: self.journal.beside_if(state.as_deref(), YJS).await?,
-            through: kept.through,
-            but: kept.but,
-        };
-        let entry = self.journal.document(DocumentRecord::Snapshot(Box::new(snapshot)).encode()).await?;
-        if let Some(plane) = &mut self.notebook {
-            plane.document.keep(Kept { state_bytes, update_bytes: 0, ..kept });
-            plane.relay(&changes);
-        }
+        let document = &mut plane.document;
+        let written = restore::snapshot(&mut self.journal, document, kept, (file, path), Some(&base)).await;
+        let entry = written?;
+        plane.relay(&changes);
         self.journal.trim_document(entry.position).await;
         self.context.tasks.spawn(self.journal.remove_replaced(former));
         Ok(())
